@@ -1,4 +1,4 @@
-//! `relay apply`
+//! The command `relay apply`.
 
 use std::path::Path;
 
@@ -15,14 +15,14 @@ use crate::exit::{ExitCode, Failure};
 use crate::git::apply::{self, Change};
 use crate::plural;
 
-/// Maximum number of files that are listed.
-const MAX_LISTED: usize = 20;
+/// Maximum number of files with conflicts that are printed.
+const MAX_PRINTED_CONFLICTS: usize = 20;
 
 /// Flags of `relay apply`.
 #[derive(Debug, Args)]
 #[command(after_help = after_help!(
-    "The change is merged with the files that are there; nothing is committed. Exit code: 0 if it was applied, 1 if it \
-     was applied with conflicts, which are marked in the files; 2 if files are in the way: nothing is changed then.",
+    "The change is merged into your files; nothing is committed. Exit code: 0 if it was applied; 1 if it was applied \
+     with conflicts, which are marked in the files; 2 if it would overwrite files: nothing is changed then.",
     ["relay apply demo", "relay apply demo#2 --again"]
 ))]
 pub struct ApplyArgs {
@@ -34,7 +34,7 @@ pub struct ApplyArgs {
     pub(super) again: bool,
 }
 
-/// An applied result, for programs.
+/// Output of `relay apply --json`: an applied result.
 #[derive(Debug, Serialize)]
 struct AppliedResult<'a> {
     job: &'a JobId,
@@ -46,10 +46,10 @@ struct AppliedResult<'a> {
     conflicts: Vec<String>,
 }
 
-/// Puts the change of a job into the caller's work tree.
+/// Puts the change of a job into the user's work tree.
 ///
 /// # Errors
-/// Exit code 3 if the job does not exist, 2 if it is ambiguous, has no result, or files are in the way, 5 if git fails.
+/// Exit code 3 if the job does not exist, 2 if it is ambiguous, has no result or overwrites files, 5 if git fails.
 pub fn run(args: &ApplyArgs, context: &Context) -> Result<ExitCode, Failure> {
     let job = PlacedJob::find(context, args.job.as_deref())?;
     let (result, commit) = job.open_result(context)?;
@@ -60,9 +60,9 @@ pub fn run(args: &ApplyArgs, context: &Context) -> Result<ExitCode, Failure> {
     }
     let change = Change { base: &result.base, commit: &commit, branch: &result.branch };
     let applied = apply::apply(Path::new(&job.record.workspace), &job.repository, change)?;
-    let noted = job_result::request_state(context, job.job(), &commit, ResultState::Applied);
-    let shown = |path: &Path| text_format::one_line(&path.to_string_lossy(), 200);
-    let conflicts: Vec<String> = applied.conflicts.iter().map(|path| shown(path)).collect();
+    let state_requested = job_result::request_state(context, job.job(), &commit, ResultState::Applied);
+    let printable = |path: &Path| text_format::one_line(&path.to_string_lossy(), 200);
+    let conflicts: Vec<String> = applied.conflicts.iter().map(|path| printable(path)).collect();
     if context.output.json {
         let (job, files) = (job.job(), applied.files.len());
         let (branch, commit) = (&result.branch, &commit);
@@ -77,13 +77,13 @@ pub fn run(args: &ApplyArgs, context: &Context) -> Result<ExitCode, Failure> {
         let files = plural::format_count(applied.files.len() as u64, "file", "files");
         let root = applied.root.display();
         context.output.print(&format!("{} applied to {root}: {files} changed, nothing committed", job.job()));
-        for path in conflicts.iter().take(MAX_LISTED) {
+        for path in conflicts.iter().take(MAX_PRINTED_CONFLICTS) {
             context.output.print(&format!("conflict  {path}"));
         }
-        if let Some(more @ 1..) = conflicts.len().checked_sub(MAX_LISTED) {
-            context.output.print(&format!("… and {more} more"));
+        if let Some(unlisted @ 1..) = conflicts.len().checked_sub(MAX_PRINTED_CONFLICTS) {
+            context.output.print(&format!("… and {unlisted} more"));
         }
     }
-    noted?;
+    state_requested?;
     Ok(if conflicts.is_empty() { ExitCode::Done } else { ExitCode::JobFailed })
 }

@@ -14,11 +14,11 @@ use crate::exit::Failure;
 pub(super) fn require_approval(
     context: &Context,
     settings: &ApprovableSettings,
-    yes: bool,
+    has_yes_flag: bool,
     command: &str,
 ) -> Result<(), Failure> {
     let initiator = context.initiator();
-    if yes && initiator == Initiator::Session {
+    if has_yes_flag && initiator == Initiator::Session {
         return Err(Failure::unreachable(format!(
             "--yes is not allowed in a coding agent's session: a person has to run `relay {command}` in a terminal"
         )));
@@ -29,16 +29,16 @@ pub(super) fn require_approval(
         ApprovalState::New(lines) => (false, lines),
     };
     let is_at_terminal = io::stdin().is_terminal() && io::stderr().is_terminal();
-    if initiator == Initiator::Session || !(yes || is_at_terminal) {
+    if initiator == Initiator::Session || !(has_yes_flag || is_at_terminal) {
         return Err(approval::refusal(&context.root, initiator, has_changed, command));
     }
-    if !yes && !ask_for_approval(context, has_changed, &lines) {
+    if !has_yes_flag && !ask_for_approval(context, has_changed, &lines) {
         return Err(Failure::unreachable("not approved: nothing was started"));
     }
     approval::store_approval(&context.root, settings)
 }
 
-/// Shows the lines and asks for approval.
+/// Prints the settings or their changes (`lines`), asks for approval, and returns true for a yes.
 fn ask_for_approval(context: &Context, has_changed: bool, lines: &[String]) -> bool {
     let output = &context.output;
     let project = context.root.display();

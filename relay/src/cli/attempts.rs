@@ -15,7 +15,7 @@ use crate::registry::create::{CreateResult, Group};
 ///
 /// # Errors
 /// The errors of `relay launch`. If some attempts were launched before the failure, the message names them.
-pub(super) fn launch_all(
+pub(super) fn launch_attempts(
     context: &Context,
     launch: &Launch,
     pack: Option<&File>,
@@ -31,20 +31,20 @@ pub(super) fn launch_all(
     let mut jobs: Vec<JobId> = Vec::new();
     for n in 1..=attempts {
         if let Some(place) = place.as_ref().filter(|place| place.is_named) {
-            launch.place = Some(place.of_attempt(n).map_err(Failure::usage)?);
+            launch.place = Some(place.for_attempt(n).map_err(Failure::usage)?);
         }
         let key = flags.key.as_ref().map(|key| format!("{key} (attempt {n})"));
         let created = submit::submit_job(context, &launch, pack, target, key.as_deref());
         let (CreateResult::New(job) | CreateResult::Existing(job)) = created
-            .map_err(|failure| if jobs.is_empty() { failure } else { name_launched(failure, &jobs) })?;
+            .map_err(|failure| if jobs.is_empty() { failure } else { add_launched_jobs(failure, &jobs) })?;
         if let (Group::NamedAfterJob, Some(group)) = (&launch.schedule.group, group_of(context, &job)?) {
             launch.schedule.group = Group::Named(group);
         }
         jobs.push(job);
     }
     submit::start_relay_if_needed(context, target, flags);
-    print_launched(context, &jobs, flags)?;
-    context.output.check_written().map_err(|failure| name_launched(failure, &jobs))?;
+    print_launched_jobs(context, &jobs, flags)?;
+    context.output.check_written().map_err(|failure| add_launched_jobs(failure, &jobs))?;
     if flags.wait { wait::wait_until_ended(context, jobs, None, false) } else { Ok(ExitCode::Done) }
 }
 
@@ -52,12 +52,12 @@ fn group_of(context: &Context, job: &JobId) -> Result<Option<JobName>, Failure> 
     Ok(job_ref::read_record(&context.registry, job)?.record.group)
 }
 
-fn name_launched(failure: Failure, jobs: &[JobId]) -> Failure {
+fn add_launched_jobs(failure: Failure, jobs: &[JobId]) -> Failure {
     let verb = if jobs.len() == 1 { "was" } else { "were" };
     failure.with_work_done(&format!("{} {verb} launched", job_ref::join_ids(jobs)))
 }
 
-fn print_launched(context: &Context, jobs: &[JobId], flags: &StartFlags) -> Result<(), Failure> {
+fn print_launched_jobs(context: &Context, jobs: &[JobId], flags: &StartFlags) -> Result<(), Failure> {
     let output = &context.output;
     if flags.quiet && !output.json {
         for job in jobs {

@@ -1,4 +1,4 @@
-//! A job whose result a new job starts from (`--base NAME#N`).
+//! The job that `--base NAME#N` names. A new job starts from the result of that job.
 
 use std::path::Path;
 
@@ -14,22 +14,22 @@ use crate::registry::read;
 /// A job whose result a new job starts from.
 #[derive(Debug)]
 pub(super) enum BaseJob {
-    /// The result of the job is in the repository.
+    /// The job has ended. Its result, this commit, is in the repository.
     Ended { commit: String },
     /// The result of the job is not known yet.
     Unfinished { job: JobId, place: PlaceSpec },
 }
 
-/// Returns the job that the value of `--base` names. A commit can't be named like that: `v1.2` stays a commit.
-pub(super) fn parse(value: &str) -> Option<JobId> {
+/// Returns the job that the value of `--base` names, as in `demo#1`. A value without `#`, such as `v1.2`, is a commit.
+pub(super) fn parse_base_job(value: &str) -> Option<JobId> {
     value.parse().ok().filter(|_| value.contains('#'))
 }
 
-/// Finds the job. Its branch must belong to the repository of `source`.
+/// Finds the job of `--base`. The job's branch must belong to the repository of `source`.
 ///
 /// # Errors
 /// Exit code 3 if there is no such job; 2 if it has no result, or belongs to another repository.
-pub(super) fn find(context: &Context, job: &JobId, source: &Source) -> Result<BaseJob, Failure> {
+pub(super) fn find_base_job(context: &Context, job: &JobId, source: &Source) -> Result<BaseJob, Failure> {
     let job = read::resolve_job(&context.registry, &job.to_string())?;
     let stored = job_ref::read_record(&context.registry, &job)?;
     let record = &stored.record;
@@ -37,9 +37,9 @@ pub(super) fn find(context: &Context, job: &JobId, source: &Source) -> Result<Ba
     let Some(place) = read::place_of(&stored.registry, &job) else {
         return refuse("it works in its folder and has no result; only a job with --branch has one");
     };
-    let own = Source::find(Path::new(&record.workspace))?;
-    if !own.is_same_repository(source) {
-        return refuse(&format!("it belongs to another repository, {}", own.root.display()));
+    let job_source = Source::find(Path::new(&record.workspace))?;
+    if !job_source.is_same_repository(source) {
+        return refuse(&format!("it belongs to another repository, {}", job_source.root.display()));
     }
     if !record.state.is_final() || job_result::is_pending(context, &stored) {
         return Ok(BaseJob::Unfinished { job, place });
@@ -60,9 +60,9 @@ mod tests {
 
     #[test]
     fn only_a_name_with_a_number_sign_is_a_job() {
-        assert_eq!(parse("demo#1"), Some("demo#1".parse().unwrap()));
+        assert_eq!(parse_base_job("demo#1"), Some("demo#1".parse().unwrap()));
         for commit in ["main", "v1.2", "demo", "HEAD~1", "demo#x"] {
-            assert_eq!(parse(commit), None, "{commit}");
+            assert_eq!(parse_base_job(commit), None, "{commit}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `relay cancel`
+//! The command `relay cancel`.
 
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,8 @@ use crate::exit::{ExitCode, Failure};
 use crate::registry::lease;
 use crate::registry::requests::{self, DaemonRequest};
 
-/// Time from the end of the grace period to the final record: one sweep, the report of the agent, and a margin for a
-/// loaded machine.
+/// Longest wait for the final record after the grace period: the agent ends the last processes and reports. A loaded
+/// machine needs a margin.
 const REPORT_MARGIN: Duration = Duration::from_secs(5);
 
 /// Flags of `relay cancel`.
@@ -57,7 +57,7 @@ pub fn run(args: &CancelArgs, context: &Context) -> Result<ExitCode, Failure> {
         Some(grace) => duration::to_millis(grace),
         None => context.read_config()?.limits.grace_ms,
     };
-    let mut asked = Vec::new();
+    let mut requested = Vec::new();
     for job in jobs {
         let record = job_ref::read_record(&context.registry, &job)?.record;
         if record.state.is_final() {
@@ -66,24 +66,24 @@ pub fn run(args: &CancelArgs, context: &Context) -> Result<ExitCode, Failure> {
         }
         requests::file_request(&context.registry, &DaemonRequest::Cancel { job: job.clone(), grace_ms })
             .map_err(|e| context.registry.not_writable(&e))?;
-        asked.push(job);
+        requested.push(job);
     }
-    if !asked.is_empty() && !lease::is_held(&context.registry) {
+    if !requested.is_empty() && !lease::is_held(&context.registry) {
         return Err(Failure::unreachable(format!(
             "no relay is running: the request to cancel {} is stored until `relay up`",
-            job_ref::join_ids(&asked)
+            job_ref::join_ids(&requested)
         )));
     }
     // A deadline that overflows means no limit.
     let deadline = Instant::now().checked_add(Duration::from_millis(grace_ms).saturating_add(REPORT_MARGIN));
-    wait_until_ended(context, asked, deadline)
+    wait_until_ended(context, requested, deadline)
 }
 
-/// Finds the jobs to cancel. Of a group or of all jobs, only those that have not ended are cancelled.
+/// Finds the jobs to cancel: the named ones, or those of the group or of the registry that have not ended.
 fn find_jobs(args: &CancelArgs, context: &Context) -> Result<Vec<JobId>, Failure> {
     let heads = match &args.group {
         Some(group) => job_filter::select_group(context, group)?,
-        None if args.all => job_filter::select(context, &JobFilter::unfinished())?,
+        None if args.all => job_filter::select_jobs(context, &JobFilter::unfinished_jobs())?,
         None => return job_ref::resolve_jobs(context, &args.jobs),
     };
     let active = heads.into_iter().filter(|head| !head.state.is_final());
@@ -101,29 +101,29 @@ fn wait_until_ended(
     mut jobs: Vec<JobId>,
     deadline: Option<Instant>,
 ) -> Result<ExitCode, Failure> {
-    let mut follow = JobFollower::new(context);
+    let mut follower = JobFollower::new(context);
     loop {
-        let mut running = Vec::new();
+        let mut unfinished = Vec::new();
         for job in jobs {
-            let record = follow.read_record(&job)?.record;
+            let record = follower.read_record(&job)?.record;
             match record.state {
                 State::Cancelled => print_result(context, &record, &format!("{job} cancelled")),
                 state if state.is_final() => {
                     let text = format!("{job} ended before it could be cancelled: {}", state.as_str());
                     print_result(context, &record, &text);
                 }
-                _ => running.push(job),
+                _ => unfinished.push(job),
             }
         }
-        if running.is_empty() {
+        if unfinished.is_empty() {
             return Ok(ExitCode::Done);
         }
-        if !follow.wait_for_change(deadline) {
-            let text = format!("not ended yet: {}; see `relay status`", job_ref::join_ids(&running));
+        if !follower.wait_for_change(deadline) {
+            let text = format!("not ended yet: {}; see `relay status`", job_ref::join_ids(&unfinished));
             context.output.print_note(&text);
             return Ok(ExitCode::StillRunning);
         }
-        jobs = running;
+        jobs = unfinished;
     }
 }
 

@@ -1,8 +1,8 @@
 //! Shell completion of jobs.
 //!
-//! The script of `relay completions SHELL` calls `relay` with [`VARIABLE`] set and the words typed so far. No other
-//! call uses this code. Jobs are offered as `NAME.N`, which has no special meaning in any shell. Shells that show
-//! descriptions also receive the state and the task.
+//! The script of `relay completions SHELL` sets [`COMPLETION_VARIABLE`] and calls `relay` with the words typed so far.
+//! No other call uses this code. Jobs are offered as `NAME.N`, which has no special meaning in any shell. Shells that
+//! show descriptions also receive the state and the task.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -16,30 +16,30 @@ use super::global::project_from_environment;
 use crate::project;
 use crate::registry::{Registry, read};
 
-/// Variable that names the shell.
-pub const VARIABLE: &str = "RELAY_COMPLETE";
+/// Environment variable of a completion request. Its value is the name of the shell.
+pub const COMPLETION_VARIABLE: &str = "RELAY_COMPLETE";
 
-/// Maximum number of records read per completion, by highest number. 500 take some 20 ms; a longer list is of no use.
-const MAX_READ: usize = 500;
+/// Maximum number of records read per completion: those of the highest job numbers. Reading 500 takes some 20 ms.
+const MAX_RECORDS_READ: usize = 500;
 /// Maximum length of the task in a description, in bytes.
-const MAX_TASK: usize = 48;
+const MAX_TASK_LENGTH: usize = 48;
 
-/// Completes every job.
+/// Returns a completer that offers all jobs.
 pub fn any_job() -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| complete_job(typed, |_| true))
 }
 
-/// Completes jobs that have not ended.
+/// Returns a completer that offers the jobs that have not ended.
 pub fn active_jobs() -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| complete_job(typed, |record| !has_ended(record)))
 }
 
-/// Completes jobs that have ended.
+/// Returns a completer that offers the jobs that have ended.
 pub fn ended_jobs() -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| complete_job(typed, has_ended))
 }
 
-/// Completes jobs that `relay resume` can continue.
+/// Returns a completer that offers the jobs that `relay resume` can continue.
 pub fn resumable_jobs() -> ArgValueCompleter {
     ArgValueCompleter::new(|typed: &OsStr| complete_job(typed, is_resumable))
 }
@@ -52,12 +52,12 @@ fn is_resumable(record: &JobRecord) -> bool {
     has_ended(record) && record.is_resumable()
 }
 
-/// Returns the candidates for a word. Errors give an empty list: a completion can't report them.
+/// Returns the jobs that complete the typed word. After an error the list is empty: a completion can't report errors.
 fn complete_job(typed: &OsStr, filter: fn(&JobRecord) -> bool) -> Vec<CompletionCandidate> {
     let Some(typed) = typed.to_str() else { return Vec::new() };
     let root = root_flag(std::env::args()).or_else(project_from_environment);
-    let Ok(here) = std::env::current_dir() else { return Vec::new() };
-    let Ok(root) = project::find_root(root.as_deref(), &here) else { return Vec::new() };
+    let Ok(cwd) = std::env::current_dir() else { return Vec::new() };
+    let Ok(root) = project::find_root(root.as_deref(), &cwd) else { return Vec::new() };
     matching_jobs(&root, typed, filter)
         .iter()
         .enumerate()
@@ -65,7 +65,8 @@ fn complete_job(typed: &OsStr, filter: fn(&JobRecord) -> bool) -> Vec<Completion
             let stem = record.job.file_stem();
             // Input with a # is completed with a #.
             let value = if typed.contains('#') { record.job.to_string() } else { stem };
-            let help = format!("{}: {}", record.state.as_str(), one_line(&record.prompt_summary, MAX_TASK));
+            let help =
+                format!("{}: {}", record.state.as_str(), one_line(&record.prompt_summary, MAX_TASK_LENGTH));
             CompletionCandidate::new(value).help(Some(help.into())).display_order(Some(i))
         })
         .collect()
@@ -78,14 +79,14 @@ fn matching_jobs(root: &Path, typed: &str, filter: fn(&JobRecord) -> bool) -> Ve
     let mut jobs = read::unarchived_jobs(&registry).unwrap_or_default();
     jobs.retain(|job| job.file_stem().starts_with(&typed));
     jobs.sort_by_key(|job| std::cmp::Reverse(job.number()));
-    jobs.truncate(MAX_READ);
+    jobs.truncate(MAX_RECORDS_READ);
     let load = |job: &JobId| read::load_record(&registry, job).ok().map(|stored| stored.record);
     let mut records: Vec<JobRecord> = jobs.iter().filter_map(load).filter(filter).collect();
     records.sort_by(|a, b| (b.created_at, &b.job).cmp(&(a.created_at, &a.job)));
     records
 }
 
-/// Returns the project named on the command line.
+/// Returns the value of `--root` in the words of a completion request: those after `--` are the typed ones.
 fn root_flag(words: impl Iterator<Item = String>) -> Option<PathBuf> {
     let mut words = words.skip_while(|word| word != "--").skip(1);
     while let Some(word) = words.next() {
@@ -107,7 +108,7 @@ mod tests {
     use crate::render::samples;
 
     #[test]
-    fn jobs_are_offered_by_what_was_typed_and_by_their_state() {
+    fn only_jobs_with_the_typed_prefix_and_a_fitting_state_are_offered() {
         let (dir, registry) = Registry::temporary();
         for (job, state) in [("abe#1", State::Failed), ("abe#2", State::Running), ("zoe#1", State::Completed)]
         {
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_project_is_the_one_that_is_typed() {
+    fn the_root_flag_is_found_among_the_typed_words() {
         let root = |line: &str| root_flag(line.split(' ').map(str::to_owned));
         assert_eq!(root("relay -- relay --root /x status"), Some("/x".into()));
         assert_eq!(root("relay -- relay status --root=/y abe"), Some("/y".into()));

@@ -1,4 +1,4 @@
-//! The commands. Only this file and the dispatcher know all of them.
+//! The list of all commands. Only this file and `dispatch` know every command.
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand};
@@ -10,7 +10,7 @@ use super::{
     serve, status, top, up, verify, wait,
 };
 
-/// Hands tasks to workers without blocking: launch and status return at once.
+/// A command line of `relay`: the global flags, and a command with its own flags.
 #[derive(Debug, Parser)]
 #[command(
     name = "relay",
@@ -159,14 +159,14 @@ mod tests {
     }
 
     #[test]
-    fn global_flags_stand_anywhere() {
+    fn global_flags_are_accepted_anywhere() {
         let cli = Cli::try_parse_from(["relay", "status", "--json", "--root", "/x"]).unwrap();
         assert!(cli.global.json);
         assert_eq!(cli.global.root, Some("/x".into()));
     }
 
     #[test]
-    fn mistakes_exit_2_and_name_a_way_on() {
+    fn mistakes_exit_2_and_point_to_the_help() {
         for bad in [
             vec!["relay"],
             vec!["relay", "lunch"],

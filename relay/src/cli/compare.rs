@@ -1,4 +1,4 @@
-//! `relay compare`
+//! The command `relay compare`.
 
 use clap::Args;
 use common::duration;
@@ -30,7 +30,7 @@ pub struct CompareArgs {
     pub(super) jobs: Vec<String>,
 }
 
-/// A job in the comparison, for programs.
+/// A job in the comparison: a row of the table, or a line of `--json`.
 #[derive(Debug, Serialize)]
 struct ComparedJob {
     job: JobId,
@@ -74,7 +74,7 @@ struct Tokens {
 /// # Errors
 /// Exit code 3 if there is no such group or job, 2 if a job is ambiguous, 5 if the registry can't be read.
 pub fn run(args: &CompareArgs, context: &Context) -> Result<ExitCode, Failure> {
-    let now = job_filter::now(context);
+    let now = job_filter::registry_time(context);
     let mut compared = Vec::new();
     for job in find_jobs(args, context)? {
         compared.push(ComparedJob::new(&job_ref::read_record(&context.registry, &job)?, now));
@@ -94,12 +94,12 @@ pub fn run(args: &CompareArgs, context: &Context) -> Result<ExitCode, Failure> {
     Ok(ExitCode::Done)
 }
 
-/// Finds the jobs. A single word is a group if a job belongs to it.
+/// Finds the jobs to compare. A single word names a group if a job belongs to that group.
 fn find_jobs(args: &CompareArgs, context: &Context) -> Result<Vec<JobId>, Failure> {
     if let [word] = args.jobs.as_slice()
         && let Ok(group) = word.parse::<JobName>()
     {
-        let heads = job_filter::select(context, &JobFilter::of_group(&group))?;
+        let heads = job_filter::select_jobs(context, &JobFilter::jobs_of_group(&group))?;
         if !heads.is_empty() {
             return Ok(heads.into_iter().map(|head| head.job).collect());
         }
@@ -148,7 +148,7 @@ impl ComparedJob {
         });
         let tokens = self.tokens.as_ref().map(|tokens| format!("{} in, {} out", tokens.input, tokens.output));
         let branch = self.branch.as_ref().map(|branch| match self.result {
-            Some(state) if state != ResultState::Open => format!("{branch} ({})", describe(state)),
+            Some(state) if state != ResultState::Open => format!("{branch} ({})", describe_result(state)),
             _ => branch.clone(),
         });
         [
@@ -163,7 +163,7 @@ impl ComparedJob {
     }
 }
 
-fn describe(state: ResultState) -> &'static str {
+fn describe_result(state: ResultState) -> &'static str {
     if state == ResultState::None { "no changes" } else { state.as_str() }
 }
 
@@ -178,11 +178,11 @@ impl Checks {
     fn of_record(record: &JobRecord, total: usize) -> Self {
         let outcomes =
             record.steps.iter().filter(|step| step.kind == StepKind::Check).filter_map(|step| step.outcome);
-        let (passed, others): (Vec<_>, Vec<_>) = outcomes.partition(|outcome| *outcome == StepOutcome::Ok);
-        Self { passed: passed.len(), failed: others.len(), total }
+        let (passed, failed): (Vec<_>, Vec<_>) = outcomes.partition(|outcome| *outcome == StepOutcome::Ok);
+        Self { passed: passed.len(), failed: failed.len(), total }
     }
 
-    /// `2 of 2 passed`, `1 of 3 passed, 1 failed`
+    /// Formats the counts, as in `2 of 2 passed` or `1 of 3 passed, 1 failed`.
     fn describe(&self) -> String {
         match self {
             Self { total: 0, .. } => "-".to_owned(),

@@ -1,4 +1,4 @@
-//! `relay completions SHELL`, `relay completions --man [DIR]`
+//! The command `relay completions`: completion scripts for shells, and man pages.
 
 use std::path::{Path, PathBuf};
 
@@ -40,29 +40,35 @@ pub struct CompletionsArgs {
 /// Prints the script, or prints or writes the man pages of `relay` and its commands.
 ///
 /// # Errors
-/// Exit code 2 if the folder can't be written. Also fails if stdout can't be written.
+/// Exit code 2 if the folder of the man pages can't be written, 74 if stdout can't be written.
 pub fn run(args: &CompletionsArgs, global: &Global, relay: clap::Command) -> Result<ExitCode, Failure> {
     let output = CommandOutput::new(global.color, false);
     let failed = |e: std::io::Error| Failure::unreachable(format!("the output can't be written: {e}"));
     match (args.shell, &args.man) {
         (Some(shell), _) => output.print_raw(&completion_script(shell, relay).map_err(failed)?),
         (None, Some(Some(dir))) => {
-            let written = write_man_pages(dir, relay).map_err(|e| {
+            let page_count = write_man_pages(dir, relay).map_err(|e| {
                 Failure::usage(format!("{}: {e}: choose a folder that can be written", dir.display()))
             })?;
-            output.print_note(&format!("{written} pages written to {}", dir.display()));
+            output.print_note(&format!("{page_count} pages written to {}", dir.display()));
         }
         (None, _) => output.print_raw(man_page(relay).map_err(failed)?.as_bytes()),
     }
     output.check_written().map(|()| ExitCode::Done)
 }
 
-/// Returns the completion script. It calls `relay` for the candidates, so it stays valid for newer versions.
+/// Returns the completion script. The script calls `relay` for the candidates, so it stays valid for newer versions.
 fn completion_script(shell: Shell, mut relay: clap::Command) -> std::io::Result<Vec<u8>> {
     let mut script = Vec::new();
     match Shells::builtins().completer(&shell.to_string()) {
-        Some(known) => {
-            known.write_registration(candidates::VARIABLE, "relay", "relay", "relay", &mut script)?;
+        Some(completer) => {
+            completer.write_registration(
+                candidates::COMPLETION_VARIABLE,
+                "relay",
+                "relay",
+                "relay",
+                &mut script,
+            )?;
         }
         None => clap_complete::generate(shell, &mut relay, "relay", &mut script),
     }
@@ -73,22 +79,22 @@ fn completion_script(shell: Shell, mut relay: clap::Command) -> std::io::Result<
 fn write_man_pages(dir: &Path, mut relay: clap::Command) -> std::io::Result<usize> {
     relay.build();
     let commands = relay.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
-    let mut written = 0;
+    let mut page_count = 0;
     for command in commands.chain([relay.clone()]) {
         let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
         let file = format!("{name}.1");
-        // The folder may be writable for a session.
+        // A session may have put links into the folder: `Folder` follows none.
         Folder::open(&dir.join(&file), dir, true)?.stage(&file, &man_page(command)?)?.publish()?;
-        written += 1;
+        page_count += 1;
     }
-    Ok(written)
+    Ok(page_count)
 }
 
 /// Formats the man page of a command: clap's page, with notes and examples as sections. The page of relay also contains
 /// the topics.
 fn man_page(command: clap::Command) -> std::io::Result<String> {
-    let below = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-    let (notes, examples) = below.split_once(help::EXAMPLES).unwrap_or((&below, ""));
+    let after_help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let (notes, examples) = after_help.split_once(help::EXAMPLES_HEADING).unwrap_or((&after_help, ""));
     let topics: &[Topic] = if command.get_name() == "relay" { &TOPICS } else { &[] };
     let mut page = Vec::new();
     let version = format!("relay {}", env!("CARGO_PKG_VERSION"));
@@ -112,14 +118,14 @@ fn add_section(page: &mut Roff, heading: &str, text: &str) {
         return;
     }
     page.control("SH", [heading]);
-    let filled = !text.contains('\n');
-    if !filled {
+    let is_one_line = !text.contains('\n');
+    if !is_one_line {
         page.control("nf", []);
     }
     for line in text.lines() {
         page.text([roman(line)]);
     }
-    if !filled {
+    if !is_one_line {
         page.control("fi", []);
     }
 }
@@ -148,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shell_is_told_to_ask_relay_for_the_words() {
+    fn the_script_of_every_shell_asks_relay_for_candidates() {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish, Shell::Elvish, Shell::PowerShell] {
             let script = String::from_utf8(completion_script(shell, Cli::command()).unwrap()).unwrap();
             assert!(script.contains("RELAY_COMPLETE") && script.contains("relay"), "{shell}: {script}");

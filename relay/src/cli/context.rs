@@ -1,4 +1,4 @@
-//! Project, caller and output of a command.
+//! The context of a command: its project, its caller and its output.
 
 use std::collections::BTreeMap;
 use std::env::VarError;
@@ -16,7 +16,7 @@ use crate::registry::Registry;
 use crate::render::CommandOutput;
 use crate::sandbox;
 
-/// Context of a command.
+/// Context in which one command runs.
 #[derive(Debug)]
 pub struct Context {
     /// Root of the project.
@@ -36,7 +36,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// Finds the project; reads nothing else.
+    /// Creates the context. Finds the project, and reads nothing of it.
     ///
     /// # Errors
     /// Exit code 2 if there is no project here.
@@ -59,13 +59,13 @@ impl Context {
         caller: BTreeMap<&'static str, String>,
         is_tool: bool,
     ) -> Result<Self, Failure> {
-        let began = Instant::now();
+        let started_at = Instant::now();
         let cwd = std::env::current_dir().map_err(|e| {
             Failure::usage(format!("the current folder can't be found ({e}): change to another"))
         })?;
         let root = project::find_root(global.project_root().as_deref(), &cwd)?;
         let registry = Registry::for_project(&root);
-        Ok(Self { root, cwd, registry, output, started_at: began, caller_env: caller, is_tool })
+        Ok(Self { root, cwd, registry, output, started_at, caller_env: caller, is_tool })
     }
 
     /// Returns a variable of the caller's environment.
@@ -73,7 +73,7 @@ impl Context {
         self.caller_env.get(key).map_or_else(|| std::env::var(key), |value| Ok(value.clone()))
     }
 
-    /// Returns the kind of caller.
+    /// Returns who called the command: a person, or a session of a host agent.
     pub fn initiator(&self) -> Initiator {
         let is_session = self.is_tool || session::calling_session(&|key| self.caller_variable(key)).is_some();
         if is_session || ancestry::is_below_host_agent() { Initiator::Session } else { Initiator::Person }

@@ -1,4 +1,4 @@
-//! `relay diff`
+//! The command `relay diff`.
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;
@@ -32,7 +32,7 @@ pub struct DiffArgs {
     pub(super) paths: Vec<PathBuf>,
 }
 
-/// A change, for programs.
+/// Output of `relay diff --json`: the change of a job.
 #[derive(Debug, Serialize)]
 struct ShownDiff<'a> {
     job: &'a JobId,
@@ -54,13 +54,15 @@ struct ShownDiff<'a> {
 pub fn run(args: &DiffArgs, context: &Context) -> Result<ExitCode, Failure> {
     let job = PlacedJob::find(context, args.job.as_deref())?;
     let commit = job.newest_commit()?;
-    let is_screen = context.output.columns().is_some() && std::io::stdout().is_terminal();
-    let format =
-        DiffFormat { stat: args.stat && !context.output.json, color: context.output.paint.is_enabled() };
+    let is_at_terminal = context.output.columns().is_some() && std::io::stdout().is_terminal();
+    let format = DiffFormat {
+        is_stat: args.stat && !context.output.json,
+        has_color: context.output.paint.is_enabled(),
+    };
     let paths = paths_from_root(&args.paths, context, &job);
     let workspace = Path::new(&job.record.workspace);
     let (base, commit) = (job.place.base(), &*commit);
-    let (size, patch) = diff::show(&job.repository, workspace, (base, commit), format, &paths)?;
+    let (size, patch) = diff::format_diff(&job.repository, workspace, (base, commit), format, &paths)?;
     if context.output.json {
         let ChangeSize { commits, files, insertions, deletions } = size;
         let patch = String::from_utf8_lossy(&patch).into_owned();
@@ -68,7 +70,7 @@ pub fn run(args: &DiffArgs, context: &Context) -> Result<ExitCode, Failure> {
             (job.job(), job.record.result.as_ref().map_or(job.place.branch(), |result| &result.branch));
         let shown = ShownDiff { job, branch, base, commit, commits, files, insertions, deletions, patch };
         context.output.print_json(&shown);
-    } else if is_screen {
+    } else if is_at_terminal {
         // The worker wrote the files, so nothing in them may control the terminal.
         context.output.print_raw(clean_for_terminal(&String::from_utf8_lossy(&patch)).as_bytes());
     } else {
@@ -77,15 +79,16 @@ pub fn run(args: &DiffArgs, context: &Context) -> Result<ExitCode, Failure> {
     Ok(ExitCode::Done)
 }
 
-/// Returns the paths relative to the repository's root. Paths outside of the work tree are taken as relative to it.
+/// Returns the paths, given relative to the current folder, relative to the repository's root. If the current folder is
+/// outside of the work tree, the paths are unchanged.
 fn paths_from_root(paths: &[PathBuf], context: &Context, job: &PlacedJob) -> Vec<PathBuf> {
     let root = Source::find(Path::new(&job.record.workspace)).map(|source| source.root);
-    let here = root.ok().and_then(|root| context.cwd.strip_prefix(root).map(Path::to_path_buf).ok());
-    let here = here.unwrap_or_default();
-    paths.iter().map(|path| here.join(path)).collect()
+    let cwd_in_tree = root.ok().and_then(|root| context.cwd.strip_prefix(root).map(Path::to_path_buf).ok());
+    let cwd_in_tree = cwd_in_tree.unwrap_or_default();
+    paths.iter().map(|path| cwd_in_tree.join(path)).collect()
 }
 
-/// Removes everything but text and git's own colors.
+/// Removes all control sequences except for git's own colors.
 fn clean_for_terminal(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
@@ -115,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_screen_gets_text_and_colors_alone() {
+    fn a_terminal_receives_only_text_and_colors() {
         let patch = "\u{1b}[31m-a\u{1b}[m\n+\u{1b}]0;owned\u{7}b\u{1b}[2Jc\r\n";
         assert_eq!(clean_for_terminal(patch), "\u{1b}[31m-a\u{1b}[m\n+]0;ownedb2Jc\n");
     }

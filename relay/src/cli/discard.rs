@@ -1,4 +1,4 @@
-//! `relay discard`
+//! The command `relay discard`.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use super::help::after_help;
 use super::job_result::PlacedJob;
 use super::{Context, candidates, job_filter, job_ref, job_result};
 use crate::exit::{ExitCode, Failure};
-use crate::git::discard::{self, Discarded};
+use crate::git::discard::{self, DiscardOutcome};
 
 /// Flags of `relay discard`.
 #[derive(Debug, Args)]
@@ -33,7 +33,7 @@ pub struct DiscardArgs {
     pub(super) force: bool,
 }
 
-/// Removes the branches of jobs, and what relay keeps of their results.
+/// Removes the branches of jobs, and lets the daemon remove the results that it keeps.
 ///
 /// # Errors
 /// Exit code 3 if the job or group does not exist, 2 if the job is ambiguous, has no result, or its branch was moved or
@@ -41,12 +41,12 @@ pub struct DiscardArgs {
 pub fn run(args: &DiscardArgs, context: &Context) -> Result<ExitCode, Failure> {
     match &args.group {
         Some(group) => discard_group(group, args.force, context),
-        None => discard_one(args.job.as_deref(), args.force, context).map(|()| ExitCode::Done),
+        None => discard_job(args.job.as_deref(), args.force, context).map(|()| ExitCode::Done),
     }
 }
 
 /// Discards the open results of a group. A result that can't be discarded is reported, and the others are discarded.
-fn discard_group(group: &JobName, force: bool, context: &Context) -> Result<ExitCode, Failure> {
+fn discard_group(group: &JobName, is_forced: bool, context: &Context) -> Result<ExitCode, Failure> {
     let mut code = ExitCode::Done;
     let mut has_any = false;
     for head in job_filter::select_group(context, group)? {
@@ -55,7 +55,7 @@ fn discard_group(group: &JobName, force: bool, context: &Context) -> Result<Exit
             continue;
         }
         has_any = true;
-        if let Err(failure) = discard_one(Some(&head.job.to_string()), force, context) {
+        if let Err(failure) = discard_job(Some(&head.job.to_string()), is_forced, context) {
             context.output.print_note(&format!("{}: {failure}", head.job));
             code = failure.code;
         }
@@ -66,13 +66,13 @@ fn discard_group(group: &JobName, force: bool, context: &Context) -> Result<Exit
     Ok(code)
 }
 
-fn discard_one(job: Option<&str>, force: bool, context: &Context) -> Result<(), Failure> {
+fn discard_job(job: Option<&str>, is_forced: bool, context: &Context) -> Result<(), Failure> {
     let job = PlacedJob::find(context, job)?;
     let (result, commit) = job.open_result(context)?;
     let branch = &result.branch;
-    let discarded = discard::discard(Path::new(&job.record.workspace), branch, &commit, force)?;
-    let noted = job_result::request_state(context, job.job(), &commit, ResultState::Discarded);
-    let removed = discarded == Discarded::Removed;
+    let discarded = discard::discard(Path::new(&job.record.workspace), branch, &commit, is_forced)?;
+    let state_requested = job_result::request_state(context, job.job(), &commit, ResultState::Discarded);
+    let removed = discarded == DiscardOutcome::Removed;
     if context.output.json {
         context.output.print_json(&json!({"job": job.job(), "branch": branch, "removed": removed}));
     } else if removed {
@@ -82,5 +82,5 @@ fn discard_one(job: Option<&str>, force: bool, context: &Context) -> Result<(), 
             .output
             .print(&format!("the result of {} is discarded; there was no branch {branch}", job.job()));
     }
-    noted
+    state_requested
 }

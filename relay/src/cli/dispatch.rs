@@ -1,4 +1,4 @@
-//! From the command line to the exit code.
+//! Runs the command that the command line names, and returns the exit code.
 
 use std::process;
 
@@ -19,7 +19,7 @@ use crate::exit::{ExitCode, Failure};
 use crate::inheritance;
 use crate::render::output as screen;
 
-/// Runs `relay`; `serve` is the daemon.
+/// Runs the program `relay`. `serve` is the function that runs the daemon.
 pub fn main(serve: ServeFn) -> process::ExitCode {
     inheritance::reset_signals();
     restrict_umask();
@@ -41,12 +41,12 @@ pub fn main(serve: ServeFn) -> process::ExitCode {
     code.into()
 }
 
-/// Answers a completion request; `None` for every other call.
+/// Answers a completion request of a shell; returns `None` for every other call.
 fn answer_completion() -> Option<process::ExitCode> {
-    std::env::var_os(candidates::VARIABLE)?;
-    let here = std::env::current_dir().ok();
-    let asked = CompleteEnv::with_factory(Cli::command).var(candidates::VARIABLE);
-    match asked.try_complete(std::env::args_os(), here.as_deref()) {
+    std::env::var_os(candidates::COMPLETION_VARIABLE)?;
+    let cwd = std::env::current_dir().ok();
+    let completer = CompleteEnv::with_factory(Cli::command).var(candidates::COMPLETION_VARIABLE);
+    match completer.try_complete(std::env::args_os(), cwd.as_deref()) {
         Ok(true) => Some(process::ExitCode::SUCCESS),
         Ok(false) => None,
         Err(error) => {
@@ -58,10 +58,10 @@ fn answer_completion() -> Option<process::ExitCode> {
 
 /// Extends the caller's umask so that other users can't write files of this process or of its children.
 fn restrict_umask() {
-    let others = Mode::WGRP | Mode::WOTH;
+    let write_bits = Mode::WGRP | Mode::WOTH;
     // The old mask can only be read by setting a new one.
-    let asked = rustix::process::umask(others);
-    rustix::process::umask(asked | others);
+    let caller_mask = rustix::process::umask(write_bits);
+    rustix::process::umask(caller_mask | write_bits);
 }
 
 /// Flags with a command line as value, which may begin with a dash.
@@ -75,8 +75,9 @@ fn add_dash_tip(error: &mut clap::Error, words: impl Iterator<Item = String>) {
         return;
     };
     let words: Vec<String> = words.collect();
-    let meant = |pair: &&[String]| COMMAND_LINE_FLAGS.contains(&pair[0].as_str()) && pair[1] == *value;
-    if let Some([flag, value]) = words.windows(2).find(meant) {
+    let is_mistaken_flag =
+        |pair: &&[String]| COMMAND_LINE_FLAGS.contains(&pair[0].as_str()) && pair[1] == *value;
+    if let Some([flag, value]) = words.windows(2).find(is_mistaken_flag) {
         let tip = format!("to pass '{value}' as a value, use '{flag}={value}'");
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     }
@@ -87,15 +88,15 @@ fn wants_json() -> bool {
     std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json")
 }
 
-/// Returns true if a command of a job runs this process: the agent sets `RELAY_JOB` for all of them. The `[notify]`
-/// command also has the variable, but is not a worker; `RELAY_DELIVERY` identifies it.
+/// Returns true if this process runs inside a job: the agent sets `RELAY_JOB` for all commands of a job. The `[notify]`
+/// command also has the variable, but belongs to no job; `RELAY_DELIVERY` identifies it.
 fn is_inside_job() -> bool {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     is_set("RELAY_JOB") && !is_set("RELAY_DELIVERY")
 }
 
-/// Returns true for a command that only reads.
-fn only_reads(command: &Command) -> bool {
+/// Returns true for a command that may run inside a job, because it changes no job and takes no result.
+fn is_allowed_inside_job(command: &Command) -> bool {
     use Command::{
         Compare, Completions, Diff, Doctor, Events, Explain, Help, Logs, Output, Receipt, Schema, Status,
         Wait,
@@ -124,7 +125,7 @@ fn dispatch(cli: &Cli, serve: ServeFn) -> Result<u8, Failure> {
         match &cli.command {
             // Hooks in a person's settings also run in workers, which must not receive notices.
             Command::Hook(_) => return Ok(ExitCode::Done.into()),
-            command if only_reads(command) => {}
+            command if is_allowed_inside_job(command) => {}
             _ => {
                 return Err(Failure::usage(
                     "this command is not available inside a job (RELAY_JOB is set): run it in the session \

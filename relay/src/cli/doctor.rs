@@ -1,4 +1,4 @@
-//! `relay doctor`
+//! The command `relay doctor`.
 
 use clap::Args;
 
@@ -29,6 +29,6 @@ pub fn run(_: &DoctorArgs, context: &Context) -> ExitCode {
         let marks = doctor::text::StateMarks::for_locale(&|name| std::env::var(name).ok());
         output.print(&doctor::text::format_findings(&findings, marks, output.paint));
     }
-    let fails = findings.iter().any(|finding| finding.state == State::Fail);
-    if fails { ExitCode::Unreachable } else { ExitCode::Done }
+    let has_failure = findings.iter().any(|finding| finding.state == State::Fail);
+    if has_failure { ExitCode::Unreachable } else { ExitCode::Done }
 }

@@ -1,4 +1,4 @@
-//! `relay down`: stops the platform and the daemon.
+//! The command `relay down`: stops the platform and the daemon.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ use crate::state_dir::saved_state::SavedState;
 
 /// Time limit for the daemon to end: 10 s for the platform, 5 s for the last events, and a margin for a loaded machine.
 const DAEMON_END_TIMEOUT: Duration = Duration::from_secs(40);
-/// Interval between checks of the lock: its release causes no file event.
+/// Interval between checks of the registry's lock. The release of the lock causes no file event.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Flags of `relay down`.
@@ -34,7 +34,7 @@ pub struct DownArgs {
     pub force: bool,
 }
 
-/// Stops platform and daemon. Queued jobs stay queued. Repeating the call is harmless.
+/// Stops the platform and the daemon. Queued jobs stay queued. Repeating the call is harmless.
 ///
 /// # Errors
 /// Exit code 2 if jobs are still running and `--force` is not given, 5 if something does not stop.
@@ -53,7 +53,7 @@ pub fn run(args: &DownArgs, context: &Context) -> Result<ExitCode, Failure> {
     Ok(print_stopped(context))
 }
 
-/// Stops the running relay and its platform, or a platform that is left without a relay.
+/// Stops the running daemon and its platform, or a platform whose daemon has died.
 ///
 /// # Errors
 /// Exit code 5 if something does not stop.
@@ -66,8 +66,8 @@ fn stop_relay(context: &Context) -> Result<(), Failure> {
     if lease::is_held(registry) { Ok(()) } else { stop_platform(context) }
 }
 
-/// Asks the daemon that holds the registry to end, and waits. A new daemon that another command has started meanwhile
-/// is left running.
+/// Sends a request to end to the daemon that holds the registry, and waits for its end. A new daemon that another
+/// command has started meanwhile is left running.
 ///
 /// # Errors
 /// Exit code 5 if the daemon does not end in time.
@@ -78,15 +78,15 @@ pub(super) fn end_daemon(
 ) -> Result<(), Failure> {
     let watch = FolderWatch::registry_folder(registry.folder());
     let deadline = Instant::now() + timeout;
-    let mut asked: Option<(DaemonId, AwaitedRequest)> = None;
+    let mut sent_request: Option<(DaemonId, AwaitedRequest)> = None;
     while lease::is_held(registry) {
         let holder = lease::holder(registry);
-        match (&asked, holder) {
-            (Some((meant, _)), Some(holder)) if *meant != holder => return Ok(()),
+        match (&sent_request, holder) {
+            (Some((asked_daemon, _)), Some(holder)) if *asked_daemon != holder => return Ok(()),
             // A daemon that has just started may not have written its lease yet.
             (None, Some(holder)) => {
                 let filed = AwaitedRequest::file(registry, &request(holder.clone()));
-                asked = Some((holder, filed.map_err(|e| registry.not_writable(&e))?));
+                sent_request = Some((holder, filed.map_err(|e| registry.not_writable(&e))?));
             }
             _ => {}
         }
@@ -114,21 +114,21 @@ fn print_stopped(context: &Context) -> ExitCode {
 /// Returns the unfinished jobs that are not queued.
 fn running_jobs(context: &Context) -> Result<Vec<String>, Failure> {
     let records = read::read_records(&context.registry).map_err(|e| context.registry.not_readable(&e))?;
-    let active = |state: State| !state.is_final() && state != State::Queued;
+    let is_running = |state: State| !state.is_final() && state != State::Queued;
     Ok(records
         .iter()
-        .filter(|stored| active(stored.record.state))
+        .filter(|stored| is_running(stored.record.state))
         .map(|stored| stored.record.job.to_string())
         .collect())
 }
 
-/// Stops a platform left running by a relay that died or could not stop it.
+/// Stops a platform that is still running because its daemon died or could not stop it.
 fn stop_platform(context: &Context) -> Result<(), Failure> {
     let registry = &context.registry;
     let state = StateDir::for_project(&context.root)?;
-    // An agent on this machine is always searched for.
+    // relay always looks for an agent on this machine.
     let agent = Some(state.agent()).filter(|agent| local::is_agent_running(agent));
-    // Containers are searched for on the engines that the state folder names and on the approved one, because the
+    // relay looks for containers on the engines that the state folder names and on the approved one, because the
     // settings may have changed.
     let mut saved_state = SavedState::load(&state);
     let mut engines = std::mem::take(&mut saved_state.engines);
@@ -149,6 +149,6 @@ fn stop_platform(context: &Context) -> Result<(), Failure> {
             container::stop(engine, &name, registry.dir()).map_err(Failure::unreachable)?;
         }
     }
-    let forgotten = saved_state.store(&state, Durability::Cached);
-    forgotten.map_err(|e| Failure::unreachable(format!("the state folder can't be written: {e}")))
+    let stored = saved_state.store(&state, Durability::Cached);
+    stored.map_err(|e| Failure::unreachable(format!("the state folder can't be written: {e}")))
 }

@@ -1,4 +1,4 @@
-//! `relay events`
+//! The command `relay events`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,8 +20,8 @@ use crate::registry::read;
 use crate::render::event_text::{self, RenderOptions};
 use crate::render::{View, health};
 
-/// Buffer size that triggers a write to stdout, in bytes.
-const OUTPUT_BUFFER: usize = 64 * 1024;
+/// Size of the output buffer that triggers a write to stdout, in bytes.
+const OUTPUT_BUFFER_SIZE: usize = 64 * 1024;
 
 /// Flags of `relay events`.
 #[derive(Debug, Args)]
@@ -55,27 +55,27 @@ pub fn run(args: &EventsArgs, context: &Context) -> Result<ExitCode, Failure> {
 }
 
 fn print_job_events(args: &EventsArgs, context: &Context, job: &JobId) -> Result<(), Failure> {
-    let mut follow = args.follow.then(|| JobFollower::new(context));
+    let mut job_follower = args.follow.then(|| JobFollower::new(context));
     let mut printer = EventPrinter::new(args, context, false);
-    let mut follower = printer.open_follower();
+    let mut log_follower = printer.open_follower();
     loop {
         // The record is read first: if it shows an outcome, the log already contains it.
-        let stored = match &mut follow {
-            Some(follow) => follow.read_record(job)?,
+        let stored = match &mut job_follower {
+            Some(follower) => follower.read_record(job)?,
             None => job_ref::read_record(&context.registry, job)?,
         };
         let path = stored.registry.events(job);
-        printer.print_health();
+        printer.refresh_view();
         let read = if context.output.json {
-            follower.visit_raw_lines(&path, |raw, _| printer.print_raw(raw))
+            log_follower.visit_raw_lines(&path, |raw, _| printer.print_raw(raw))
         } else {
-            follower.visit_lines(&path, |raw, line| printer.print_line(raw, &line))
+            log_follower.visit_lines(&path, |raw, line| printer.print_line(raw, &line))
         };
         printer.flush();
         read.map_err(|e| job_ref::unreadable_file(job, "event log", &e))?;
-        let over = stored.record.state.is_final() || context.output.is_closed();
-        match &follow {
-            Some(follow) if !over => follow.wait_for_change(None),
+        let is_over = stored.record.state.is_final() || context.output.is_closed();
+        match &job_follower {
+            Some(follower) if !is_over => follower.wait_for_change(None),
             Some(_) => return Ok(()),
             None => {
                 printer.print_job_health(&stored.record);
@@ -90,7 +90,7 @@ fn print_all_events(args: &EventsArgs, context: &Context) -> Result<(), Failure>
     let mut printer = EventPrinter::new(args, context, true);
     let mut logs = BTreeMap::new();
     loop {
-        printer.print_health();
+        printer.refresh_view();
         let mut lines = new_events(context, &printer, &mut logs)?;
         lines.sort_by_key(|line| line.id);
         for NewLine { bytes: raw, parsed: line, .. } in &lines {
@@ -107,13 +107,13 @@ fn print_all_events(args: &EventsArgs, context: &Context) -> Result<(), Failure>
     }
 }
 
-/// A log, and its length at the last read.
+/// An event log, with its length in bytes at the last read.
 struct FollowedLog {
     follower: LogFollower,
     last_length: u64,
 }
 
-/// A new line of a log.
+/// A new line of an event log.
 struct NewLine {
     id: u64,
     bytes: Vec<u8>,
@@ -121,7 +121,7 @@ struct NewLine {
     parsed: Option<EventLine>,
 }
 
-/// Returns the lines added to any log since the last call.
+/// Returns the lines that were added to the logs of all jobs since the last call.
 fn new_events(
     context: &Context,
     printer: &EventPrinter<'_>,
@@ -129,7 +129,7 @@ fn new_events(
 ) -> Result<Vec<NewLine>, Failure> {
     let registry = &context.registry;
     let jobs = read::unarchived_jobs(registry).map_err(|e| registry.not_readable(&e))?;
-    let mut news = Vec::new();
+    let mut new_lines = Vec::new();
     for job in jobs {
         let path = registry.events(&job);
         // Most logs of a large registry have not grown. Comparing the length avoids opening them.
@@ -141,16 +141,16 @@ fn new_events(
             log.last_length = len;
             let read = if context.output.json {
                 log.follower.visit_raw_lines(&path, |raw, id| {
-                    news.push(NewLine { id, bytes: raw.to_vec(), parsed: None });
+                    new_lines.push(NewLine { id, bytes: raw.to_vec(), parsed: None });
                 })
             } else {
                 let follower = &mut log.follower;
                 follower.visit_lines(&path, |raw, line| {
-                    news.push(NewLine { id: line.id, bytes: raw.to_vec(), parsed: Some(line) });
+                    new_lines.push(NewLine { id: line.id, bytes: raw.to_vec(), parsed: Some(line) });
                 })
             };
             match read {
-                // A log that is refused must not hide the events of other jobs.
+                // A log that must not be opened, such as a link, does not hide the events of other jobs.
                 Err(e) if RefusedEntry::from_error(&e).is_some() => {
                     context.output.print_note(&format!("{job} skipped: {e}"));
                 }
@@ -158,10 +158,10 @@ fn new_events(
             }
         }
     }
-    Ok(news)
+    Ok(new_lines)
 }
 
-/// State of the active steps.
+/// The active steps whose lines are not printed like others.
 #[derive(Default)]
 struct ActiveSteps {
     /// Active waits for the model. They are frequent and mostly short, so only --json shows them.
@@ -183,13 +183,13 @@ impl ActiveSteps {
     fn update(&mut self, line: &EventLine) -> StepRelation {
         match line.event.as_ref().map(|event| &event.body) {
             Some(EventBody::StepStarted { n, kind, parent, .. }) => {
-                let wait = *kind == StepKind::Model;
-                if wait {
+                let is_model_wait = *kind == StepKind::Model;
+                if is_model_wait {
                     self.model_waits.insert((line.job.clone(), *n));
                 } else if parent.is_some() {
                     self.nested_steps.insert((line.job.clone(), *n));
                 }
-                StepRelation { is_model_wait: wait, ends_nested_step: false }
+                StepRelation { is_model_wait, ends_nested_step: false }
             }
             Some(EventBody::StepFinished { n, .. }) => {
                 let step = (line.job.clone(), *n);
@@ -203,7 +203,7 @@ impl ActiveSteps {
     }
 }
 
-/// Prints lines as they arrive.
+/// Printer of event lines, and its state.
 struct EventPrinter<'a> {
     args: &'a EventsArgs,
     context: &'a Context,
@@ -215,20 +215,13 @@ struct EventPrinter<'a> {
 }
 
 impl<'a> EventPrinter<'a> {
-    fn new(args: &'a EventsArgs, context: &'a Context, name_job: bool) -> Self {
+    fn new(args: &'a EventsArgs, context: &'a Context, shows_job_name: bool) -> Self {
         let view = view_context::current_view(context);
-        Self {
-            args,
-            context,
-            shows_job_name: name_job,
-            view,
-            steps: ActiveSteps::default(),
-            output_buffer: Vec::new(),
-        }
+        Self { args, context, shows_job_name, view, steps: ActiveSteps::default(), output_buffer: Vec::new() }
     }
 
-    /// Prints the health of the followed job, with a current view.
-    fn print_health(&mut self) {
+    /// Updates the view with which events are formatted. JSON needs none.
+    fn refresh_view(&mut self) {
         if !self.context.output.json {
             self.view = view_context::current_view(self.context);
         }
@@ -242,8 +235,8 @@ impl<'a> EventPrinter<'a> {
         }
     }
 
-    /// Returns a reader of a log. With --json the reader starts after `--since`; otherwise at the beginning, because
-    /// the display of a line may depend on earlier lines.
+    /// Returns a reader of an event log. With --json the reader starts after `--since`; otherwise at the beginning,
+    /// because the display of a line may depend on earlier lines.
     fn open_follower(&self) -> LogFollower {
         if self.context.output.json {
             LogFollower::starting_after(self.args.since)
@@ -254,19 +247,19 @@ impl<'a> EventPrinter<'a> {
 
     fn print_raw(&mut self, raw: &[u8]) {
         self.output_buffer.extend_from_slice(raw);
-        if self.output_buffer.len() >= OUTPUT_BUFFER {
+        if self.output_buffer.len() >= OUTPUT_BUFFER_SIZE {
             self.flush();
         }
     }
 
     fn print_line(&mut self, raw: &[u8], line: &EventLine) {
-        let concern = self.steps.update(line);
-        if line.id <= self.args.since || concern.is_model_wait {
+        let relation = self.steps.update(line);
+        if line.id <= self.args.since || relation.is_model_wait {
             return;
         }
-        let setting =
-            RenderOptions { shows_job_name: self.shows_job_name, is_nested_step: concern.ends_nested_step };
-        let text = event_text::event_line(raw, line, setting, &self.view);
+        let options =
+            RenderOptions { shows_job_name: self.shows_job_name, is_nested_step: relation.ends_nested_step };
+        let text = event_text::event_line(raw, line, options, &self.view);
         self.print_raw(text.trim_end_matches('\n').as_bytes());
         self.print_raw(b"\n");
     }

@@ -5,8 +5,8 @@ use common::record::{JobRecord, State};
 
 use crate::exit::ExitCode;
 
-/// Returns the exit code for the state of a job.
-pub fn code_for_state(record: &JobRecord) -> ExitCode {
+/// Returns the exit code for the state in the record.
+pub fn code_for_record(record: &JobRecord) -> ExitCode {
     match record.state {
         State::Completed => ExitCode::Done,
         State::Cancelled => ExitCode::Cancelled,
@@ -37,7 +37,7 @@ pub fn worst_code(codes: impl IntoIterator<Item = ExitCode>) -> ExitCode {
 /// Returns the exit code of `relay run`: the exit code of the command line, if there is one.
 pub fn command_exit_code(record: &JobRecord) -> u8 {
     let kind = record.error.as_ref().map(|error| error.kind);
-    match (code_for_state(record), kind) {
+    match (code_for_record(record), kind) {
         (
             ExitCode::JobFailed,
             Some(
@@ -48,8 +48,8 @@ pub fn command_exit_code(record: &JobRecord) -> u8 {
             ),
         ) => ExitCode::TimeLimit as u8,
         (ExitCode::JobFailed, _) => {
-            let own = record.exit_code.and_then(|code| u8::try_from(code).ok());
-            own.filter(|code| *code != 0).unwrap_or(ExitCode::JobFailed as u8)
+            let command_code = record.exit_code.and_then(|code| u8::try_from(code).ok());
+            command_code.filter(|code| *code != 0).unwrap_or(ExitCode::JobFailed as u8)
         }
         (code, _) => code as u8,
     }
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
     use crate::render::samples;
 
-    fn ended(state: State, kind: Option<FailureKind>, exit_code: Option<i32>) -> JobRecord {
+    fn ended_record(state: State, kind: Option<FailureKind>, exit_code: Option<i32>) -> JobRecord {
         let mut record = samples::minimal_record("a#1", state);
         record.error = kind.map(|kind| JobError { kind, message: String::new(), step: None });
         record.exit_code = exit_code;
@@ -70,20 +70,20 @@ mod tests {
     }
 
     #[test]
-    fn the_code_of_a_command_is_its_own_unless_it_was_ended() {
-        let failed = |kind, code| command_exit_code(&ended(State::Failed, Some(kind), code));
+    fn run_returns_the_code_of_the_command_unless_relay_ended_it() {
+        let failed = |kind, code| command_exit_code(&ended_record(State::Failed, Some(kind), code));
         assert_eq!(failed(FailureKind::CodexExit, Some(7)), 7);
         assert_eq!(failed(FailureKind::CodexExit, None), 1);
         assert_eq!(failed(FailureKind::CodexExit, Some(-1)), 1);
         assert_eq!(failed(FailureKind::JobTimeout, Some(137)), 124);
         assert_eq!(failed(FailureKind::Stalled, Some(137)), 124);
         assert_eq!(failed(FailureKind::AgentLost, None), 125);
-        assert_eq!(command_exit_code(&ended(State::Cancelled, None, Some(143))), 130);
-        assert_eq!(command_exit_code(&ended(State::Completed, None, Some(0))), 0);
+        assert_eq!(command_exit_code(&ended_record(State::Cancelled, None, Some(143))), 130);
+        assert_eq!(command_exit_code(&ended_record(State::Completed, None, Some(0))), 0);
     }
 
     #[test]
-    fn the_worst_job_decides() {
+    fn the_worst_job_decides_about_the_exit_code() {
         let worst = |codes: &[ExitCode]| worst_code(codes.iter().copied());
         assert_eq!(worst(&[]), ExitCode::Done);
         assert_eq!(worst(&[ExitCode::Done, ExitCode::Cancelled]), ExitCode::Cancelled);

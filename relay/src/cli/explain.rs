@@ -1,4 +1,4 @@
-//! `relay explain`
+//! The command `relay explain`.
 
 use clap::Args;
 use common::record::Link;
@@ -47,8 +47,8 @@ pub fn run(args: &ExplainArgs, context: &Context) -> Result<ExitCode, Failure> {
     Ok(ExitCode::Done)
 }
 
-/// Returns the time up to which the state of a job is known: its last event if the daemon or the connection is lost.
+/// Returns the time up to which the state of a job is known: now, or the time of its last event if no news can arrive.
 fn state_known_until(record: &common::record::JobRecord, view: &render::View) -> Timestamp {
-    let blind = !view.relay.is_reporting() || record.link == Some(Link::Lost);
-    if blind && record.agent.is_some() { record.last_event_at } else { view.now }
+    let has_no_news = !view.relay.is_reporting() || record.link == Some(Link::Lost);
+    if has_no_news && record.agent.is_some() { record.last_event_at } else { view.now }
 }

@@ -1,4 +1,4 @@
-//! `relay extend`
+//! The command `relay extend`.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_millis(300);
 /// Flags of `relay extend`.
 #[derive(Debug, Args)]
 #[command(after_help = after_help!(
-    "Each call extends the limit once. The request waits for an agent that is away; the limits of a \
+    "Each call extends the limit once. The request waits for an agent that is not connected; the limits of a \
      queued job are extended before it starts. Exit code: 0 if the request was sent; 2 if the job has ended \
      or has no such limit; 5 if no relay is running (the request is stored until `relay up`).",
     ["relay extend demo 1h", "relay extend demo 10m --step"]
@@ -36,18 +36,19 @@ pub struct ExtendArgs {
     pub(super) job: String,
     /// Additional time, such as 30m
     #[arg(value_name = "D", value_parser = duration::parse_duration)]
-    pub(super) by: Duration,
+    pub(super) additional_time: Duration,
     /// Extend the limit of the current step instead of the job's
     #[arg(long)]
     pub(super) step: bool,
 }
 
-/// Request to extend a limit, with its result.
+/// Output of `relay extend --json`: a requested extension and the new limit.
 #[derive(Debug, Serialize)]
 struct ExtensionResult<'a> {
     job: &'a JobId,
     /// Step with the extended limit; `null` for the limit of the job.
     step: Option<u32>,
+    /// Additional time, in milliseconds.
     by_ms: u64,
     /// New limit, in milliseconds; `null` if it is not confirmed yet.
     limit_ms: Option<u64>,
@@ -63,11 +64,12 @@ pub fn run(args: &ExtendArgs, context: &Context) -> Result<ExitCode, Failure> {
     let job = read::resolve_job(registry, &args.job)?;
     let watch = FolderWatch::registry_folder(registry.folder());
     let stored = job_ref::read_record(registry, &job)?;
-    refuse_impossible(&stored.record, args.step)?;
+    refuse_impossible_extension(&stored.record, args.step)?;
     let (log, mut follower) = (stored.registry.events(&job), LogFollower::new());
-    let mut news = || follower.next_lines(&log).map_err(|e| job_ref::unreadable_file(&job, "event log", &e));
-    let after = news()?.last().map_or(0, |(_, line)| line.id);
-    let by_ms = duration::to_millis(args.by);
+    let mut new_lines =
+        || follower.next_lines(&log).map_err(|e| job_ref::unreadable_file(&job, "event log", &e));
+    let after = new_lines()?.last().map_or(0, |(_, line)| line.id);
+    let by_ms = duration::to_millis(args.additional_time);
     let request = DaemonRequest::Extend { job: job.clone(), step: args.step, by_ms, after, to_ms: None };
     requests::file_request(registry, &request).map_err(|e| registry.not_writable(&e))?;
     if !lease::is_held(registry) {
@@ -77,7 +79,7 @@ pub fn run(args: &ExtendArgs, context: &Context) -> Result<ExitCode, Failure> {
     }
     let deadline = Instant::now() + CONFIRM_TIMEOUT;
     loop {
-        let lines = news()?;
+        let lines = new_lines()?;
         if let Some((n, limit_ms)) = lines.iter().find_map(|(_, line)| extended_limit(line, args.step)) {
             print_extension(
                 context,
@@ -97,29 +99,29 @@ pub fn run(args: &ExtendArgs, context: &Context) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Rejects a request that can never be fulfilled.
-fn refuse_impossible(record: &JobRecord, of_step: bool) -> Result<(), Failure> {
+/// Rejects the request if the job has ended or has no such limit.
+fn refuse_impossible_extension(record: &JobRecord, is_step_limit: bool) -> Result<(), Failure> {
     let job = &record.job;
-    let no = |reason: String| Err(Failure::usage(reason));
+    let refuse = |reason: String| Err(Failure::usage(reason));
     match (record.state, &record.step) {
         (state, _) if state.is_final() => {
-            no(format!("{job} has ended ({}): its limits no longer apply", state.as_str()))
+            refuse(format!("{job} has ended ({}): its limits no longer apply", state.as_str()))
         }
-        (State::Stopping, _) => no(format!("{job} is being ended: its limits no longer apply")),
-        (_, None) if of_step => {
-            no(format!("no step of {job} is running: omit --step to extend the limit of the job"))
+        (State::Stopping, _) => refuse(format!("{job} is being ended: its limits no longer apply")),
+        (_, None) if is_step_limit => {
+            refuse(format!("no step of {job} is running: omit --step to extend the limit of the job"))
         }
-        (_, Some(current)) if of_step && current.limit_ms.is_none() => {
-            no(format!("step {} of {job} has no limit", current.n))
+        (_, Some(current)) if is_step_limit && current.limit_ms.is_none() => {
+            refuse(format!("step {} of {job} has no limit", current.n))
         }
         _ => Ok(()),
     }
 }
 
-/// Returns the step (`None` for the job) and the new limit, if the line is the expected event.
-fn extended_limit(line: &EventLine, of_step: bool) -> Option<(Option<u32>, u64)> {
+/// Returns the step (`None` for the job) and the new limit in milliseconds, if the line reports such an extension.
+fn extended_limit(line: &EventLine, is_step_limit: bool) -> Option<(Option<u32>, u64)> {
     match line.event.as_ref().map(|event| &event.body) {
-        Some(EventBody::Extended { n, limit_ms }) if n.is_some() == of_step => Some((*n, *limit_ms)),
+        Some(EventBody::Extended { n, limit_ms }) if n.is_some() == is_step_limit => Some((*n, *limit_ms)),
         _ => None,
     }
 }

@@ -1,4 +1,4 @@
-//! Waiting for jobs, woken by changes in the registry's folder.
+//! Waits for changes of jobs, through changes in the registry's folder.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -17,15 +17,15 @@ use crate::render::{RelayState, queue};
 /// Time before the command prints why a job is waiting, and first interval between checks of that reason. A job that
 /// starts at once needs no explanation.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// Maximum interval between checks why a job is waiting: each check reads every record to find the position in the
-/// queue.
+/// Maximum interval between checks of the reason why a job is waiting. A check reads every record to find the job's
+/// position in the queue.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
-/// Maximum number of jobs whose reasons are printed.
-const MAX_REASONS: usize = 5;
+/// Maximum number of jobs for which the command prints why they are waiting.
+const MAX_PRINTED_REASONS: usize = 5;
 /// Interval between checks of all jobs: the system's event queue may lose a change.
 const FULL_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A wait for one or more jobs.
+/// Watches jobs for changes, and prints why a job makes no progress.
 pub struct JobFollower<'a> {
     context: &'a Context,
     watch: FolderWatch,
@@ -34,7 +34,7 @@ pub struct JobFollower<'a> {
     last_full_check: Instant,
 }
 
-/// Reason why a job makes no progress, as last printed.
+/// The reason last printed for a job that makes no progress, and the time of its next check.
 struct PrintedReason {
     checked_at: Instant,
     pause: Duration,
@@ -52,9 +52,9 @@ impl<'a> JobFollower<'a> {
     /// a check.
     pub fn changed_jobs(&mut self, jobs: &BTreeSet<JobId>) -> Vec<JobId> {
         let now = Instant::now();
-        let all = now.duration_since(self.last_full_check) >= FULL_CHECK_INTERVAL;
+        let is_full_check_due = now.duration_since(self.last_full_check) >= FULL_CHECK_INTERVAL;
         match self.watch.take_changes() {
-            ChangedEntries::Names(names) if !all => {
+            ChangedEntries::Names(names) if !is_full_check_due => {
                 let changed = names.iter().filter_map(|name| layout::job_of_record(name.to_str()?));
                 let waiting = self.printed_reasons.iter().filter(|(_, reason)| reason.is_due(now));
                 let mut changed: BTreeSet<JobId> = changed.filter(|job| jobs.contains(job)).collect();
@@ -89,12 +89,14 @@ impl<'a> JobFollower<'a> {
 
     fn explain_wait(&mut self, record: &JobRecord) {
         let now = Instant::now();
-        if self.printed_reasons.len() >= MAX_REASONS && !self.printed_reasons.contains_key(&record.job) {
+        if self.printed_reasons.len() >= MAX_PRINTED_REASONS
+            && !self.printed_reasons.contains_key(&record.job)
+        {
             return;
         }
-        let first = PrintedReason { checked_at: now, pause: FIRST_PAUSE, text: None };
-        let printed = self.printed_reasons.entry(record.job.clone()).or_insert(first);
-        // That the job waits for another one is printed at once.
+        let first_reason = PrintedReason { checked_at: now, pause: FIRST_PAUSE, text: None };
+        let printed = self.printed_reasons.entry(record.job.clone()).or_insert(first_reason);
+        // A wait for another job is printed at once.
         let is_new_wait = record.waiting.is_some() && printed.text.is_none();
         if !printed.is_due(now) && !is_new_wait {
             return;
@@ -130,10 +132,10 @@ impl PrintedReason {
     }
 }
 
-/// Passes a job's log on, from the position of `reader`, until the job ends or stdout is closed. Returns the last
-/// record.
+/// Passes a job's log to `on_bytes`, from the position of `reader`, until the job ends or stdout is closed. Returns the
+/// last record.
 ///
-/// The end of a job is recorded after its last output. A log that is read after such a record is therefore complete.
+/// A job's last output is in the log before the final record, so a log that is read after this record is complete.
 ///
 /// # Errors
 /// Same as [`JobFollower::read_record`]. Exit code 5 if the log can't be read.
@@ -143,12 +145,12 @@ pub fn follow_log(
     mut reader: LogReader,
     mut on_bytes: impl FnMut(&[u8]),
 ) -> Result<StoredRecord, Failure> {
-    let mut follow = JobFollower::new(context);
+    let mut follower = JobFollower::new(context);
     loop {
-        let stored = follow.read_record(job)?;
+        let stored = follower.read_record(job)?;
         let path = stored.registry.log(job);
-        while let Some(piece) = reader.read(&path).map_err(|e| job_ref::unreadable_file(job, "log", &e))? {
-            on_bytes(&piece);
+        while let Some(bytes) = reader.read(&path).map_err(|e| job_ref::unreadable_file(job, "log", &e))? {
+            on_bytes(&bytes);
             if context.output.is_closed() {
                 return Ok(stored);
             }
@@ -156,6 +158,6 @@ pub fn follow_log(
         if stored.record.state.is_final() {
             return Ok(stored);
         }
-        follow.wait_for_change(None);
+        follower.wait_for_change(None);
     }
 }

@@ -23,8 +23,8 @@ pub struct EarlierJob {
     pub record: JobRecord,
     /// Spec of the job, without the values of its environment.
     pub spec: JobSpec,
-    /// Linked job that has not ended: a predecessor or a successor.
-    pub busy_job: Option<JobId>,
+    /// A predecessor or successor of the job that has not ended, if there is one.
+    pub unfinished_job: Option<JobId>,
     /// Images of the job.
     pub images: Option<LaunchImages>,
 }
@@ -34,8 +34,8 @@ impl EarlierJob {
     ///
     /// # Errors
     /// Exit code 3 if the job does not exist, 2 if it is ambiguous or has not ended, 5 if it can't be read.
-    pub fn find(registry: &Registry, typed: &str) -> Result<Self, Failure> {
-        let job = read::resolve_job(registry, typed)?;
+    pub fn find(registry: &Registry, user_input: &str) -> Result<Self, Failure> {
+        let job = read::resolve_job(registry, user_input)?;
         let stored = job_ref::read_record(registry, &job)?;
         let record = stored.record;
         if !record.state.is_final() {
@@ -57,8 +57,8 @@ impl EarlierJob {
         let images = read_images(registry, &stored.registry, &job, &spec)?;
         let mut linked = lineage::predecessors(registry, &record);
         linked.extend(lineage::successors(registry, &job));
-        let busy = linked.into_iter().find(|other| !other.state.is_final()).map(|other| other.job);
-        Ok(Self { record, spec, busy_job: busy, images })
+        let unfinished = linked.into_iter().find(|other| !other.state.is_final()).map(|other| other.job);
+        Ok(Self { record, spec, unfinished_job: unfinished, images })
     }
 
     /// Returns the origin of the follow-up.
@@ -70,13 +70,13 @@ impl EarlierJob {
         }
     }
 
-    /// Returns what the follow-up waits for: a slot of the same group, and no other job.
+    /// Returns the schedule of the follow-up: it waits for a slot of the same group, and for no other job.
     pub(super) fn follow_up_schedule(&self) -> Schedule {
         let group = self.record.group.clone().map_or(Group::None, Group::Named);
         Schedule { group, ..Schedule::default() }
     }
 
-    /// Codex thread of the job.
+    /// Returns the id of the Codex thread that the job ran in.
     pub(super) fn thread_id(&self) -> Result<&str, Failure> {
         let job = &self.record.job;
         let why = match (self.spec.runner, &self.record.thread_id) {
@@ -87,7 +87,7 @@ impl EarlierJob {
         Err(Failure::usage(format!("{job} {why}: `relay retry {job}` runs its task again")))
     }
 
-    /// Checks that the thread can be continued: a thread exists only on the platform where it ran.
+    /// Checks that the thread can be continued here. A thread exists only on the platform where it ran.
     pub(super) fn check_thread(&self, context: &ResolveContext<'_>) -> Result<(), Failure> {
         let (job, engine) = (&self.record.job, &self.record.engine);
         if *engine != context.engine.to_string() {
@@ -105,10 +105,10 @@ impl EarlierJob {
     /// # Errors
     /// Exit code 2 with the name of that job.
     pub fn check_idle(&self) -> Result<(), Failure> {
-        match &self.busy_job {
-            Some(busy) => Err(Failure::usage(format!(
-                "{busy} uses the same Codex thread and has not ended: `relay wait {busy}` or `relay cancel \
-                {busy}` first"
+        match &self.unfinished_job {
+            Some(unfinished) => Err(Failure::usage(format!(
+                "{unfinished} uses the same Codex thread and has not ended: `relay wait {unfinished}` or `relay cancel \
+                {unfinished}` first"
             ))),
             None => Ok(()),
         }
@@ -165,15 +165,15 @@ impl EarlierJob {
 /// Reads the images of a job. The daemon may archive the job meanwhile.
 fn read_images(
     registry: &Registry,
-    stored: &Registry,
+    job_registry: &Registry,
     job: &JobId,
     spec: &JobSpec,
 ) -> Result<Option<LaunchImages>, Failure> {
     if spec.images.is_empty() {
         return Ok(None);
     }
-    let read = |of: &Registry| of.images(job).read(2 * MAX_IMAGE_BYTES);
-    let archive = read(stored).or_else(|_| read(&registry.archive_registry()));
+    let read = |source: &Registry| source.images(job).read(2 * MAX_IMAGE_BYTES);
+    let archive = read(job_registry).or_else(|_| read(&registry.archive_registry()));
     let archive = archive.map_err(|e| job_ref::unreadable_file(job, "images", &e))?;
     Ok(Some(LaunchImages { names: spec.images.clone(), archive: archive.into() }))
 }

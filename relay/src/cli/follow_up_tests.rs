@@ -1,4 +1,4 @@
-//! An earlier job and flags → a launch, and every mistake.
+//! Tests of follow-up jobs: the launch that an earlier job and flags give, and the message of each mistake.
 
 use std::collections::BTreeSet;
 use std::env::VarError;
@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::engine_kind::EngineKind;
 use crate::render::samples;
 
-const THREAD: &str = "01a203ca-9b3a-74f0-a0f9-92040009a617";
+const THREAD_ID: &str = "01a203ca-9b3a-74f0-a0f9-92040009a617";
 
 /// A project whose registry holds one job, `abe#1`.
 struct Project {
@@ -35,7 +35,7 @@ impl Project {
         record.runner = Runner::Codex;
         record.engine = "local".into();
         record.workspace.clone_from(&workspace);
-        record.thread_id = Some(THREAD.into());
+        record.thread_id = Some(THREAD_ID.into());
         let spec = JobSpec {
             env_names: ["TOKEN".to_owned()].into(),
             setup: vec!["npm ci".into()],
@@ -65,7 +65,7 @@ impl Project {
             "CODEX_THREAD_ID" => Ok("caller".to_owned()),
             _ => Err(VarError::NotPresent),
         };
-        let around = ResolveContext {
+        let resolve_context = ResolveContext {
             config: &config,
             engine: EngineKind::Local,
             cwd: &root,
@@ -74,17 +74,17 @@ impl Project {
         match Cli::try_parse_from([&["relay"], line].concat()).unwrap().command {
             Command::Resume(args) => {
                 let earlier = EarlierJob::find(&registry, &args.job)?;
-                resume::resolve_flags(&args, &earlier, &around, &b"from stdin"[..])
+                resume::resolve_flags(&args, &earlier, &resolve_context, &b"from stdin"[..])
             }
             Command::Retry(args) => {
                 let earlier = EarlierJob::find(&registry, args.job.as_deref().unwrap())?;
-                retry::resolve_flags(&args, &earlier, &around)
+                retry::resolve_flags(&args, &earlier, &resolve_context)
             }
             other => panic!("{other:?}"),
         }
     }
 
-    fn refused(&self, line: &[&str]) -> String {
+    fn refusal(&self, line: &[&str]) -> String {
         let failure = self.resolve(line).unwrap_err();
         assert_eq!(failure.code as u8, 2, "{failure}");
         assert_eq!(failure.message.lines().count(), 1, "{failure}");
@@ -93,7 +93,7 @@ impl Project {
 }
 
 #[test]
-fn a_resumed_job_keeps_thread_workspace_model_checks_and_env_and_has_new_limits() {
+fn a_resumed_job_inherits_everything_but_prompt_setup_and_limits() {
     let project = Project::new();
     let launch = project.resolve(&["resume", "abe", "go on"]).unwrap();
     let session = launch.origin.session.as_ref().map(|session| session.id.as_str());
@@ -109,7 +109,7 @@ fn a_resumed_job_keeps_thread_workspace_model_checks_and_env_and_has_new_limits(
         on_limit: OnLimit::Fail,
         on_loop: OnLoop::Warn,
         codex: CodexSettings { sandbox: Sandbox::WorkspaceWrite, ..project.spec.codex.clone() },
-        thread: Some(THREAD.into()),
+        thread: Some(THREAD_ID.into()),
         ..project.spec.clone()
     };
     similar_asserts::assert_eq!(spec, expected);
@@ -118,7 +118,7 @@ fn a_resumed_job_keeps_thread_workspace_model_checks_and_env_and_has_new_limits(
 }
 
 #[test]
-fn flags_of_a_resume_win_over_the_earlier_job() {
+fn flags_of_a_resume_take_precedence_over_the_earlier_job() {
     let project = Project::new();
     let line = ["resume", "abe", "-", "--check", "make", "--setup", "npm i"];
     let rest =
@@ -157,12 +157,12 @@ fn a_retried_job_has_the_same_spec() {
 }
 
 #[test]
-fn values_that_are_not_here_are_asked_for_by_name() {
+fn missing_values_of_variables_are_requested_by_name() {
     let mut project = Project::new();
     project.spec.env_names.insert("NPM_TOKEN".into());
     for line in [&["retry", "abe"][..], &["resume", "abe", "go on"]] {
-        let said = project.refused(line);
-        assert!(said.contains("had NPM_TOKEN") && said.contains("--env NPM_TOKEN=VALUE"), "{said}");
+        let message = project.refusal(line);
+        assert!(message.contains("had NPM_TOKEN") && message.contains("--env NPM_TOKEN=VALUE"), "{message}");
         let given = project.resolve(&[line, &["--env", "NPM_TOKEN=x"]].concat()).unwrap();
         assert_eq!((given.env.len(), given.env["NPM_TOKEN"].as_str()), (2, "x"));
     }
@@ -172,12 +172,12 @@ fn values_that_are_not_here_are_asked_for_by_name() {
 }
 
 #[test]
-fn what_still_runs_is_waited_for_or_cancelled_first() {
+fn a_job_that_still_runs_has_no_follow_up() {
     let mut project = Project::new();
     project.record.state = State::Running;
     for line in [&["retry", "abe"][..], &["resume", "abe", "go on"]] {
-        let said = project.refused(line);
-        assert!(said.contains("`relay wait abe#1` or `relay cancel abe#1`"), "{said}");
+        let message = project.refusal(line);
+        assert!(message.contains("`relay wait abe#1` or `relay cancel abe#1`"), "{message}");
     }
 }
 
@@ -186,17 +186,17 @@ fn a_job_without_a_thread_can_only_be_retried() {
     let mut project = Project::new();
     for thread in [None, Some("--last".to_owned())] {
         project.record.thread_id = thread;
-        let said = project.refused(&["resume", "abe", "go on"]);
-        assert!(said.contains("before Codex started a thread: `relay retry abe#1`"), "{said}");
+        let message = project.refusal(&["resume", "abe", "go on"]);
+        assert!(message.contains("before Codex started a thread: `relay retry abe#1`"), "{message}");
     }
     project.spec.runner = Runner::Shell;
-    assert!(project.refused(&["resume", "abe", "go on"]).contains("is a shell job"));
+    assert!(project.refusal(&["resume", "abe", "go on"]).contains("is a shell job"));
     assert!(project.resolve(&["retry", "abe"]).is_ok());
-    assert!(project.refused(&["retry", "abe", "--model", "m"]).contains("--model is for codex"));
+    assert!(project.refusal(&["retry", "abe", "--model", "m"]).contains("--model is for codex"));
 }
 
 #[test]
-fn a_thread_of_another_engine_or_with_a_worker_on_it_is_left_alone() {
+fn a_thread_of_another_engine_or_of_an_unfinished_job_is_not_continued() {
     let mut project = Project::new();
     let root = project.dir.path().canonicalize().unwrap();
     let registry = Registry::for_project(&root);
@@ -206,21 +206,24 @@ fn a_thread_of_another_engine_or_with_a_worker_on_it_is_left_alone() {
     other.state = State::Running;
     other.origin.follows = Some(Follows { job: "abe#1".parse().unwrap(), how: FollowUp::Resume });
     std::fs::write(registry.record(&other.job), other.to_bytes().unwrap()).unwrap();
-    let said = project.refused(&["resume", "abe#1", "go on"]);
-    assert!(said.contains("abe#2 uses the same Codex thread"), "{said}");
+    let message = project.refusal(&["resume", "abe#1", "go on"]);
+    assert!(message.contains("abe#2 uses the same Codex thread"), "{message}");
     assert!(project.resolve(&["retry", "abe#1"]).is_ok(), "a retry begins a thread of its own");
     project.record.engine = "docker".into();
-    let said = project.refused(&["resume", "abe#1", "go on"]);
-    assert!(said.contains("belongs to engine docker") && said.contains("relay up --engine docker"), "{said}");
+    let message = project.refusal(&["resume", "abe#1", "go on"]);
+    assert!(
+        message.contains("belongs to engine docker") && message.contains("relay up --engine docker"),
+        "{message}"
+    );
 }
 
 #[test]
-fn a_workspace_that_is_gone_and_an_empty_prompt_are_named() {
+fn a_missing_workspace_and_an_empty_prompt_are_refused() {
     let project = Project::new();
-    assert!(project.refused(&["resume", "abe"]).contains("no task"));
-    assert!(project.refused(&["resume", "abe", " "]).contains("empty"));
+    assert!(project.refusal(&["resume", "abe"]).contains("no task"));
+    assert!(project.refusal(&["resume", "abe", " "]).contains("empty"));
     std::fs::remove_dir(&project.record.workspace).unwrap();
-    assert!(project.refused(&["resume", "abe", "go on"]).contains("no longer exists: create it"));
+    assert!(project.refusal(&["resume", "abe", "go on"]).contains("no longer exists: create it"));
     let unknown = project.resolve(&["retry", "zoe"]).unwrap_err();
     assert_eq!(unknown.code as u8, 3, "{unknown}");
 }

@@ -1,6 +1,6 @@
-//! `relay help [COMMAND|TOPIC]`, and the layout of all help texts.
+//! The command `relay help`, and the layout of all help texts.
 //!
-//! Every text is a constant, so it costs nothing if no help is requested.
+//! Every text is a constant, so that calls without a request for help spend no time on it.
 
 use clap::Args;
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
@@ -9,8 +9,8 @@ use super::global::Global;
 use crate::exit::{ExitCode, Failure};
 use crate::render::{CommandOutput, output};
 
-/// Concatenates the notes below a command's flags, if any, and its two examples. The heading is styled like clap's
-/// headings.
+/// Concatenates the notes that follow a command's flags in the help, if any, and two examples. The heading is styled
+/// like clap's headings.
 macro_rules! after_help {
     ([$first:literal, $second:literal]) => {
         concat!("\x1b[1m\x1b[4mExamples:\x1b[0m\n  ", $first, "\n  ", $second)
@@ -22,10 +22,10 @@ macro_rules! after_help {
 pub(super) use after_help;
 
 /// Heading of the examples, without its style.
-pub const EXAMPLES: &str = "Examples:\n";
+pub const EXAMPLES_HEADING: &str = "Examples:\n";
 
 /// Heading of a group of commands, styled like clap's headings.
-macro_rules! group {
+macro_rules! group_heading {
     ($name:literal) => {
         concat!("\n\x1b[1m\x1b[4m", $name, ":\x1b[0m\n")
     };
@@ -34,20 +34,20 @@ macro_rules! group {
 /// Layout of `relay --help`. clap can't group commands, so this list repeats their names and descriptions.
 pub const HELP_TEMPLATE: &str = concat!(
     "{about-with-newline}\n{usage-heading} {usage}\n",
-    group!("Work"),
+    group_heading!("Work"),
     "  launch       Hand a task to a worker and return at once\n",
     "  run          Run a command line as a job: stream its output, return its exit code\n",
     "  resume       Continue an ended job: a new prompt in the same Codex thread\n",
     "  retry        Run the task of an ended job again\n",
     "  extend       Give a job, or its current step, more time\n",
     "  cancel       Cancel jobs and end everything they started\n",
-    group!("Watch"),
+    group_heading!("Watch"),
     "  status       List jobs, or show one in detail\n",
     "  top          Show all workers on a live screen\n",
     "  logs         Show a job's log\n",
     "  events       Show the events of one job or of all\n",
     "  wait         Wait until jobs have ended\n",
-    group!("Results"),
+    group_heading!("Results"),
     "  notices      Show newly ended jobs, once each\n",
     "  diff         Show the change of a job with a branch of its own\n",
     "  apply        Put the change of a job into the work tree, without a commit\n",
@@ -59,20 +59,20 @@ pub const HELP_TEMPLATE: &str = concat!(
     "  verify       Check a job's receipt and run its checks again\n",
     "  explain      Explain where a job's time went, why it failed and what to try\n",
     "  prune        Remove archived jobs\n",
-    group!("Platform"),
+    group_heading!("Platform"),
     "  init         Set up a project: settings, rules, instructions for coding agents\n",
     "  up           Start relay and its platform in the background\n",
     "  down         Stop relay and its platform\n",
     "  restart      Restart relay with the current settings; running jobs continue\n",
     "  doctor       Check the setup and suggest fixes\n",
     "  serve        Run the relay daemon in the foreground\n",
-    group!("Integrations"),
+    group_heading!("Integrations"),
     "  mcp          Serve the commands as tools for a coding agent (MCP over stdio)\n",
     "  hook         Answer a hook of Codex or Claude Code\n",
     "  schema       Print the JSON Schemas of relay's files and events\n",
     "  completions  Print a shell completion script, or man pages\n",
     "  help         Show help for a command or a topic\n",
-    group!("Options"),
+    group_heading!("Options"),
     "{options}{after-help}\n",
 );
 
@@ -122,7 +122,7 @@ pub const TOPICS: [Topic; 4] = [
 pub struct HelpArgs {
     /// Command or topic [default: list all]
     #[arg(value_name = "COMMAND|TOPIC", add = commands_and_topics())]
-    word: Option<String>,
+    command_or_topic: Option<String>,
 }
 
 /// Completes the words after `relay help`: commands and topics.
@@ -137,10 +137,10 @@ fn commands_and_topics() -> ArgValueCandidates {
 /// Prints the help of a command or a topic, or the list of both. `relay` is the top-level command.
 ///
 /// # Errors
-/// Exit code 2 for an unknown word. Also fails if stdout can't be written.
+/// Exit code 2 for an unknown command or topic, 74 if stdout can't be written.
 pub fn run(args: &HelpArgs, global: &Global, relay: clap::Command) -> Result<ExitCode, Failure> {
     let output = CommandOutput::new(global.color, false);
-    match args.word.as_deref() {
+    match args.command_or_topic.as_deref() {
         None => print_help(relay.after_help(format_topics()), &["relay", "--help"]),
         Some(word) => {
             if let Some(topic) = TOPICS.iter().find(|topic| topic.name == word) {
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     /// Returns every command with its help as plain text.
-    fn helps() -> Vec<(String, String)> {
+    fn help_texts() -> Vec<(String, String)> {
         let mut relay = Cli::command();
         relay.build();
         let commands = relay.get_subcommands_mut();
@@ -194,7 +194,7 @@ mod tests {
             .collect()
     }
 
-    /// Returns the words of a line of a shell, up to its first redirection.
+    /// Returns the words of a shell's command line, up to the first redirection.
     fn words(line: &str) -> Vec<String> {
         let words = shell_words::split(line).unwrap();
         words.into_iter().take_while(|word| word != ">" && word != "<").collect()
@@ -217,8 +217,8 @@ mod tests {
 
     #[test]
     fn the_help_of_each_command_ends_with_two_examples_that_work() {
-        for (name, help) in helps() {
-            let (_, examples) = help.split_once(EXAMPLES).unwrap_or_else(|| panic!("{name}: {help}"));
+        for (name, help) in help_texts() {
+            let (_, examples) = help.split_once(EXAMPLES_HEADING).unwrap_or_else(|| panic!("{name}: {help}"));
             let lines: Vec<&str> = examples.trim_end().lines().collect();
             assert_eq!(lines.len(), 2, "{name}: {examples}");
             for line in lines {
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn the_topic_on_events_names_every_type() {
+    fn the_topic_on_events_names_every_event_type() {
         let schema: serde_json::Value = serde_json::from_str(crate::schema::Schema::Event.text()).unwrap();
         let events = TOPICS.iter().find(|topic| topic.name == "events").unwrap().text;
         let rules = schema["allOf"].as_array().unwrap().iter();
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn each_setting_stands_in_the_topic_on_the_configuration() {
+    fn the_topic_on_the_configuration_names_each_setting() {
         let config = TOPICS.iter().find(|topic| topic.name == "config").unwrap().text;
         for line in include_str!("../init/content/relay.toml").lines() {
             let key = line.trim_start_matches('#').split_once(" = ").map(|(key, _)| key);

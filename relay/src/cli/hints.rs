@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::engine_kind::EngineKind;
 
 /// Maximum number of folders named in a note.
-const MAX_NAMED: usize = 3;
+const MAX_NAMED_FOLDERS: usize = 3;
 
 /// Prints the folders of the caller's `PATH` that are missing in the `PATH` of the running relay's workers. Nothing is
 /// printed in sessions: their `PATH` has additional folders that workers don't need.
@@ -26,18 +26,18 @@ pub(super) fn hint_missing_path_folders(
     config: &Config,
     env: &[String],
 ) {
-    let is_given = env.iter().any(|entry| entry.split('=').next() == Some("PATH"));
-    if target.engine != EngineKind::Local || is_given || context.initiator() != Initiator::Person {
+    let has_path_flag = env.iter().any(|entry| entry.split('=').next() == Some("PATH"));
+    if target.engine != EngineKind::Local || has_path_flag || context.initiator() != Initiator::Person {
         return;
     }
-    let Some(theirs) = target.lease().and_then(|lease| path_of_process(lease.pid)) else { return };
-    let Ok(own) = context.caller_variable("PATH") else { return };
-    let missing = missing_folders(&own, &theirs);
+    let Some(worker_path) = target.lease().and_then(|lease| path_of_process(lease.pid)) else { return };
+    let Ok(caller_path) = context.caller_variable("PATH") else { return };
+    let missing = missing_folders(&caller_path, &worker_path);
     if missing.is_empty() {
         return;
     }
-    let sandboxed = config.codex.job_settings(target.engine).sandbox != Sandbox::Off;
-    let advice = if sandboxed {
+    let is_sandboxed = config.codex.job_settings(target.engine).sandbox != Sandbox::Off;
+    let advice = if is_sandboxed {
         "run `relay down` and `relay up` to use your PATH"
     } else {
         "`--env PATH` passes yours to this job"
@@ -49,11 +49,11 @@ pub(super) fn hint_missing_path_folders(
 
 /// Prints the submodules of a workspace that are not initialised.
 pub(super) fn hint_empty_submodules(context: &Context, workspace: &Path) {
-    let absent = empty_submodules(workspace);
-    if !absent.is_empty() {
+    let submodules = empty_submodules(workspace);
+    if !submodules.is_empty() {
         context.output.print_note(&format!(
             "submodules that are not initialised: {}; `--setup 'git submodule update --init'` fetches them first",
-            absent.join(", ")
+            submodules.join(", ")
         ));
     }
 }
@@ -67,25 +67,25 @@ fn empty_submodules(workspace: &Path) -> Vec<String> {
         let (key, path) = line.split_once('=')?;
         (key.trim() == "path").then(|| path.trim().to_owned())
     });
-    let plain = |path: &String| {
+    let is_plain = |path: &String| {
         !path.is_empty() && Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
     };
-    let is_absent = |path: &String| {
+    let is_empty_or_absent = |path: &String| {
         std::fs::read_dir(workspace.join(path)).map_or(true, |mut entries| entries.next().is_none())
     };
-    paths.filter(plain).filter(is_absent).take(MAX_NAMED).collect()
+    paths.filter(is_plain).filter(is_empty_or_absent).take(MAX_NAMED_FOLDERS).collect()
 }
 
 /// Returns the first few folders of `caller_path` that are not in `worker_path`.
 fn missing_folders(caller_path: &str, worker_path: &str) -> Vec<String> {
-    let theirs: BTreeSet<PathBuf> = std::env::split_paths(worker_path).collect();
-    let missing =
-        std::env::split_paths(caller_path).filter(|folder| folder.is_absolute() && !theirs.contains(folder));
-    let mut seen = BTreeSet::new();
+    let worker_folders: BTreeSet<PathBuf> = std::env::split_paths(worker_path).collect();
+    let missing = std::env::split_paths(caller_path)
+        .filter(|folder| folder.is_absolute() && !worker_folders.contains(folder));
+    let mut returned = BTreeSet::new();
     missing
-        .filter(|folder| seen.insert(folder.clone()))
+        .filter(|folder| returned.insert(folder.clone()))
         .map(|folder| folder.display().to_string())
-        .take(MAX_NAMED)
+        .take(MAX_NAMED_FOLDERS)
         .collect()
 }
 
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_submodule_without_a_file_is_named() {
+    fn only_submodules_with_an_empty_folder_are_named() {
         let dir = tempfile::tempdir().unwrap();
         let write = |path: &str, text: &str| {
             let path = dir.path().join(path);
@@ -120,9 +120,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_new_in_a_path_is_named_once() {
+    fn a_folder_that_only_the_callers_path_has_is_named_once() {
         assert_eq!(missing_folders("/a:/new:/b:/new:rel:", "/b:/a"), ["/new"]);
         assert!(missing_folders("/a:/b", "/b:/a:/c").is_empty());
-        assert_eq!(missing_folders("/1:/2:/3:/4", "").len(), MAX_NAMED);
+        assert_eq!(missing_folders("/1:/2:/3:/4", "").len(), MAX_NAMED_FOLDERS);
     }
 }

@@ -1,4 +1,4 @@
-//! `relay hook`
+//! The command `relay hook`.
 
 #![expect(clippy::disallowed_methods, reason = "the host agent names the file")]
 
@@ -24,17 +24,17 @@ use crate::registry::unseen::{self, ClaimedNotices};
 use crate::registry::{Registry, lease, read};
 use crate::render::CommandOutput;
 
-/// Maximum size of a call's JSON, in bytes: it contains a tool's answer, which may be an image.
-const MAX_CALL: u64 = 16 << 20;
-/// Maximum number of notices per call: Claude Code accepts 10,000 characters, and a notice has up to 2 KiB.
+/// Maximum size of the JSON of a hook call, in bytes. The JSON may contain the result of a tool, such as an image.
+const MAX_CALL_SIZE: u64 = 16 << 20;
+/// Maximum number of notices in an answer: Claude Code accepts 10,000 characters, and a notice has up to 2 KiB.
 const MAX_NOTICES: usize = 4;
 
 /// Flags of `relay hook`.
 #[derive(Debug, Args)]
 #[command(after_help = after_help!(
     "Reads the hook's JSON on stdin and answers in JSON. SessionStart, UserPromptSubmit and PostToolUse \
-     tell the session which jobs have ended; Stop reports them before the turn ends. Never fails, so \
-     that it never disturbs the session. `relay init` installs it.",
+     tell the session which jobs have ended; Stop reports them before the turn ends. A hook never fails, so \
+     that it never disturbs the session. `relay init` installs the hooks.",
     ["relay hook SessionStart < call.json", "relay hook < call.json"]
 ))]
 pub struct HookArgs {
@@ -43,7 +43,7 @@ pub struct HookArgs {
     event: Option<String>,
 }
 
-/// Answers the call of a hook. The exit code is always 0: an error of a hook must not break its host.
+/// Answers the call of a hook. The exit code is always 0: a failed hook would disturb the host agent.
 #[expect(clippy::unnecessary_wraps, reason = "all commands have this signature")]
 pub fn run(args: &HookArgs, global: &Global) -> Result<ExitCode, Failure> {
     let output = CommandOutput::new(global.color, true);
@@ -55,8 +55,8 @@ pub fn run(args: &HookArgs, global: &Global) -> Result<ExitCode, Failure> {
 
 fn answer_call(args: &HookArgs, global: &Global, output: &CommandOutput) -> Result<(), String> {
     let json = read_stdin().map_err(|e| format!("stdin can't be read: {e}"))?;
-    let claude = env::var_os("CLAUDE_PROJECT_DIR").is_some() || env::var_os("CLAUDECODE").is_some();
-    let call = call::parse_call(args.event.as_deref(), &json, claude)
+    let is_claude = env::var_os("CLAUDE_PROJECT_DIR").is_some() || env::var_os("CLAUDECODE").is_some();
+    let call = call::parse_call(args.event.as_deref(), &json, is_claude)
         .map_err(|why| format!("stdin is not a hook call: {why}"))?;
     if call.event == Some(HookEvent::SessionStart) && call.agent == "claude" {
         set_session_variable(&call);
@@ -71,23 +71,25 @@ fn answer_call(args: &HookArgs, global: &Global, output: &CommandOutput) -> Resu
     let now = lease::current_time(&registry);
     // The notices are claimed before the phase is recorded, so that no reader sees an idle session and an unclaimed
     // notice that this call is delivering.
-    let given = deliver_notices(&registry, &call, plan.response, now, output);
-    let phase = if given.as_ref().is_ok_and(|given| *given) && plan.response == HookResponse::ContinueTurn {
+    let delivered = deliver_notices(&registry, &call, plan.response, now, output);
+    let phase = if delivered.as_ref().is_ok_and(|delivered| *delivered)
+        && plan.response == HookResponse::ContinueTurn
+    {
         Some(SessionPhase::Busy)
     } else {
         plan.phase
     };
-    let noted = phase.map_or(Ok(()), |phase| record_phase(&registry, &call, phase, now));
-    given.and(noted).map_err(|e| registry.not_writable(&e).message)
+    let recorded = phase.map_or(Ok(()), |phase| record_phase(&registry, &call, phase, now));
+    delivered.and(recorded).map_err(|e| registry.not_writable(&e).message)
 }
 
 fn read_stdin() -> io::Result<Vec<u8>> {
     let mut json = Vec::new();
-    io::stdin().lock().take(MAX_CALL + 1).read_to_end(&mut json)?;
-    if json.len() as u64 > MAX_CALL { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(json) }
+    io::stdin().lock().take(MAX_CALL_SIZE + 1).read_to_end(&mut json)?;
+    if json.len() as u64 > MAX_CALL_SIZE { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(json) }
 }
 
-/// Delivers the notices for the session; returns true if there were any.
+/// Prints the notices for the calling session as the answer of the hook. Returns true if there were any.
 fn deliver_notices(
     registry: &Registry,
     call: &HookCall,
@@ -104,8 +106,8 @@ fn deliver_notices(
     }
     let session =
         common::origin::Session { agent: call.agent.to_owned(), id: call.session.clone(), home: None };
-    let shown = NoticeClaim { at: now, by: "hook".to_owned(), session: Some(session) };
-    let claimed = unseen::claim_notices(registry, &notices, MAX_NOTICES, Some(&shown))?;
+    let claim = NoticeClaim { at: now, by: "hook".to_owned(), session: Some(session) };
+    let claimed = unseen::claim_notices(registry, &notices, MAX_NOTICES, Some(&claim))?;
     let Some(answer) = (!claimed.records.is_empty()).then(|| answer_json(response_kind, &claimed)).flatten()
     else {
         return Ok(false);
@@ -121,7 +123,7 @@ fn answer_json(response_kind: HookResponse, notices: &ClaimedNotices) -> Option<
     decide::response_json(response_kind, &notices::format_notices(notices))
 }
 
-/// Returns the notices for this session, oldest first.
+/// Returns the unclaimed notices for the calling session, oldest first.
 fn notices_for(
     registry: &Registry,
     call: &HookCall,
@@ -130,18 +132,18 @@ fn notices_for(
 ) -> io::Result<Vec<OutboxEntry>> {
     let mut notices = unseen::unclaimed_notices(registry)?;
     let state = |id: &str| sessions::read_session(registry, id);
-    let whose = |entry: &OutboxEntry| decide::notice_owner(entry, &call.session, state, now);
-    let mut nobodys = false;
-    notices.retain(|entry| match whose(entry) {
+    let owner_of = |entry: &OutboxEntry| decide::notice_owner(entry, &call.session, state, now);
+    let mut has_unowned = false;
+    notices.retain(|entry| match owner_of(entry) {
         NoticeOwner::Caller => true,
         NoticeOwner::Unowned if response_kind != HookResponse::ContinueTurn => {
-            nobodys = true;
+            has_unowned = true;
             true
         }
         _ => false,
     });
-    if nobodys && is_worker(registry, &call.session) {
-        notices.retain(|entry| whose(entry) == NoticeOwner::Caller);
+    if has_unowned && is_worker(registry, &call.session) {
+        notices.retain(|entry| owner_of(entry) == NoticeOwner::Caller);
     }
     Ok(notices)
 }

@@ -13,9 +13,9 @@ use rustix::fs::OFlags;
 use crate::exit::Failure;
 
 /// Maximum size of one image, in bytes.
-const MAX_IMAGE: u64 = 20 << 20;
+const MAX_IMAGE_SIZE: u64 = 20 << 20;
 
-/// Images of a launch, as one archive.
+/// Images of a launch, in one archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaunchImages {
     /// Names of the files in the archive, in the order of the flags.
@@ -36,7 +36,7 @@ pub(super) fn read_images(paths: &[PathBuf], cwd: &Path) -> Result<Option<Launch
         return Err(Failure::usage(format!("--image: at most {MAX_IMAGES} images")));
     }
     let (mut names, mut builder, mut total) = (Vec::new(), tar::Builder::new(Vec::new()), 0);
-    for (at, path) in paths.iter().enumerate() {
+    for (index, path) in paths.iter().enumerate() {
         let refuse =
             |why: &str| Failure::usage(format!("--image {}: {why}", one_line(&path.to_string_lossy(), 200)));
         let bytes = read_image(&cwd.join(path)).map_err(|why| refuse(&why))?;
@@ -47,9 +47,9 @@ pub(super) fn read_images(paths: &[PathBuf], cwd: &Path) -> Result<Option<Launch
                 MAX_IMAGE_BYTES >> 20
             )));
         }
-        let ending = ending_of(&bytes)
+        let ending = ending_of_format(&bytes)
             .ok_or_else(|| refuse("is no image that the model can read: use PNG, JPEG, GIF or WebP"))?;
-        let name = format!("{}.{ending}", at + 1);
+        let name = format!("{}.{ending}", index + 1);
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);
         header.set_mode(0o644);
@@ -61,7 +61,7 @@ pub(super) fn read_images(paths: &[PathBuf], cwd: &Path) -> Result<Option<Launch
 }
 
 fn read_image(path: &Path) -> Result<Vec<u8>, String> {
-    let cannot = |e: io::Error| match e.kind() {
+    let unreadable = |e: io::Error| match e.kind() {
         io::ErrorKind::NotFound => "does not exist".to_owned(),
         _ => format!("can't be read: {e}"),
     };
@@ -69,23 +69,23 @@ fn read_image(path: &Path) -> Result<Vec<u8>, String> {
         clippy::disallowed_methods,
         reason = "a file that the caller names, opened with the caller's rights"
     )]
-    // A pipe or a terminal must not block.
+    // NONBLOCK: opening a pipe or a terminal must not block.
     let file = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path);
-    let file = file.map_err(cannot)?;
-    let meta = file.metadata().map_err(cannot)?;
+    let file = file.map_err(unreadable)?;
+    let meta = file.metadata().map_err(unreadable)?;
     if !meta.is_file() {
         return Err("is no regular file".to_owned());
     }
     let mut bytes = Vec::new();
-    file.take(MAX_IMAGE + 1).read_to_end(&mut bytes).map_err(cannot)?;
-    if bytes.len() as u64 > MAX_IMAGE {
-        return Err(format!("is larger than {} MiB", MAX_IMAGE >> 20));
+    file.take(MAX_IMAGE_SIZE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_IMAGE_SIZE {
+        return Err(format!("is larger than {} MiB", MAX_IMAGE_SIZE >> 20));
     }
     Ok(bytes)
 }
 
-/// Returns the usual ending of a format that models read, by the first bytes of the file.
-fn ending_of(bytes: &[u8]) -> Option<&'static str> {
+/// Returns the usual file name ending of an image, by its first bytes; `None` for a format that models can't read.
+fn ending_of_format(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some("png"),
         [0xff, 0xd8, 0xff, ..] => Some("jpg"),
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn images_are_known_by_their_first_bytes_and_mistakes_are_named() {
+    fn the_first_bytes_decide_about_the_format_and_mistakes_are_named() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, bytes: &[u8]| fs::write(dir.path().join(name), bytes).unwrap();
         write("a.bin", b"\x89PNG\r\n\x1a\nrest");
@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(sizes, [12, 4, 6, 16]);
         rustix::fs::mkfifoat(rustix::fs::CWD, dir.path().join("pipe"), 0o600.into()).unwrap();
         let big = File::create(dir.path().join("big")).unwrap();
-        big.set_len(MAX_IMAGE + 1).unwrap();
+        big.set_len(MAX_IMAGE_SIZE + 1).unwrap();
         for (name, why) in [
             ("none", "does not exist"),
             (".", "is no regular file"),

@@ -1,4 +1,4 @@
-//! `relay init`
+//! The command `relay init`.
 
 use std::fmt::Write;
 use std::io::ErrorKind;
@@ -48,6 +48,7 @@ pub struct InitArgs {
     dry_run: bool,
 }
 
+/// Output of `relay init --json` about one file.
 #[derive(Serialize)]
 struct OutcomeLine<'a> {
     path: &'a str,
@@ -56,7 +57,7 @@ struct OutcomeLine<'a> {
     dry_run: bool,
 }
 
-/// Writes the files of a project, or removes them.
+/// Writes the files that `relay init` manages in a project, or removes them.
 ///
 /// # Errors
 /// Exit code 2 if a file can't be merged, 5 if one can't be read; nothing is written then. Exit code 5 if one can't be
@@ -64,10 +65,10 @@ struct OutcomeLine<'a> {
 pub fn run(args: &InitArgs, global: &Global) -> Result<ExitCode, Failure> {
     let cwd = std::env::current_dir()
         .map_err(|e| Failure::usage(format!("the current folder can't be found ({e}): change to another")))?;
-    let named = global.project_root();
-    let root = match project::find_root(named.as_deref(), &cwd) {
-        Err(failure) if named.is_some() => return Err(failure),
-        found => found.unwrap_or_else(|_| cwd.clone()),
+    let project_root = global.project_root();
+    let root = match project::find_root(project_root.as_deref(), &cwd) {
+        Err(failure) if project_root.is_some() => return Err(failure),
+        root => root.unwrap_or_else(|_| cwd.clone()),
     };
     let root = root.canonicalize().unwrap_or(root);
     let mode = if args.remove { Mode::Remove } else { Mode::Put { force: args.force } };
@@ -85,7 +86,7 @@ pub fn run(args: &InitArgs, global: &Global) -> Result<ExitCode, Failure> {
         if mode == Mode::Remove {
             approval::remove_approval(&root);
         } else {
-            approved = approve_own_settings(&plan, &root)?;
+            approved = approve_written_settings(&plan, &root)?;
         }
     }
     let output = CommandOutput::new(global.color, global.json);
@@ -106,13 +107,13 @@ pub fn run(args: &InitArgs, global: &Global) -> Result<ExitCode, Failure> {
     output.check_written().map(|()| ExitCode::Done)
 }
 
-/// Approves settings that a person has just written with this call of init; returns true if it approved them. `relay
-/// up` shows all other settings first.
-fn approve_own_settings(plan: &InitPlan, root: &Path) -> Result<bool, Failure> {
-    let ours =
+/// Approves the settings if a person has just written them with this command. Returns true if they were approved;
+/// `relay up` shows all other settings first.
+fn approve_written_settings(plan: &InitPlan, root: &Path) -> Result<bool, Failure> {
+    let is_written_config =
         |file: &PlannedFile| file.display_path == config::CONFIG_PATH && file.outcome != FileOutcome::Kept;
-    let by_session = session::calling_session(&|name| std::env::var(name)).is_some();
-    if by_session || ancestry::is_below_host_agent() || !plan.files.iter().any(ours) {
+    let is_in_session = session::calling_session(&|name| std::env::var(name)).is_some();
+    if is_in_session || ancestry::is_below_host_agent() || !plan.files.iter().any(is_written_config) {
         return Ok(false);
     }
     let config = Config::load(root)?;
@@ -124,7 +125,7 @@ fn approve_own_settings(plan: &InitPlan, root: &Path) -> Result<bool, Failure> {
 }
 
 fn explain_failure(failed: &WriteFailure) -> Failure {
-    let WriteFailure { path, error, has_written_others: partly } = failed;
+    let WriteFailure { path, error, has_written_others } = failed;
     let is_forbidden = matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem);
     let what = if is_forbidden && session::calling_session(&|name| std::env::var(name)).is_some() {
         "Codex's sandbox keeps .codex, .agents and .git read-only: a person has to run `relay init` in a \
@@ -133,13 +134,13 @@ fn explain_failure(failed: &WriteFailure) -> Failure {
     } else {
         error.to_string()
     };
-    let written = if *partly { "files before it were written" } else { "nothing was written" };
+    let written = if *has_written_others { "files before it were written" } else { "nothing was written" };
     Failure::unreachable(format!("{} can't be written ({what}); {written}", path.display()))
 }
 
 fn format_summary(plan: &InitPlan, root: &Path, dry_run: bool) -> String {
     let mut text = format!("project    {}\n", root.display());
-    for PlannedFile { display_path: shown, outcome, kept_reason: kept, .. } in &plan.files {
+    for PlannedFile { display_path, outcome, kept_reason, .. } in &plan.files {
         let done = match (outcome, dry_run) {
             (FileOutcome::Wrote, false) => "wrote",
             (FileOutcome::Updated, false) => "updated",
@@ -150,13 +151,13 @@ fn format_summary(plan: &InitPlan, root: &Path, dry_run: bool) -> String {
             (FileOutcome::Unchanged, _) => "unchanged",
             (FileOutcome::Kept, _) => "kept",
         };
-        let why = match kept {
+        let why = match kept_reason {
             Some(why) if *outcome == FileOutcome::Kept => format!(": {why}"),
             Some(why) => format!(" (kept: {why})"),
             None => String::new(),
         };
         // Writing to a string can't fail.
-        let _ = writeln!(text, "{done:<10} {shown}{why}");
+        let _ = writeln!(text, "{done:<10} {display_path}{why}");
     }
     if plan.files.is_empty() {
         text.push_str("no files of relay found\n");

@@ -10,27 +10,27 @@ use crate::exit::Failure;
 use crate::registry::Registry;
 use crate::registry::read::{self, StoredRecord};
 
-/// Resolves jobs in the given order, without duplicates.
+/// Resolves the jobs that the user named, in the given order and without duplicates.
 ///
 /// # Errors
 /// Exit code 3 for the first job that does not exist, 2 for the first ambiguous one.
-pub fn resolve_jobs(context: &Context, typed: &[String]) -> Result<Vec<JobId>, Failure> {
-    let (mut jobs, mut seen) = (Vec::new(), BTreeSet::new());
-    for text in typed {
+pub fn resolve_jobs(context: &Context, user_input: &[String]) -> Result<Vec<JobId>, Failure> {
+    let (mut jobs, mut known) = (Vec::new(), BTreeSet::new());
+    for text in user_input {
         let job = read::resolve_job(&context.registry, text)?;
-        if seen.insert(job.clone()) {
+        if known.insert(job.clone()) {
             jobs.push(job);
         }
     }
     Ok(jobs)
 }
 
-/// Resolves a job; defaults to the newest one.
+/// Resolves the job that the user named; without a name, returns the newest job.
 ///
 /// # Errors
-/// Exit code 3 if there is none, 2 if the job is ambiguous.
-pub fn resolve_job_or_newest(context: &Context, typed: Option<&str>) -> Result<JobId, Failure> {
-    match typed {
+/// Exit code 3 if there is no such job, 2 if the name is ambiguous.
+pub fn resolve_job_or_newest(context: &Context, user_input: Option<&str>) -> Result<JobId, Failure> {
+    match user_input {
         Some(text) => read::resolve_job(&context.registry, text),
         None => Ok(read::newest_job(&context.registry)?.record.job),
     }
@@ -47,7 +47,7 @@ pub fn read_record(registry: &Registry, job: &JobId) -> Result<StoredRecord, Fai
     })
 }
 
-/// Formats a list of jobs: `demo#1, demo#2`.
+/// Formats a list of jobs, as in `demo#1, demo#2`.
 pub fn join_ids(jobs: &[JobId]) -> String {
     jobs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

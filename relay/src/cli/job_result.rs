@@ -1,4 +1,4 @@
-//! The result of a job: where its objects are.
+//! The result of a job with a clone of its own: its commit, its state, and the repository with its objects.
 
 use std::time::{Duration, Instant};
 
@@ -32,8 +32,8 @@ impl PlacedJob {
     ///
     /// # Errors
     /// Exit code 3 if the job does not exist, 2 if it is ambiguous or has no clone of its own, 5 if it can't be read.
-    pub(super) fn find(context: &Context, typed: Option<&str>) -> Result<Self, Failure> {
-        let job = job_ref::resolve_job_or_newest(context, typed)?;
+    pub(super) fn find(context: &Context, user_input: Option<&str>) -> Result<Self, Failure> {
+        let job = job_ref::resolve_job_or_newest(context, user_input)?;
         let stored = job_ref::read_record(&context.registry, &job)?;
         let place = read::place_of(&stored.registry, &job).ok_or_else(|| {
             Failure::usage(format!(
@@ -45,15 +45,15 @@ impl PlacedJob {
         Ok(Self { record: stored.record, place, repository })
     }
 
-    /// Id of the job.
+    /// Returns the id of the job.
     pub(super) fn job(&self) -> &JobId {
         &self.record.job
     }
 
-    /// Returns the commit to show: that of the result, or the newest snapshot of a job that still runs.
+    /// Returns the newest commit of the job: that of its result, or of the newest snapshot while the job is running.
     ///
     /// # Errors
-    /// Exit code 2 if there is none.
+    /// Exit code 2 if the job has changed nothing.
     pub(super) fn newest_commit(&self) -> Result<String, Failure> {
         let recorded = self.record.result.as_ref().and_then(|result| result.commit.clone());
         let commit = match recorded {
@@ -99,23 +99,24 @@ impl PlacedJob {
         Ok((result, commit))
     }
 
-    /// Returns the state of the result: that of a request which no daemon has handled yet, or else the recorded state.
+    /// Returns how the result was taken or discarded; `None` if it was not. A request that no daemon has handled yet
+    /// takes precedence over the record.
     pub(super) fn result_state(&self, context: &Context, commit: &str) -> Option<ResultState> {
-        let filed = requests::pending_requests(&context.registry).unwrap_or_default();
-        let filed = filed.into_iter().rev().find_map(|filed| match filed.request {
-            Some(DaemonRequest::SetResultState { job, commit: of, state })
-                if job == *self.job() && of == commit =>
+        let pending = requests::pending_requests(&context.registry).unwrap_or_default();
+        let requested = pending.into_iter().rev().find_map(|filed| match filed.request {
+            Some(DaemonRequest::SetResultState { job, commit: id, state })
+                if job == *self.job() && id == commit =>
             {
                 Some(state)
             }
             _ => None,
         });
         let recorded = self.record.result.as_ref().map(|result| result.state);
-        filed.or(recorded).filter(|state| !matches!(state, ResultState::Open | ResultState::None))
+        requested.or(recorded).filter(|state| !matches!(state, ResultState::Open | ResultState::None))
     }
 }
 
-/// Maximum time between the end of a job and its result, in seconds, for which a command waits.
+/// Time after a job's end, in seconds, in which a missing result counts as pending.
 const MAX_PENDING_S: i64 = 60;
 
 /// Returns true if a job has just ended and its result is being published.
@@ -127,8 +128,8 @@ pub(super) fn is_pending(context: &Context, stored: &StoredRecord) -> bool {
         && lease::is_held(&context.registry)
 }
 
-/// Maximum time for the daemon to record the state of a result: some syncs of a slow disk.
-const MAX_RECORDING: Duration = Duration::from_secs(1);
+/// Longest wait until the daemon has recorded the state of a result: some syncs of a slow disk.
+const MAX_RECORDING_TIME: Duration = Duration::from_secs(1);
 
 /// Asks the daemon to record that a result was applied, merged or discarded. If no daemon runs, the next one does so.
 ///
@@ -147,8 +148,8 @@ pub(super) fn request_state(
         registry.not_writable(&e).with_work_done(&format!("the result of {job} was {}", state.as_str()))
     })?;
     if lease::is_held(registry) {
-        // Waits, so that the next command sees the new state. After the time limit the state is recorded later.
-        let deadline = Instant::now() + MAX_RECORDING;
+        // The wait lets the next command see the new state. After the time limit, the state is recorded later.
+        let deadline = Instant::now() + MAX_RECORDING_TIME;
         while requests::request_file(registry, &path).exists() && watch.wait(Some(deadline)) {}
     }
     Ok(())

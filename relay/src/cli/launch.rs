@@ -1,4 +1,4 @@
-//! `relay launch`
+//! The command `relay launch`.
 
 use std::fs::File;
 use std::io::Read;
@@ -32,8 +32,8 @@ use crate::files::watch::FolderWatch;
 use crate::registry::create::{self, CreateResult, Schedule};
 use crate::render::{View, health};
 
-/// Maximum time, from the start of the command, to wait for the job to start before its state is printed. The command
-/// thus returns within 300 ms, even on a loaded machine.
+/// Maximum time, from the start of the command, to wait for the start of the job before printing the job's state. The
+/// command thus returns within 300 ms, even on a loaded machine.
 const START_WAIT: Duration = Duration::from_millis(200);
 
 /// Flags of `relay launch`.
@@ -72,11 +72,11 @@ pub struct LaunchArgs {
     pub(super) limits: LimitFlags,
     /// Action when a step exceeds its limit: fail (the job fails) or interrupt (end only the step and let the worker
     /// continue, at most 3 times) [default: as in relay.toml, else fail]
-    #[arg(long, value_name = "ACTION", value_parser = on_limit(), hide_possible_values = true)]
+    #[arg(long, value_name = "ACTION", value_parser = on_limit_parser(), hide_possible_values = true)]
     pub(super) on_limit: Option<OnLimit>,
     /// Action when a worker repeats a failing step without changing a file: warn (the job continues) or fail [default:
     /// as in relay.toml, else warn]
-    #[arg(long, value_name = "ACTION", value_parser = on_loop(), hide_possible_values = true)]
+    #[arg(long, value_name = "ACTION", value_parser = on_loop_parser(), hide_possible_values = true)]
     pub(super) on_loop: Option<OnLoop>,
     /// Model [default: as in relay.toml, else Codex's own]
     #[arg(long, value_name = "MODEL")]
@@ -85,7 +85,7 @@ pub struct LaunchArgs {
     #[arg(long, value_name = "KEY")]
     pub(super) env: Vec<String>,
     /// Program that executes the task: codex (`codex exec`) or shell (`sh -c`)
-    #[arg(long, value_parser = runner(), default_value = "codex", hide_possible_values = true)]
+    #[arg(long, value_parser = runner_parser(), default_value = "codex", hide_possible_values = true)]
     pub(super) runner: Runner,
     /// Flags for a clone of the job's own.
     #[command(flatten)]
@@ -104,7 +104,7 @@ pub struct LaunchArgs {
     pub(super) codex_args: Vec<String>,
 }
 
-/// Returns a parser of these names, each with a description for completions.
+/// Returns a parser that accepts these names, each with a description for completions.
 fn parser_of_names<T>(names: [(&'static str, &'static str); 2]) -> impl TypedValueParser<Value = T>
 where
     T: Clone + Default + FromStr + Send + Sync + 'static,
@@ -113,15 +113,15 @@ where
     PossibleValuesParser::new(names).map(|name| name.parse().unwrap_or_default())
 }
 
-pub(super) fn on_limit() -> impl TypedValueParser<Value = OnLimit> {
+pub(super) fn on_limit_parser() -> impl TypedValueParser<Value = OnLimit> {
     parser_of_names([("fail", "The job fails"), ("interrupt", "The step is ended, the worker goes on")])
 }
 
-pub(super) fn on_loop() -> impl TypedValueParser<Value = OnLoop> {
+pub(super) fn on_loop_parser() -> impl TypedValueParser<Value = OnLoop> {
     parser_of_names([("warn", "A warning is emitted"), ("fail", "The job fails")])
 }
 
-fn runner() -> impl TypedValueParser<Value = Runner> {
+fn runner_parser() -> impl TypedValueParser<Value = Runner> {
     parser_of_names([("codex", "`codex exec`"), ("shell", "`sh -c`")])
 }
 
@@ -141,9 +141,9 @@ pub fn run(args: &LaunchArgs, context: &Context) -> Result<ExitCode, Failure> {
         caller_variable: &variable,
     };
     let mut launch = resolve_flags(args, &resolve_context, std::io::stdin())?;
-    let mut wanted = args.place.resolve(&config, &launch.workspace.host_path)?;
-    match (&mut wanted, args.attempts) {
-        (Some(wanted), attempts) => wanted.attempts = attempts,
+    let mut place_request = args.place.resolve(&config, &launch.workspace.host_path)?;
+    match (&mut place_request, args.attempts) {
+        (Some(place_request), attempts) => place_request.attempts = attempts,
         (None, Some(_)) => {
             return Err(Failure::usage(
                 "--attempts needs --branch: in one folder the attempts would overwrite each other",
@@ -152,8 +152,8 @@ pub fn run(args: &LaunchArgs, context: &Context) -> Result<ExitCode, Failure> {
         (None, None) => {}
     }
     launch.schedule = args.schedule.resolve(context)?;
-    let pack = if let Some(wanted) = wanted {
-        place::prepare(context, &mut launch, &wanted, args.start.quiet)?
+    let pack = if let Some(place_request) = place_request {
+        place::prepare_place(context, &mut launch, &place_request, args.start.quiet)?
     } else {
         workspace::check_in_place(target.engine, &config, &launch.workspace)?;
         None
@@ -171,7 +171,7 @@ pub fn run(args: &LaunchArgs, context: &Context) -> Result<ExitCode, Failure> {
     match args.attempts {
         None => submit_and_print(context, &launch, pack.as_ref(), &target, &args.start),
         Some(attempts) => {
-            attempts::launch_all(context, &launch, pack.as_ref(), &target, (attempts, &args.start))
+            attempts::launch_attempts(context, &launch, pack.as_ref(), &target, (attempts, &args.start))
         }
     }
 }
@@ -185,7 +185,7 @@ pub(super) fn resolve_flags(
     context: &ResolveContext<'_>,
     stdin: impl Read,
 ) -> Result<Launch, Failure> {
-    let (typed, codex_args) =
+    let (typed_prompt, codex_args) =
         prompt::task_and_codex_args(args.prompt.as_deref(), args.file.is_some(), &args.codex_args);
     let runner = args.runner;
     if runner == Runner::Shell && (args.model.is_some() || args.on_loop.is_some() || !codex_args.is_empty()) {
@@ -196,12 +196,12 @@ pub(super) fn resolve_flags(
     if runner == Runner::Shell && !args.image.is_empty() {
         return Err(Failure::usage("--image is for codex: omit it with --runner shell"));
     }
-    let prompt = prompt::read_prompt(typed, args.file.as_deref(), stdin)?;
-    let configured = match runner {
+    let prompt = prompt::read_prompt(typed_prompt, args.file.as_deref(), stdin)?;
+    let configured_limits = match runner {
         Runner::Shell => resolve::raise_step_limits(&context.config.limits, args.limits.timeout),
         Runner::Codex => context.config.limits.clone(),
     };
-    let limits = limits::apply_flags(&configured, &args.limits)?;
+    let limits = limits::apply_flags(&configured_limits, &args.limits)?;
     let env = resolve::resolve_env_flags(&args.env, context.caller_variable)?;
     let dir = &args.workspace;
     let has_place = context.cwd.join(dir).is_dir()
@@ -235,7 +235,7 @@ pub(super) fn resolve_flags(
         thread_id: None,
         origin: Origin { session: session::calling_session(context.caller_variable), ..Origin::default() },
         place: None,
-        share: args.place.share,
+        shares_workspace: args.place.share,
         schedule: Schedule::default(),
     }
     .validate(context)
@@ -254,7 +254,7 @@ fn submit_and_print(
 ) -> Result<ExitCode, Failure> {
     submit::refuse_without_codex(launch, target)?;
     let created = submit::submit_job(context, launch, pack, target, flags.key.as_deref())?;
-    print_created(context, &created, target, flags).map(|(_, code)| code)
+    print_created_job(context, &created, target, flags).map(|(_, code)| code)
 }
 
 /// Launches a follow-up of an earlier job, unless it was already launched with the same key. Returns the new job.
@@ -271,7 +271,7 @@ pub(super) fn launch_follow_up(
     let config = context.read_config()?;
     let target = submit::find_target(context, &config);
     if let Some(job) = follow_up::job_launched_with_key(&context.registry, flags.key.as_deref())? {
-        return print_created(context, &CreateResult::Existing(job), &target, flags);
+        return print_created_job(context, &CreateResult::Existing(job), &target, flags);
     }
     let variable = |key: &str| context.caller_variable(key);
     let resolve_context = ResolveContext {
@@ -282,7 +282,7 @@ pub(super) fn launch_follow_up(
     };
     let earlier = EarlierJob::find(&context.registry, job)?;
     let mut launch = resolve(&earlier, &resolve_context)?;
-    let pack = place::prepare_follow_up(context, &mut launch, &earlier, flags.quiet)?;
+    let pack = place::prepare_follow_up_place(context, &mut launch, &earlier, flags.quiet)?;
     if launch.place.is_none() {
         workspace::check_in_place(target.engine, &config, &launch.workspace)?;
     }
@@ -292,7 +292,7 @@ pub(super) fn launch_follow_up(
     } else {
         launch_exclusively(context, &earlier, (&launch, pack.as_ref()), &target, flags)?
     };
-    print_created(context, &created, &target, flags)
+    print_created_job(context, &created, &target, flags)
 }
 
 /// Launches a job that continues a thread, unless another command has continued it since `earlier` was read. A lock
@@ -315,7 +315,7 @@ fn launch_exclusively(
 }
 
 /// Prints a job that was launched now, or earlier with the same key. Starts a relay if none is running.
-fn print_created(
+fn print_created_job(
     context: &Context,
     created: &CreateResult,
     target: &LaunchTarget,
@@ -326,14 +326,18 @@ fn print_created(
         // The job is already durable, so its id is printed first.
         context.output.print(&job.to_string());
     }
-    let runs = submit::start_relay_if_needed(context, target, flags);
+    let is_relay_running = submit::start_relay_if_needed(context, target, flags);
     if matches!(created, CreateResult::Existing(_)) && !flags.quiet {
         context
             .output
             .print_note("a launch with the same key already created this job: nothing new was started");
     }
     if !flags.quiet || context.output.json {
-        print_launch(context, job, (runs && !flags.quiet).then(|| context.started_at + START_WAIT))?;
+        print_launched_job(
+            context,
+            job,
+            (is_relay_running && !flags.quiet).then(|| context.started_at + START_WAIT),
+        )?;
     }
     // If the output fails, the error must still name the job.
     context
@@ -348,14 +352,14 @@ fn print_created(
     Ok((job.clone(), code))
 }
 
-/// Prints the job and its state as soon as the job has left the queue, waits for another job, or `deadline` has passed. Without a deadline,
-/// prints them at once.
-fn print_launch(context: &Context, job: &JobId, deadline: Option<Instant>) -> Result<(), Failure> {
+/// Prints the job and its state: once the job has left the queue or waits for another job, and at `deadline` at the
+/// latest. Without a deadline, prints them at once.
+fn print_launched_job(context: &Context, job: &JobId, deadline: Option<Instant>) -> Result<(), Failure> {
     let watch = deadline.map(|_| FolderWatch::registry_folder(context.registry.folder()));
     let record = loop {
         let record = job_ref::read_record(&context.registry, job)?.record;
-        let timed_out = watch.as_ref().is_none_or(|watch| !watch.wait(deadline));
-        if record.state != State::Queued || record.waiting.is_some() || timed_out {
+        let is_timed_out = watch.as_ref().is_none_or(|watch| !watch.wait(deadline));
+        if record.state != State::Queued || record.waiting.is_some() || is_timed_out {
             break record;
         }
     };
@@ -372,7 +376,7 @@ fn print_launch(context: &Context, job: &JobId, deadline: Option<Instant>) -> Re
 /// Formats the line `Worker NAME#N launched; …`, then the state with the job's health or next action.
 fn format_launch(record: &JobRecord, view: &View) -> String {
     let (state, health) = (record.state.as_str(), health::health(record, view));
-    let more = match (record.state, &record.step) {
+    let details = match (record.state, &record.step) {
         (State::Queued, _) => format!(": {}", health.explanation),
         (state, _) if state.is_final() => match &record.error {
             Some(_) => {
@@ -384,5 +388,5 @@ fn format_launch(record: &JobRecord, view: &View) -> String {
         (State::Starting, None) => String::new(),
         (_, None) => format!("; {health}"),
     };
-    format!("Worker {} launched; ask for status anytime.\n{state}{more}", record.job)
+    format!("Worker {} launched; ask for status anytime.\n{state}{details}", record.job)
 }

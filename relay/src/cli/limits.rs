@@ -9,10 +9,10 @@ use common::job::{Limits, StepKind};
 use crate::config::stall;
 use crate::exit::Failure;
 
-/// Value of one `--stall`: the limit of one kind, or of all network kinds.
+/// Value of one `--stall` flag: a kind of step, or `None` for all network kinds, and the limit of a stall.
 pub type StallFlag = (Option<StepKind>, Duration);
 
-/// Flags for limits, of every command that launches a job.
+/// Flags for time limits, for every command that launches a job.
 #[derive(Debug, Clone, Default, Args)]
 pub struct LimitFlags {
     /// Time limit of the whole job [default: as in relay.toml, else 4h; a retry keeps the limit of its job]
@@ -27,14 +27,14 @@ pub struct LimitFlags {
     pub stall: Vec<StallFlag>,
 }
 
-/// Parses `KIND=D`.
+/// Parses the value `KIND=D` of `--step-timeout`.
 pub fn parse_step_limit(text: &str) -> Result<(StepKind, Duration), String> {
     let (kind, limit) =
         text.split_once('=').ok_or_else(|| format!("'{text}' is not KIND=D: write it like install=5m"))?;
     Ok((kind.parse()?, duration::parse_duration(limit)?))
 }
 
-/// Parses `D` or `KIND=D`.
+/// Parses the value `D` or `KIND=D` of `--stall`.
 pub fn parse_stall_limit(text: &str) -> Result<StallFlag, String> {
     if text.contains('=') {
         parse_step_limit(text).map(|(kind, limit)| (Some(kind), limit))
@@ -56,7 +56,7 @@ pub fn apply_flags(configured: &Limits, flags: &LimitFlags) -> Result<Limits, Fa
         let step_ms = duration::to_millis(*limit);
         if step_ms > limits.job_ms {
             return Err(Failure::usage(format!(
-                "--step-timeout {kind}={} exceeds the limit of the job ({}): raise --timeout or lower it",
+                "--step-timeout {kind}={} exceeds the limit of the job ({}): raise --timeout or lower --step-timeout",
                 duration::format_limit(step_ms),
                 duration::format_limit(limits.job_ms)
             )));
@@ -82,8 +82,8 @@ fn apply_stall_flags(limits: &mut Limits, flags: &LimitFlags) -> Result<(), Fail
     }
     if let Some((_, stall)) = flags.stall.iter().rev().find(|(kind, _)| kind.is_none()) {
         let stall_ms = duration::to_millis(*stall);
-        let named = |kind| flags.step_timeout.iter().any(|(named, _)| *named == kind);
-        stall::check_network_limit(limits, named, stall_ms)
+        let has_step_flag = |kind| flags.step_timeout.iter().any(|(flag_kind, _)| *flag_kind == kind);
+        stall::check_network_limit(limits, has_step_flag, stall_ms)
             .map_err(|reason| refuse_stall(&duration::format_limit(stall_ms), &reason))?;
         limits.stall_ms = stall_ms;
     }

@@ -1,4 +1,4 @@
-//! `relay logs`
+//! The command `relay logs`.
 
 use clap::Args;
 use common::ids::JobId;
@@ -26,7 +26,7 @@ pub struct LogsArgs {
     pub(super) lines: usize,
 }
 
-/// One line as JSON.
+/// Output of `relay logs --json`: one line of the log.
 #[derive(Serialize)]
 struct JsonLine<'a> {
     job: &'a JobId,
@@ -45,10 +45,10 @@ pub fn run(args: &LogsArgs, context: &Context) -> Result<ExitCode, Failure> {
         .map_err(|e| job_ref::unreadable_file(&job, "log", &e))?;
     let cleaner =
         if context.output.paint.is_enabled() { LogCleaner::with_colors() } else { LogCleaner::default() };
-    let mut printer = LogPrinter { output: &context.output, job: &job, cleaner, in_line: false };
+    let mut printer = LogPrinter { output: &context.output, job: &job, cleaner, is_line_open: false };
     printer.print_bytes(&tail);
     if args.follow {
-        follow::follow_log(context, &job, reader, |piece| printer.print_bytes(piece))?;
+        follow::follow_log(context, &job, reader, |bytes| printer.print_bytes(bytes))?;
     } else if tail.is_empty() && args.lines > 0 {
         let state = stored.record.state.as_str();
         context.output.print_note(&format!("the log of {job} is empty so far ({state})"));
@@ -61,13 +61,13 @@ pub fn run(args: &LogsArgs, context: &Context) -> Result<ExitCode, Failure> {
     Ok(ExitCode::Done)
 }
 
-/// Prints bytes of a log as they arrive.
+/// Printer of a log, whose bytes arrive in pieces.
 struct LogPrinter<'a> {
     output: &'a CommandOutput,
     job: &'a JobId,
     cleaner: LogCleaner,
     /// True if the last line has no line break yet.
-    in_line: bool,
+    is_line_open: bool,
 }
 
 impl LogPrinter<'_> {
@@ -91,7 +91,7 @@ impl LogPrinter<'_> {
             return;
         }
         self.print_text(&rest);
-        if self.in_line {
+        if self.is_line_open {
             self.output.print_raw(b"\n");
         }
     }
@@ -99,7 +99,7 @@ impl LogPrinter<'_> {
     fn print_text(&mut self, text: &str) {
         if !text.is_empty() {
             self.output.print_raw(text.as_bytes());
-            self.in_line = !text.ends_with('\n');
+            self.is_line_open = !text.ends_with('\n');
         }
     }
 }

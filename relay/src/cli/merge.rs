@@ -1,4 +1,4 @@
-//! `relay merge`
+//! The command `relay merge`.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ use crate::git::merge;
 #[derive(Debug, Args)]
 #[command(after_help = after_help!(
     "Merges into the branch that the work tree is on. Hooks and filters of the repository are not run. Exit code: 2 if \
-     there are conflicts or uncommitted files in the way; nothing is changed then.",
+     there are conflicts, or if uncommitted files would be overwritten; nothing is changed then.",
     ["relay merge demo", "relay merge demo#2 --json"]
 ))]
 pub struct MergeArgs {
@@ -27,7 +27,7 @@ pub struct MergeArgs {
     pub(super) job: Option<String>,
 }
 
-/// A merged result, for programs.
+/// Output of `relay merge --json`: a merged result.
 #[derive(Debug, Serialize)]
 struct MergedResult<'a> {
     job: &'a JobId,
@@ -38,7 +38,7 @@ struct MergedResult<'a> {
     into: Option<&'a str>,
 }
 
-/// Merges the branch of a job into the branch that the caller's work tree is on.
+/// Merges the branch of a job into the branch that the user's work tree is on.
 ///
 /// # Errors
 /// Exit code 3 if the job does not exist, 2 if it is ambiguous, has no result, or can't be merged, 5 if git fails.
@@ -47,7 +47,7 @@ pub fn run(args: &MergeArgs, context: &Context) -> Result<ExitCode, Failure> {
     let (result, commit) = job.open_result(context)?;
     let change = Change { base: &result.base, commit: &commit, branch: &result.branch };
     let merged = merge::merge(Path::new(&job.record.workspace), &job.repository, change)?;
-    let noted = job_result::request_state(context, job.job(), &commit, ResultState::Merged);
+    let state_requested = job_result::request_state(context, job.job(), &commit, ResultState::Merged);
     let into = merged.branch.as_deref();
     if context.output.json {
         let (job, branch, commit) = (job.job(), &result.branch, &merged.commit);
@@ -60,6 +60,6 @@ pub fn run(args: &MergeArgs, context: &Context) -> Result<ExitCode, Failure> {
             format!("{} merged into {into}, now at {short}", result.branch)
         });
     }
-    noted?;
+    state_requested?;
     Ok(ExitCode::Done)
 }

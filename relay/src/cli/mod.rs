@@ -1,4 +1,4 @@
-//! The command line: one file per command.
+//! The command line of relay, with one file per command.
 //!
 //! ```text
 //! argv ─ commands ─► dispatch ─► context (root, registry, streams) ─► launch │ status │ logs │ … ─► exit code
@@ -9,16 +9,15 @@
 //! * [`resolve`]: a launch with every option decided. [`submit`]: creation of the job in the registry.
 //! * [`place`]: the job's own clone of a repository; [`base_job`]: an earlier job whose result it starts from.
 //!   [`attempts`]: several jobs with the same task. [`diff`], [`apply`], [`merge`], [`discard`], [`compare`]: results;
-//!   [`job_result`]: the search for a result. [`receipt`], [`verify`]: what was done, signed. [`output`]: files that it
-//!   left.
-//! * [`images`]: images that go with a task.
+//!   [`job_result`]: the search for a result. [`receipt`], [`verify`]: signed statements about jobs. [`output`]: the
+//!   files that a job left.
+//! * [`images`]: images that a worker gets with the task.
 //! * [`limits`]: flags for time limits. [`prompt`]: the task. [`session`]: the calling session of a host agent.
 //! * [`schedule`]: what a job waits for.
 //! * [`job_ref`]: resolution of jobs in user input. [`job_filter`]: selection of jobs by state, time, group and text.
-//! * [`view_context`]: context of a record. [`exit_code`]: exit codes
-//!   for records.
+//! * [`view_context`]: context for the display of a record. [`exit_code`]: exit codes for records.
 //! * [`follow`]: waiting for a job. [`claim_notice`]: the claim of a completion notice.
-//! * [`follow_up`]: an earlier job that a new job continues. [`retry_failed`]: many of them at once.
+//! * [`follow_up`]: an earlier job that a new job continues. [`retry_failed`]: follow-ups of all failed jobs.
 //! * [`approve`]: a person's approval of the settings. [`mcp`]: the commands as tools of a host agent.
 //! * [`help`]: layout of the help, examples and topics.
 //! * [`hints`]: notes about unexpected properties of a workspace. [`candidates`]: shell completion of jobs.

@@ -1,4 +1,4 @@
-//! `relay notices`
+//! The command `relay notices`.
 
 use clap::Args;
 use common::record::JobRecord;
@@ -12,7 +12,7 @@ use crate::registry::outbox::NoticeClaim;
 use crate::registry::unseen::{self, ClaimedNotices};
 
 /// Maximum number of notices shown per call: a page of text.
-const MAX_SHOWN: usize = 5;
+const MAX_NOTICES: usize = 5;
 
 /// Flags of `relay notices`.
 #[derive(Debug, Args)]
@@ -23,12 +23,12 @@ const MAX_SHOWN: usize = 5;
     ["relay notices", "relay notices --peek"]
 ))]
 pub struct NoticesArgs {
-    /// Show them again next time
+    /// Show the same notices again next time
     #[arg(long)]
     pub(super) peek: bool,
 }
 
-/// Prints up to [`MAX_SHOWN`] unclaimed completion notices. The next call prints the others.
+/// Prints up to [`MAX_NOTICES`] unclaimed completion notices. The next call prints the others.
 ///
 /// # Errors
 /// Exit code 5 if the outbox can't be read or written: a notice that can't be claimed would be shown again by every
@@ -40,8 +40,8 @@ pub fn run(args: &NoticesArgs, context: &Context) -> Result<ExitCode, Failure> {
     };
     let notices = unseen::unclaimed_notices(registry).map_err(|e| unreadable(&e))?;
     let session = session::calling_session(&|key| context.caller_variable(key));
-    let shown = NoticeClaim { at: lease::current_time(registry), by: "notices".to_owned(), session };
-    let claimed = unseen::claim_notices(registry, &notices, MAX_SHOWN, (!args.peek).then_some(&shown))
+    let claim = NoticeClaim { at: lease::current_time(registry), by: "notices".to_owned(), session };
+    let claimed = unseen::claim_notices(registry, &notices, MAX_NOTICES, (!args.peek).then_some(&claim))
         .map_err(|e| registry.not_writable(&e))?;
     if claimed.records.is_empty() {
         return Ok(ExitCode::Done);
@@ -51,7 +51,7 @@ pub fn run(args: &NoticesArgs, context: &Context) -> Result<ExitCode, Failure> {
         for record in &claimed.records {
             output.print_json(record);
         }
-        if let Some(rest) = format_remaining(claimed.remaining) {
+        if let Some(rest) = format_remaining_count(claimed.remaining) {
             output.print_note(&rest);
         }
     } else {
@@ -70,12 +70,12 @@ pub fn run(args: &NoticesArgs, context: &Context) -> Result<ExitCode, Failure> {
 pub fn format_notices(claimed: &ClaimedNotices) -> String {
     let texts =
         claimed.records.iter().map(|record: &JobRecord| notice::notice_text(record).trim_end().to_owned());
-    texts.chain(format_remaining(claimed.remaining)).collect::<Vec<_>>().join("\n\n")
+    texts.chain(format_remaining_count(claimed.remaining)).collect::<Vec<_>>().join("\n\n")
 }
 
-fn format_remaining(left: usize) -> Option<String> {
-    let verb = if left == 1 { "1 more job has" } else { &format!("{left} more jobs have") };
-    (left > 0).then(|| format!("{verb} ended: `relay notices` shows the next"))
+fn format_remaining_count(remaining: usize) -> Option<String> {
+    let verb = if remaining == 1 { "1 more job has" } else { &format!("{remaining} more jobs have") };
+    (remaining > 0).then(|| format!("{verb} ended: `relay notices` shows the next"))
 }
 
 #[cfg(test)]
@@ -86,13 +86,13 @@ mod tests {
     use crate::render::samples;
 
     #[test]
-    fn what_does_not_fit_is_counted() {
-        let taken = |left| ClaimedNotices {
+    fn jobs_beyond_the_maximum_are_counted() {
+        let taken = |remaining| ClaimedNotices {
             records: vec![
                 samples::minimal_record("a#1", State::Completed),
                 samples::minimal_record("b#1", State::Cancelled),
             ],
-            remaining: left,
+            remaining,
         };
         let both = format_notices(&taken(0));
         assert!(both.contains("a#1") && both.contains("b#1") && !both.contains("more"), "{both}");

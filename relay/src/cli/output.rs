@@ -1,4 +1,4 @@
-//! `relay output`
+//! The command `relay output`.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -19,7 +19,7 @@ use crate::state_dir::StateDir;
 /// Flags of `relay output`.
 #[derive(Debug, Args)]
 #[command(after_help = after_help!(
-    "A job's commands put files into the folder $RELAY_OUTPUT. They are kept with the job when it ends: \
+    "A job's commands put files into the folder $RELAY_OUTPUT. relay keeps them when the job ends: \
      regular files, at most 1000 and 256 MiB; a warning names what is left out.",
     ["relay output demo", "relay output demo report.html > report.html"]
 ))]
@@ -55,8 +55,8 @@ pub fn run(args: &OutputArgs, context: &Context) -> Result<ExitCode, Failure> {
     match &args.file {
         None => print_list(context, stored).map_err(unreadable)?,
         Some(name) => {
-            let to = OutputWriter(context);
-            if !archive::extract_file(stored, name.as_bytes(), to).map_err(unreadable)? {
+            let writer = OutputWriter(context);
+            if !archive::extract(stored, name.as_bytes(), writer).map_err(unreadable)? {
                 let name = text_format::one_line(&name.to_string_lossy(), 200);
                 return Err(Failure::usage(format!(
                     "{job} left no file '{name}': `relay output {job}` lists its files"
@@ -80,7 +80,7 @@ fn print_list(context: &Context, stored: File) -> io::Result<()> {
     Ok(())
 }
 
-/// Stdout, as a writer.
+/// Writer to the output of the command.
 struct OutputWriter<'a>(&'a Context);
 
 impl io::Write for OutputWriter<'_> {

@@ -1,4 +1,4 @@
-//! The job's place: its own clone of the repository that contains the workspace. Its result is a branch.
+//! The job's place: its own clone of the repository that contains the workspace. The job's result is a branch.
 
 use std::fs::File;
 use std::path::Path;
@@ -38,7 +38,7 @@ pub(super) struct PlaceFlags {
     /// Leave out uncommitted files
     #[arg(long, conflicts_with = "in_place")]
     pub(super) clean: bool,
-    /// Work in the folder itself [default: as in relay.toml, else so]
+    /// Work in the folder itself; the default unless relay.toml says otherwise
     #[arg(long)]
     pub(super) in_place: bool,
     /// Work in the folder itself, and don't wait for other jobs that work there
@@ -46,7 +46,7 @@ pub(super) struct PlaceFlags {
     pub(super) share: bool,
 }
 
-/// Clone that the flags and the settings ask for.
+/// The clone that flags and settings request for a job.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct PlaceRequest {
     /// Name of the branch; `None` for one named after the job.
@@ -54,31 +54,31 @@ pub(super) struct PlaceRequest {
     /// Commit to start from; `None` for HEAD.
     reference: Option<String>,
     /// True if uncommitted files are left out.
-    clean: bool,
+    skips_uncommitted: bool,
     /// Number of jobs that try the same task, if there are several. Their named branches are numbered.
     pub(super) attempts: Option<u32>,
 }
 
 impl PlaceRequest {
-    /// Returns the place of a job that looks at a commit.
+    /// Returns the request for a clone at exactly this commit.
     pub(super) fn at_commit(commit: &str) -> Self {
-        Self { branch: None, reference: Some(commit.to_owned()), clean: true, attempts: None }
+        Self { branch: None, reference: Some(commit.to_owned()), skips_uncommitted: true, attempts: None }
     }
 }
 
 impl PlaceFlags {
-    /// Returns the wanted place; `None` if the job works in the folder itself. The setting is for folders in a
-    /// repository only.
+    /// Returns the requested clone; `None` if the job works in the folder itself. The setting `[workspace] branch` only
+    /// applies to folders in a repository.
     ///
     /// # Errors
-    /// Exit code 2 for flags that need a branch, and for a name that is none.
+    /// Exit code 2 for flags that need `--branch`, and for an invalid name of a branch.
     pub(super) fn resolve(&self, config: &Config, folder: &Path) -> Result<Option<PlaceRequest>, Failure> {
-        let by_setting = || {
+        let is_set_in_config = || {
             Ok::<_, Failure>(
                 !(self.in_place || self.share) && config.branch && Source::search(folder)?.is_some(),
             )
         };
-        if self.branch.is_none() && !by_setting()? {
+        if self.branch.is_none() && !is_set_in_config()? {
             return match (&self.base, self.clean) {
                 (None, false) => Ok(None),
                 (Some(_), _) => {
@@ -93,13 +93,18 @@ impl PlaceFlags {
         if let Some(branch) = &branch {
             check_branch(branch).map_err(|why| Failure::usage(format!("--branch: {why}")))?;
         }
-        Ok(Some(PlaceRequest { branch, reference: self.base.clone(), clean: self.clean, attempts: None }))
+        Ok(Some(PlaceRequest {
+            branch,
+            reference: self.base.clone(),
+            skips_uncommitted: self.clean,
+            attempts: None,
+        }))
     }
 }
 
 impl PlaceRequest {
-    /// Returns the named branches.
-    fn branches(&self) -> Vec<String> {
+    /// Returns the names of the branches that the user has named.
+    fn branch_names(&self) -> Vec<String> {
         match (&self.branch, self.attempts) {
             (None, _) => Vec::new(),
             (Some(branch), None) => vec![branch.clone()],
@@ -108,37 +113,38 @@ impl PlaceRequest {
     }
 }
 
-/// Prepares the clone (place) of a launched job, and returns the pack with the uncommitted files. The repository is not changed.
+/// Prepares the place (clone) of a launched job, and returns the pack with the uncommitted files. The repository is not
+/// changed.
 ///
 /// # Errors
-/// Exit code 2 if the workspace lies in no usable repository or the place can't be made as asked for, 5 if git fails.
-pub(super) fn prepare(
+/// Exit code 2 if the workspace lies in no usable repository or the request can't be fulfilled, 5 if git fails.
+pub(super) fn prepare_place(
     context: &Context,
     launch: &mut Launch,
-    wanted: &PlaceRequest,
-    quiet: bool,
+    request: &PlaceRequest,
+    is_quiet: bool,
 ) -> Result<Option<File>, Failure> {
     let source = Source::find(&launch.workspace.host_path)?;
     let subfolder = source.subfolder.to_str().ok_or_else(|| {
         Failure::usage(format!("workspace {} has a name that is not UTF-8", source.subfolder.display()))
     })?;
-    for branch in wanted.branches() {
+    for branch in request.branch_names() {
         source.check_new_branch(&branch)?;
     }
-    let branch = wanted.branch.as_deref();
-    let base = wanted.reference.as_deref().and_then(base_job::parse);
-    let base = base.map(|job| base_job::find(context, &job, &source)).transpose()?;
+    let branch = request.branch.as_deref();
+    let base = request.reference.as_deref().and_then(base_job::parse_base_job);
+    let base = base.map(|job| base_job::find_base_job(context, &job, &source)).transpose()?;
     let reference = match &base {
         Some(BaseJob::Ended { commit }) => Some(commit.as_str()),
-        // Its base stands for its result, which is not known yet.
+        // The result of this job is not known yet. The parent of its base takes the result's place.
         Some(BaseJob::Unfinished { place, .. }) => Some(place.parent()),
-        None => wanted.reference.as_deref(),
+        None => request.reference.as_deref(),
     };
-    let start = StartCommit::prepare(&source, reference, wanted.clean)?;
-    if !quiet {
+    let start = StartCommit::prepare(&source, reference, request.skips_uncommitted)?;
+    if !is_quiet {
         start.notes.iter().for_each(|note| context.output.print_note(note));
     }
-    // The job's number is not assigned yet.
+    // The new job has no number yet, so its branch has a preliminary name.
     let spec = PlaceSpec::new(&start.base, &start.parent, branch.unwrap_or("relay/job"), subfolder);
     let mut spec = spec.map_err(Failure::usage)?;
     if let Some(BaseJob::Unfinished { job, .. }) = &base {
@@ -149,27 +155,28 @@ pub(super) fn prepare(
     Ok(start.pack)
 }
 
-/// Prepares the clone (place) of a follow-up, if the earlier job had one: a follow-up in the same thread continues the
-/// earlier job's result, in its clone if the agent still has that; a repeated task starts from the earlier job's base.
+/// Prepares the place (clone) of a follow-up, if the earlier job had a place. A resumed job continues the earlier job's
+/// result, in the same clone if the agent still has it. A retried job starts from the earlier job's base.
 ///
 /// # Errors
-/// As for [`prepare`].
-pub(super) fn prepare_follow_up(
+/// The errors of [`prepare_place`].
+pub(super) fn prepare_follow_up_place(
     context: &Context,
     launch: &mut Launch,
     earlier: &EarlierJob,
-    quiet: bool,
+    is_quiet: bool,
 ) -> Result<Option<File>, Failure> {
     let Some(place) = &earlier.spec.place else { return Ok(None) };
     let is_resume = launch.origin.follows.as_ref().is_some_and(|follows| follows.how == FollowUp::Resume);
     let base_job = launch.schedule.base_job.take().or_else(|| earlier.record.base_job.clone());
     if let Some(job) = base_job.filter(|_| !is_resume) {
-        let wanted = PlaceRequest { reference: Some(job.to_string()), ..PlaceRequest::default() };
-        return prepare(context, launch, &wanted, quiet);
+        let request = PlaceRequest { reference: Some(job.to_string()), ..PlaceRequest::default() };
+        return prepare_place(context, launch, &request, is_quiet);
     }
     let result = earlier.record.result.as_ref();
-    let known = result.map(|result| result.commit.as_ref().filter(|_| is_resume).unwrap_or(&result.base));
-    let base = known.filter(|base| !base.is_empty()).map_or(place.base(), String::as_str);
+    let recorded_commit =
+        result.map(|result| result.commit.as_ref().filter(|_| is_resume).unwrap_or(&result.base));
+    let base = recorded_commit.filter(|base| !base.is_empty()).map_or(place.base(), String::as_str);
     let spec =
         PlaceSpec::new(base, place.parent(), "relay/job", place.subfolder()).map_err(Failure::usage)?;
     let spec = if is_resume { spec.continuing(place, &earlier.record.job) } else { spec };

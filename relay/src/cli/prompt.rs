@@ -13,13 +13,13 @@ use crate::exit::Failure;
 /// Returns the task and the arguments for Codex. The words after `--` are arguments for Codex, but a single word is the
 /// task if no other task is given.
 pub fn task_and_codex_args<'a>(
-    typed: Option<&'a str>,
+    typed_prompt: Option<&'a str>,
     has_file: bool,
     words: &'a [String],
 ) -> (Option<&'a str>, &'a [String]) {
     match words {
-        [task] if typed.is_none() && !has_file => (Some(task), &[]),
-        words => (typed, words),
+        [task] if typed_prompt.is_none() && !has_file => (Some(task), &[]),
+        words => (typed_prompt, words),
     }
 }
 
@@ -27,15 +27,22 @@ pub fn task_and_codex_args<'a>(
 ///
 /// # Errors
 /// Exit code 2 with one line that names the fix.
-pub fn read_prompt(typed: Option<&str>, file: Option<&Path>, stdin: impl Read) -> Result<String, Failure> {
-    let text = match (typed, file) {
+pub fn read_prompt(
+    typed_prompt: Option<&str>,
+    file: Option<&Path>,
+    stdin: impl Read,
+) -> Result<String, Failure> {
+    let text = match (typed_prompt, file) {
         (Some("-"), _) => read_from("stdin", stdin)?,
         (Some(prompt), _) => prompt.to_owned(),
         (None, Some(file)) if file.as_os_str() == "-" => read_from("stdin", stdin)?,
         (None, Some(file)) => {
-            let shown = file.display().to_string();
+            let file_name = file.display().to_string();
             let opened = File::open(file);
-            read_from(&shown, opened.map_err(|e| Failure::usage(format!("prompt file {shown}: {e}")))?)?
+            read_from(
+                &file_name,
+                opened.map_err(|e| Failure::usage(format!("prompt file {file_name}: {e}")))?,
+            )?
         }
         (None, None) => {
             return Err(Failure::usage("no task: give it as PROMPT, with -f FILE, or as - for stdin"));
@@ -60,7 +67,7 @@ pub fn check_length(text: String) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// Reads at most one byte more than a prompt may have.
+/// Reads a prompt, but at most one byte more than the maximum length. Errors name `source`.
 fn read_from(source: &str, reader: impl Read) -> Result<String, Failure> {
     let mut bytes = Vec::new();
     reader

@@ -1,4 +1,4 @@
-//! `relay prune`
+//! The command `relay prune`.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -22,11 +22,11 @@ use crate::registry::{Registry, lease, read};
 use crate::state_dir::StateDir;
 
 /// Default number of archived jobs to keep: some weeks of work.
-const DEFAULT_KEEP: u64 = 1000;
-/// Time limit for the relay. It removes some ten thousand files per second.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const DEFAULT_KEPT_JOBS: u64 = 1000;
+/// Time limit for the daemon to remove the jobs. The daemon removes some ten thousand files per second.
+const PRUNE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Maximum number of removed jobs listed by name.
-const MAX_NAMED: usize = 10;
+const MAX_NAMED_JOBS: usize = 10;
 
 /// Flags of `relay prune`.
 #[derive(Debug, Args)]
@@ -49,41 +49,41 @@ struct RemovedLine<'a> {
     removed: &'a JobId,
 }
 
-/// Removes archived jobs. A running relay removes them on request, since only the relay may write to the registry; else
-/// this process removes them.
+/// Removes archived jobs. A running daemon removes them on request, since only the daemon may write to the registry. If
+/// no daemon is running, this process removes them.
 ///
 /// # Errors
-/// Exit code 5 if the archive can't be read or written, or if the relay does not finish in time.
+/// Exit code 5 if the archive can't be read or written, or if the daemon does not finish in time.
 pub fn run(args: &PruneArgs, context: &Context) -> Result<ExitCode, Failure> {
     let registry = &context.registry;
     registry.check_owner()?;
-    let keep = Retention {
-        newest: args.keep.unwrap_or(if args.older_than.is_some() { 0 } else { DEFAULT_KEEP }),
+    let retention = Retention {
+        newest: args.keep.unwrap_or(if args.older_than.is_some() { 0 } else { DEFAULT_KEPT_JOBS }),
         since: args.older_than.and_then(|age| lease::current_time(registry).checked_sub(age).ok()),
     };
-    let before = archived_jobs(registry)?;
-    if !before.is_empty() {
+    let archived_before = archived_jobs(registry)?;
+    if !archived_before.is_empty() {
         match lease::holder(registry) {
-            Some(relay) => request_prune(registry, &relay, keep)?,
+            Some(relay) => request_prune(registry, &relay, retention)?,
             None if lease::is_held(registry) => {
                 return Err(Failure::unreachable("a relay is starting: try again"));
             }
             None => {
-                let jobs = prune_archive(registry, &keep).map_err(|e| registry.not_writable(&e))?;
-                remove_repositories(context, &jobs);
+                let jobs = prune_archive(registry, &retention).map_err(|e| registry.not_writable(&e))?;
+                remove_results(context, &jobs);
             }
         }
     }
-    let after = archived_jobs(registry)?;
-    let removed: Vec<&JobId> = before.difference(&after).collect();
+    let archived_after = archived_jobs(registry)?;
+    let removed: Vec<&JobId> = archived_before.difference(&archived_after).collect();
     if context.output.json {
         for job in removed {
             context.output.print_json(&RemovedLine { removed: job });
         }
     } else {
-        context.output.print(&format_removed(&removed, after.len()));
+        context.output.print(&format_removed_jobs(&removed, archived_after.len()));
         if removed.is_empty() {
-            context.output.print_note(&nothing_removed_reason(registry, after.len()));
+            context.output.print_note(&nothing_removed_reason(registry, archived_after.len()));
         }
     }
     Ok(ExitCode::Done)
@@ -95,12 +95,12 @@ fn archived_jobs(registry: &Registry) -> Result<BTreeSet<JobId>, Failure> {
     Ok(jobs.into_iter().collect())
 }
 
-/// Asks the relay to remove jobs, and waits until the relay has removed the request file.
-fn request_prune(registry: &Registry, relay: &DaemonId, keep: Retention) -> Result<(), Failure> {
+/// Asks the daemon to remove jobs, and waits until the daemon has removed the request file.
+fn request_prune(registry: &Registry, relay: &DaemonId, retention: Retention) -> Result<(), Failure> {
     let watch = FolderWatch::registry_folder(&registry.requests());
-    let request = DaemonRequest::Prune { relay: Some(relay.clone()), keep };
+    let request = DaemonRequest::Prune { relay: Some(relay.clone()), keep: retention };
     let request = AwaitedRequest::file(registry, &request).map_err(|e| registry.not_writable(&e))?;
-    let deadline = Instant::now() + TIMEOUT;
+    let deadline = Instant::now() + PRUNE_TIMEOUT;
     while request.is_filed() {
         if lease::holder(registry).is_some_and(|holder| holder != *relay) || !lease::is_held(registry) {
             return Err(Failure::unreachable("the relay ended meanwhile: run `relay prune` again"));
@@ -118,12 +118,12 @@ fn nothing_removed_reason(registry: &Registry, archived: usize) -> String {
         return "the archived jobs are kept by --keep or --older-than".to_owned();
     }
     let jobs = read::unarchived_jobs(registry).map_or(0, |jobs| jobs.len());
-    let (them, are) = if jobs == 1 { ("job", "is") } else { ("jobs", "are") };
-    format!("the archive is empty: {jobs} {them} {are} among the newest 200, which are never removed")
+    let (noun, verb) = if jobs == 1 { ("job", "is") } else { ("jobs", "are") };
+    format!("the archive is empty: {jobs} {noun} {verb} among the newest 200, which are never removed")
 }
 
-/// Removes what relay keeps of the results of removed jobs.
-fn remove_repositories(context: &Context, jobs: &[JobId]) {
+/// Removes the repositories, output files and receipts of removed jobs.
+fn remove_results(context: &Context, jobs: &[JobId]) {
     let Ok(state) = StateDir::for_project(&context.root) else { return };
     for job in jobs {
         if let Err(e) = JobRepository::of_job(&state.repositories(), job).remove() {
@@ -138,14 +138,14 @@ fn remove_repositories(context: &Context, jobs: &[JobId]) {
     }
 }
 
-fn format_removed(removed: &[&JobId], left: usize) -> String {
+fn format_removed_jobs(removed: &[&JobId], archived: usize) -> String {
     if removed.is_empty() {
-        return format!("nothing removed, {left} archived");
+        return format!("nothing removed, {archived} archived");
     }
-    let named: Vec<String> = removed.iter().take(MAX_NAMED).map(ToString::to_string).collect();
-    let more = match removed.len().saturating_sub(MAX_NAMED) {
+    let named: Vec<String> = removed.iter().take(MAX_NAMED_JOBS).map(ToString::to_string).collect();
+    let unnamed = match removed.len().saturating_sub(MAX_NAMED_JOBS) {
         0 => String::new(),
-        more => format!(" and {more} more"),
+        unnamed => format!(" and {unnamed} more"),
     };
-    format!("{} removed ({}{more}), {left} archived", removed.len(), named.join(", "))
+    format!("{} removed ({}{unnamed}), {archived} archived", removed.len(), named.join(", "))
 }

@@ -1,4 +1,4 @@
-//! `relay receipt`
+//! The command `relay receipt`.
 
 use clap::Args;
 
@@ -15,7 +15,7 @@ use crate::state_dir::StateDir;
 #[command(after_help = after_help!(
     "A receipt is an in-toto statement (test-result predicate) in a DSSE envelope, signed by relay when the \
      job ended: base, commit, digest of the change, checks with exit codes, model, tokens. `relay verify JOB` \
-     checks it and runs the checks again.",
+     checks the receipt and runs the checks again.",
     ["relay receipt demo > demo.intoto.json", "relay receipt --public-key > relay.pub"]
 ))]
 pub struct ReceiptArgs {
@@ -32,9 +32,9 @@ pub struct ReceiptArgs {
 /// # Errors
 /// Exit code 3 if the job does not exist, 2 if it is ambiguous or has no receipt, 5 if the state folder can't be read.
 pub fn run(args: &ReceiptArgs, context: &Context) -> Result<ExitCode, Failure> {
-    let receipts = receipts(context)?;
+    let receipts = project_receipts(context)?;
     if args.public_key {
-        context.output.print_raw(public_key(&receipts)?.public_pem().as_bytes());
+        context.output.print_raw(receipt_key(&receipts)?.public_pem().as_bytes());
         return Ok(ExitCode::Done);
     }
     let job = PlacedJob::find(context, args.job.as_deref())?;
@@ -46,15 +46,15 @@ pub fn run(args: &ReceiptArgs, context: &Context) -> Result<ExitCode, Failure> {
 ///
 /// # Errors
 /// Exit code 5 if the state folder can't be used.
-pub(super) fn receipts(context: &Context) -> Result<Receipts, Failure> {
+pub(super) fn project_receipts(context: &Context) -> Result<Receipts, Failure> {
     Ok(Receipts::in_folder(StateDir::for_project(&context.root)?.receipts()))
 }
 
-/// Returns the project's key.
+/// Returns the key pair that signs the receipts of the project.
 ///
 /// # Errors
-/// Exit code 2 if there is none yet, 5 if it can't be read, as in a sandbox that hides relay's state.
-pub(super) fn public_key(receipts: &Receipts) -> Result<ReceiptKey, Failure> {
+/// Exit code 2 if there is no key yet, 5 if the key can't be read, as in a sandbox that hides relay's state folder.
+pub(super) fn receipt_key(receipts: &Receipts) -> Result<ReceiptKey, Failure> {
     let key = ReceiptKey::load(receipts.folder()).map_err(Failure::unreachable)?;
     key.ok_or_else(|| {
         Failure::usage("there is no key yet: relay makes it for the first result of a job with --branch")
@@ -64,7 +64,7 @@ pub(super) fn public_key(receipts: &Receipts) -> Result<ReceiptKey, Failure> {
 /// Reads the receipt of a job.
 ///
 /// # Errors
-/// Exit code 2 if it has none, 5 if it can't be read.
+/// Exit code 2 if the job has no receipt, 5 if the receipt can't be read.
 pub(super) fn read_receipt(
     receipts: &Receipts,
     job: &PlacedJob,
@@ -73,7 +73,7 @@ pub(super) fn read_receipt(
     if let Some(receipt) = receipts.read(job.job()).map_err(Failure::unreachable)? {
         return Ok(receipt);
     }
-    // Says why there is no result, if that is the reason.
+    // A job without a result has no receipt. This error says why there is no result.
     job.open_result(context)?;
     Err(Failure::usage(format!("{} has no receipt: relay's log (`relay serve`) says why", job.job())))
 }

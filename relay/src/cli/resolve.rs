@@ -1,4 +1,4 @@
-//! A launch with every option decided. All errors are found before anything is written.
+//! A launch in which every option is decided. All errors are found before anything is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env::VarError;
@@ -24,13 +24,13 @@ use crate::registry::create::Schedule;
 
 /// Context of a launch, beside its flags.
 pub struct ResolveContext<'a> {
-    /// `relay.toml`.
+    /// Settings of `relay.toml`.
     pub config: &'a Config,
     /// Engine that will run the job.
     pub engine: EngineKind,
     /// Current folder.
     pub cwd: &'a Path,
-    /// Environment of the caller.
+    /// Reads a variable of the caller's environment.
     pub caller_variable: &'a dyn Fn(&str) -> Result<String, VarError>,
 }
 
@@ -45,7 +45,7 @@ pub struct Launch {
     pub engine: EngineKind,
     /// Program that executes the prompt.
     pub runner: Runner,
-    /// Task.
+    /// Task of the job, or its command line with the shell as runner.
     pub prompt: String,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
@@ -59,9 +59,9 @@ pub struct Launch {
     pub images: Option<LaunchImages>,
     /// Time limits.
     pub limits: Limits,
-    /// Rules for the steps.
+    /// Rules that assign kinds and limits to command lines.
     pub rules: Vec<StepRule>,
-    /// Action at a step's limit.
+    /// Action when a step exceeds its limit.
     pub on_limit: OnLimit,
     /// Action when the worker is stuck in a loop.
     pub on_loop: OnLoop,
@@ -74,28 +74,28 @@ pub struct Launch {
     /// The job's own clone of the repository; `None` if it works in the workspace itself.
     pub place: Option<LaunchPlace>,
     /// True if the job does not wait for other jobs in its workspace.
-    pub share: bool,
+    pub shares_workspace: bool,
     /// Conditions for the start of the job.
     pub schedule: Schedule,
 }
 
-/// The clone of a job that has no number yet.
+/// The place (clone) of a job that has no number yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaunchPlace {
     pub spec: PlaceSpec,
-    /// True if the branch was named; false if it is named after the job.
+    /// True if the user named the branch; otherwise it is named after the job.
     pub is_named: bool,
 }
 
 impl LaunchPlace {
-    /// Returns the clone of one of several attempts, whose named branches are numbered.
-    pub(super) fn of_attempt(&self, n: u32) -> Result<Self, String> {
+    /// Returns the place of attempt number `n`, whose branch gets that number.
+    pub(super) fn for_attempt(&self, n: u32) -> Result<Self, String> {
         let spec = self.spec.clone().with_branch(&format!("{}-{n}", self.spec.branch()))?;
         Ok(Self { spec, is_named: self.is_named })
     }
 
-    /// Returns the clone of the job with this id.
-    fn spec_of(&self, job: &JobId) -> PlaceSpec {
+    /// Returns the place of the job with this id.
+    fn spec_for(&self, job: &JobId) -> PlaceSpec {
         if self.is_named { self.spec.clone() } else { self.spec.clone().named_after(job) }
     }
 }
@@ -119,9 +119,9 @@ impl Launch {
             on_loop: self.on_loop,
             codex: self.codex.clone(),
             thread: self.thread_id.clone(),
-            place: self.place.as_ref().map(|place| place.spec_of(job)),
+            place: self.place.as_ref().map(|place| place.spec_for(job)),
             expect: self.expect.clone(),
-            share: self.share && self.place.is_none(),
+            share: self.shares_workspace && self.place.is_none(),
             images: self.images.as_ref().map(|images| images.names.clone()).unwrap_or_default(),
         }
     }
@@ -158,9 +158,9 @@ impl Launch {
             )));
         }
         let policy = JobPolicy::new(context.engine, context.config);
-        let checked =
+        let authorized =
             if self.workspace.is_source { policy.authorize_for_clone(spec) } else { policy.authorize(spec) };
-        checked.map_err(Failure::usage)?;
+        authorized.map_err(Failure::usage)?;
         Ok(self)
     }
 }
@@ -169,9 +169,9 @@ fn has_crlf(line: &str) -> bool {
     line.ends_with('\r') || line.contains("\r\n")
 }
 
-/// Raises the step limits to the timeout of the whole command.
-pub(super) fn raise_step_limits(configured: &Limits, timeout: Option<Duration>) -> Limits {
-    let mut limits = configured.clone();
+/// Raises step limits that are lower than the timeout of the whole command to that timeout.
+pub(super) fn raise_step_limits(configured_limits: &Limits, timeout: Option<Duration>) -> Limits {
+    let mut limits = configured_limits.clone();
     if let Some(timeout) = timeout {
         for kind in StepKind::ALL.iter().copied() {
             limits.steps.insert(kind, limits.step_ms(kind).max(duration::to_millis(timeout)));
@@ -180,7 +180,7 @@ pub(super) fn raise_step_limits(configured: &Limits, timeout: Option<Duration>) 
     limits
 }
 
-/// Returns the name of a job that was launched without a name.
+/// Returns the name of a job that is launched without one: that of the workspace's folder.
 pub(super) fn default_job_name(workspace: &Workspace) -> JobName {
     JobName::from_folder(&workspace.host_path.file_name().unwrap_or_default().to_string_lossy())
 }

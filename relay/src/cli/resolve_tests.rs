@@ -1,4 +1,4 @@
-//! Flags → a launch, and every mistake.
+//! Tests of launches: the launch that flags and settings give, and the message of each mistake.
 
 use std::ffi::OsString;
 
@@ -35,16 +35,17 @@ impl Project {
             "BYTES" => Err(VarError::NotUnicode(OsString::new())),
             _ => Err(VarError::NotPresent),
         };
-        let around = ResolveContext { config: &self.config, engine, cwd: &cwd, caller_variable: &variable };
+        let resolve_context =
+            ResolveContext { config: &self.config, engine, cwd: &cwd, caller_variable: &variable };
         let argv = std::iter::once("relay").chain(line.iter().copied());
         match Cli::try_parse_from(argv).unwrap().command {
-            Command::Launch(flags) => launch::resolve_flags(&flags, &around, stdin),
-            Command::Run(flags) => run::resolve_flags(&flags, &around),
+            Command::Launch(flags) => launch::resolve_flags(&flags, &resolve_context, stdin),
+            Command::Run(flags) => run::resolve_flags(&flags, &resolve_context),
             other => panic!("{other:?}"),
         }
     }
 
-    fn refused(&self, flags: &[&str]) -> String {
+    fn refusal(&self, flags: &[&str]) -> String {
         let failure = self.resolve(EngineKind::Docker, flags, b"").unwrap_err();
         assert_eq!(failure.code as u8, 2, "{failure}");
         assert_eq!(failure.message.lines().count(), 1, "{failure}");
@@ -67,7 +68,7 @@ fn defaults_come_from_the_folder_and_the_configuration() {
 }
 
 #[test]
-fn flags_win_over_the_configuration() {
+fn flags_take_precedence_over_the_configuration() {
     let project = Project::new(
         "[codex]\nmodel = \"m1\"\nargs = [\"-c\", \"a=1\"]\n[limits]\nsteps = { test = \"1h\" }\n",
     );
@@ -113,7 +114,7 @@ fn flags_win_over_the_configuration() {
 }
 
 #[test]
-fn stalls_and_actions_of_the_flags_win_over_the_configuration() {
+fn stall_limits_and_actions_in_flags_take_precedence_over_the_configuration() {
     let toml = "[limits]\nstall = \"3m\"\nstalls = { install = \"4m\", test = \"5m\" }\non_limit = \"interrupt\"\n\
                 on_loop = \"fail\"\n[[step]]\nmatch = 'x'\nkind = \"test\"\n";
     let project = Project::new(toml);
@@ -158,10 +159,10 @@ fn the_prompt_comes_from_the_flag_a_file_or_stdin() {
 }
 
 #[test]
-fn every_mistake_is_told_with_what_to_do() {
+fn every_mistake_is_named_in_one_line() {
     let project = Project::new("");
     let latin1 = project.dir.path().join("latin1.md");
-    for (flags, told) in [
+    for (flags, expected) in [
         (vec!["launch"], "no task: give it as PROMPT, with -f FILE, or as - for stdin"),
         (vec!["launch", " \n"], "prompt is empty"),
         (vec!["launch", "-"], "prompt is empty"),
@@ -195,25 +196,25 @@ fn every_mistake_is_told_with_what_to_do() {
         (vec!["launch", "x", "--setup", "a\0b"], "NUL"),
         (vec!["run", "--", " "], "command is empty"),
     ] {
-        let message = project.refused(&flags);
-        assert!(message.contains(told), "{flags:?}: {message}");
+        let message = project.refusal(&flags);
+        assert!(message.contains(expected), "{flags:?}: {message}");
     }
 }
 
 #[test]
-fn what_is_too_long_is_refused_and_what_just_fits_is_taken() {
+fn prompts_and_specs_beyond_the_maximum_length_are_refused() {
     let project = Project::new("");
-    let take = |prompt: Vec<u8>| project.resolve(EngineKind::Docker, &["launch", "-"], &prompt);
-    assert_eq!(take(vec![b'x'; MAX_PROMPT]).unwrap().prompt.len(), MAX_PROMPT);
-    assert!(take(vec![b'x'; MAX_PROMPT + 1]).unwrap_err().message.contains("longer than 524288 bytes"));
-    // The input is cut in the middle of a character.
-    assert!(take("é".repeat(MAX_PROMPT).into_bytes()).unwrap_err().message.contains("longer than"));
+    let resolve = |prompt: Vec<u8>| project.resolve(EngineKind::Docker, &["launch", "-"], &prompt);
+    assert_eq!(resolve(vec![b'x'; MAX_PROMPT]).unwrap().prompt.len(), MAX_PROMPT);
+    assert!(resolve(vec![b'x'; MAX_PROMPT + 1]).unwrap_err().message.contains("longer than 524288 bytes"));
+    // The maximum length falls into the middle of a character.
+    assert!(resolve("é".repeat(MAX_PROMPT).into_bytes()).unwrap_err().message.contains("longer than"));
     let setup = "y".repeat(MAX_SPEC);
-    assert!(project.refused(&["launch", "x", "--setup", &setup]).contains("more than"));
+    assert!(project.refusal(&["launch", "x", "--setup", &setup]).contains("more than"));
 }
 
 #[test]
-fn a_command_is_quoted_and_a_quoted_line_is_left_alone() {
+fn words_of_a_command_are_quoted_but_a_whole_command_line_is_not() {
     let project = Project::new("");
     let line = |words: &[&str]| {
         let flags = [&["run", "--"], words].concat();
@@ -225,7 +226,7 @@ fn a_command_is_quoted_and_a_quoted_line_is_left_alone() {
 }
 
 #[test]
-fn a_limit_of_the_whole_command_is_not_undercut_by_its_steps() {
+fn the_timeout_of_a_command_raises_lower_limits_of_its_steps() {
     let project = Project::new("");
     let job = project.resolve(EngineKind::Docker, &["run", "--timeout", "20m", "--", "make"], b"").unwrap();
     let limits = [StepKind::Command, StepKind::Test].map(|kind| job.limits.step_ms(kind));

@@ -1,4 +1,4 @@
-//! `relay restart`: a new daemon with the current settings. Workers continue.
+//! The command `relay restart`: starts a new daemon with the current settings, while jobs continue.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use crate::registry::lease;
 use crate::registry::requests::DaemonRequest;
 use crate::{policy, start_daemon};
 
-/// Time limit for a daemon to end: time for its last writes, and a margin for a loaded machine.
-const TIMEOUT: Duration = Duration::from_secs(20);
+/// Time limit for the daemon to end: time for its last writes, and a margin for a loaded machine.
+const DAEMON_END_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Flags of `relay restart`.
 #[derive(Debug, Args)]
 #[command(after_help = after_help!(
     "Running jobs continue: their agent waits for the new relay. Changes of [platform] need `relay \
-     down` and `relay up`, but for min_free_memory and min_free_disk.",
+     down` and `relay up`, except for min_free_memory and min_free_disk.",
     ["relay restart", "relay restart --yes"]
 ))]
 pub struct RestartArgs {
@@ -28,8 +28,8 @@ pub struct RestartArgs {
     pub yes: bool,
 }
 
-/// Ends the daemon, leaves its workers running, and starts a new daemon. Same as
-/// `relay up` if no daemon is running.
+/// Ends the daemon, leaves its workers running, and starts a new daemon. Without a running daemon, does the same as
+/// `relay up`.
 ///
 /// # Errors
 /// Exit code 5 if the daemon does not end. Otherwise the errors of `relay up`.
@@ -48,11 +48,11 @@ pub fn run(args: &RestartArgs, context: &Context) -> Result<ExitCode, Failure> {
     let approval = approval::approval_state(&context.root, &settings);
     approve::require_approval(context, &settings, args.yes, "restart")?;
     let is_running = lease::is_held(registry);
-    down::end_daemon(registry, |relay| DaemonRequest::Restart { relay }, TIMEOUT)?;
+    down::end_daemon(registry, |relay| DaemonRequest::Restart { relay }, DAEMON_END_TIMEOUT)?;
     start_daemon::ensure_daemon(&context.root, registry, &settings, context.initiator())?;
-    up::print_up(context, &start_daemon::wait_for_platform(registry)?);
+    up::print_relay_state(context, &start_daemon::wait_for_platform(registry)?);
     if let (true, ApprovalState::Changed(lines)) = (is_running, &approval) {
-        up::print_platform_changes(context, &up::split_changed(lines).1);
+        up::print_platform_changes(context, &up::split_changed_settings(lines).1);
     }
     Ok(ExitCode::Done)
 }

@@ -1,4 +1,4 @@
-//! `relay resume`
+//! The command `relay resume`.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -61,11 +61,11 @@ pub struct ResumeArgs {
     #[command(flatten)]
     pub(super) limits: LimitFlags,
     /// Action when a step exceeds its limit: fail or interrupt [default: as in relay.toml, else fail]
-    #[arg(long, value_name = "ACTION", value_parser = launch::on_limit(), hide_possible_values = true)]
+    #[arg(long, value_name = "ACTION", value_parser = launch::on_limit_parser(), hide_possible_values = true)]
     pub(super) on_limit: Option<OnLimit>,
     /// Action when a worker repeats a failing step without changing a file: warn or fail [default: as in relay.toml,
     /// else warn]
-    #[arg(long, value_name = "ACTION", value_parser = launch::on_loop(), hide_possible_values = true)]
+    #[arg(long, value_name = "ACTION", value_parser = launch::on_loop_parser(), hide_possible_values = true)]
     pub(super) on_loop: Option<OnLoop>,
     /// Model [default: as in JOB]
     #[arg(long, value_name = "MODEL")]
@@ -88,8 +88,8 @@ pub struct ResumeArgs {
 /// Exit code 3 if the earlier job does not exist, 2 if it is ambiguous or can't be continued, and the errors of `relay
 /// launch`.
 pub fn run(args: &ResumeArgs, context: &Context) -> Result<ExitCode, Failure> {
-    let (_, code) = launch::launch_follow_up(context, &args.job, &args.start, |earlier, around| {
-        resolve_flags(args, earlier, around, std::io::stdin())
+    let (_, code) = launch::launch_follow_up(context, &args.job, &args.start, |earlier, resolve_context| {
+        resolve_flags(args, earlier, resolve_context, std::io::stdin())
     })?;
     Ok(code)
 }
@@ -106,14 +106,14 @@ pub(super) fn resolve_flags(
 ) -> Result<Launch, Failure> {
     let thread = earlier.thread_id()?.to_owned();
     earlier.check_thread(context)?;
-    let (typed, codex_args) =
+    let (typed_prompt, codex_args) =
         prompt::task_and_codex_args(args.prompt.as_deref(), args.file.is_some(), &args.codex_args);
-    let prompt = prompt::read_prompt(typed, args.file.as_deref(), stdin)?;
-    let old = &earlier.spec;
+    let prompt = prompt::read_prompt(typed_prompt, args.file.as_deref(), stdin)?;
+    let earlier_spec = &earlier.spec;
     let mut codex = context.config.codex.job_settings(context.engine);
-    codex.model = args.model.clone().or_else(|| old.codex.model.clone()).or(codex.model);
+    codex.model = args.model.clone().or_else(|| earlier_spec.codex.model.clone()).or(codex.model);
     if codex_args.is_empty() {
-        codex.args.clone_from(&old.codex.args);
+        codex.args.clone_from(&earlier_spec.codex.args);
     } else {
         codex.args.extend_from_slice(codex_args);
     }
@@ -127,12 +127,12 @@ pub(super) fn resolve_flags(
         setup: args.setup.clone(),
         checks: match (args.no_check, args.check.is_empty()) {
             (true, _) => Vec::new(),
-            (false, true) => old.checks.clone(),
+            (false, true) => earlier_spec.checks.clone(),
             (false, false) => args.check.clone(),
         },
         expect: match (args.no_expect, args.expect.is_empty()) {
             (true, _) => Vec::new(),
-            (false, true) => old.expect.clone(),
+            (false, true) => earlier_spec.expect.clone(),
             (false, false) => args.expect.clone(),
         },
         images: images::read_images(&args.image, context.cwd)?,
@@ -144,7 +144,7 @@ pub(super) fn resolve_flags(
         thread_id: Some(thread),
         origin: earlier.follow_up_origin(FollowUp::Resume, context),
         place: None,
-        share: old.share,
+        shares_workspace: earlier_spec.share,
         schedule: earlier.follow_up_schedule(),
     }
     .validate(context)

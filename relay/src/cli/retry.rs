@@ -1,4 +1,4 @@
-//! `relay retry`
+//! The command `relay retry`.
 
 use std::time::Duration;
 
@@ -50,10 +50,10 @@ pub struct RetryArgs {
     #[command(flatten)]
     pub(super) limits: LimitFlags,
     /// Action when a step exceeds its limit: fail or interrupt [default: as in JOB]
-    #[arg(long, value_name = "ACTION", value_parser = launch::on_limit(), hide_possible_values = true)]
+    #[arg(long, value_name = "ACTION", value_parser = launch::on_limit_parser(), hide_possible_values = true)]
     pub(super) on_limit: Option<OnLimit>,
     /// Action when a worker repeats a failing step without changing a file: warn or fail [default: as in JOB]
-    #[arg(long, value_name = "ACTION", value_parser = launch::on_loop(), hide_possible_values = true)]
+    #[arg(long, value_name = "ACTION", value_parser = launch::on_loop_parser(), hide_possible_values = true)]
     pub(super) on_loop: Option<OnLoop>,
     /// Model [default: as in JOB]
     #[arg(long, value_name = "MODEL")]
@@ -76,8 +76,8 @@ pub fn run(args: &RetryArgs, context: &Context) -> Result<ExitCode, Failure> {
         return Err(Failure::usage("no job: name one, or pass --failed"));
     };
     let after = schedule::resolve_after(&args.after, context)?;
-    let (_, code) = launch::launch_follow_up(context, job, &args.start, |earlier, around| {
-        let mut launch = resolve_flags(args, earlier, around)?;
+    let (_, code) = launch::launch_follow_up(context, job, &args.start, |earlier, resolve_context| {
+        let mut launch = resolve_flags(args, earlier, resolve_context)?;
         launch.schedule.after = after;
         Ok(launch)
     })?;
@@ -93,41 +93,41 @@ pub(super) fn resolve_flags(
     earlier: &EarlierJob,
     context: &ResolveContext<'_>,
 ) -> Result<Launch, Failure> {
-    let old = &earlier.spec;
+    let earlier_spec = &earlier.spec;
     for (flag, is_given) in [("--model", args.model.is_some()), ("--on-loop", args.on_loop.is_some())] {
-        if old.runner == Runner::Shell && is_given {
+        if earlier_spec.runner == Runner::Shell && is_given {
             return Err(Failure::usage(format!(
                 "{flag} is for codex jobs, and {} is a shell job: omit it",
                 earlier.record.job
             )));
         }
     }
-    if old.thread.is_some() {
+    if earlier_spec.thread.is_some() {
         earlier.check_thread(context)?;
     }
     let mut codex = context.config.codex.job_settings(context.engine);
-    codex.model = args.model.clone().or_else(|| old.codex.model.clone());
-    codex.args.clone_from(&old.codex.args);
+    codex.model = args.model.clone().or_else(|| earlier_spec.codex.model.clone());
+    codex.args.clone_from(&earlier_spec.codex.args);
     Launch {
         name: earlier.record.job.name().clone(),
         workspace: earlier.follow_up_workspace(context)?,
         engine: context.engine,
-        runner: old.runner,
-        prompt: old.prompt.clone(),
+        runner: earlier_spec.runner,
+        prompt: earlier_spec.prompt.clone(),
         env: earlier.follow_up_env(&args.env, context)?,
-        setup: old.setup.clone(),
-        checks: old.checks.clone(),
-        expect: old.expect.clone(),
+        setup: earlier_spec.setup.clone(),
+        checks: earlier_spec.checks.clone(),
+        expect: earlier_spec.expect.clone(),
         images: earlier.images.clone(),
-        limits: limits::apply_flags(&old.limits, &args.limits)?,
-        rules: old.rules.clone(),
-        on_limit: args.on_limit.unwrap_or(old.on_limit),
-        on_loop: args.on_loop.unwrap_or(old.on_loop),
+        limits: limits::apply_flags(&earlier_spec.limits, &args.limits)?,
+        rules: earlier_spec.rules.clone(),
+        on_limit: args.on_limit.unwrap_or(earlier_spec.on_limit),
+        on_loop: args.on_loop.unwrap_or(earlier_spec.on_loop),
         codex,
-        thread_id: old.thread.clone(),
+        thread_id: earlier_spec.thread.clone(),
         origin: earlier.follow_up_origin(FollowUp::Retry, context),
         place: None,
-        share: old.share,
+        shares_workspace: earlier_spec.share,
         schedule: earlier.follow_up_schedule(),
     }
     .validate(context)

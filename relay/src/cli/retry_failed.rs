@@ -1,4 +1,5 @@
-//! `relay retry --failed`: a new job for each failed one. The new jobs depend on each other like the failed ones.
+//! The command `relay retry --failed`: launches a new job for each failed one. The new jobs depend on each other like
+//! the failed ones.
 
 use std::collections::BTreeMap;
 
@@ -20,30 +21,31 @@ pub(super) fn run(args: &RetryArgs, context: &Context) -> Result<ExitCode, Failu
     if args.start.key.is_some() {
         return Err(Failure::usage("--key names one job: omit it with --failed"));
     }
-    let since = args.since.and_then(|age| job_filter::before(job_filter::now(context), age));
-    let all = job_filter::select(context, &JobFilter::default())?;
+    let since = args.since.and_then(|age| job_filter::time_before(job_filter::registry_time(context), age));
+    let all = job_filter::select_jobs(context, &JobFilter::default())?;
     // Jobs are sorted from the oldest to the newest, so the map keeps the newest follow-up of each job.
     let follow_ups: BTreeMap<&JobId, &JobId> = all
         .iter()
         .filter_map(|head| head.origin.follows.as_ref().map(|follows| (&follows.job, &head.job)))
         .collect();
-    let filter = JobFilter::failed(since, args.group.as_ref());
+    let filter = JobFilter::failed_jobs(since, args.group.as_ref());
     let failed = all
         .iter()
         .filter(|head| !follow_ups.contains_key(&head.job) && filter.selects(head, &context.registry));
     let flags = StartFlags { wait: false, ..args.start.clone() };
-    // The new job for each failed one.
+    // Maps each failed job to its new job.
     let mut retried: BTreeMap<&JobId, JobId> = BTreeMap::new();
-    let (mut code, mut is_any) = (ExitCode::Done, false);
+    let (mut code, mut has_any) = (ExitCode::Done, false);
     for head in failed {
-        is_any = true;
-        let launched = launch::launch_follow_up(context, &head.job.to_string(), &flags, |earlier, around| {
-            let mut launch = retry::resolve_flags(args, earlier, around)?;
-            let newest = |job| newest_run(job, &retried, &follow_ups);
-            launch.schedule.after = head.after.iter().filter_map(newest).collect();
-            launch.schedule.base_job = head.base_job.as_ref().and_then(newest);
-            Ok(launch)
-        });
+        has_any = true;
+        let launched =
+            launch::launch_follow_up(context, &head.job.to_string(), &flags, |earlier, resolve_context| {
+                let mut launch = retry::resolve_flags(args, earlier, resolve_context)?;
+                let newest = |job| newest_follow_up(job, &retried, &follow_ups);
+                launch.schedule.after = head.after.iter().filter_map(newest).collect();
+                launch.schedule.base_job = head.base_job.as_ref().and_then(newest);
+                Ok(launch)
+            });
         match launched {
             Ok((job, _)) => drop(retried.insert(&head.job, job)),
             Err(failure) => {
@@ -52,7 +54,7 @@ pub(super) fn run(args: &RetryArgs, context: &Context) -> Result<ExitCode, Failu
             }
         }
     }
-    if !is_any {
+    if !has_any {
         context.output.print_note("no failed job without a follow-up matches: nothing was started");
     }
     if args.start.wait && code == ExitCode::Done && !retried.is_empty() {
@@ -61,14 +63,14 @@ pub(super) fn run(args: &RetryArgs, context: &Context) -> Result<ExitCode, Failu
     Ok(code)
 }
 
-/// Returns the newest job that runs the task of an earlier one; `None` if it is the earlier job itself.
-fn newest_run(
+/// Returns the newest job that runs the task of `job` again; `None` if there is none.
+fn newest_follow_up(
     job: &JobId,
     retried: &BTreeMap<&JobId, JobId>,
     follow_ups: &BTreeMap<&JobId, &JobId>,
 ) -> Option<JobId> {
     let mut newest = job;
-    // Follow-ups have higher numbers, so that a forged cycle ends.
+    // Only follow-ups with higher numbers count, so that a forged cycle ends.
     while let Some(next) = follow_ups.get(newest).filter(|next| **next > newest) {
         newest = next;
     }

@@ -1,4 +1,4 @@
-//! `relay run`
+//! The command `relay run`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ use crate::{failure_text, start_daemon};
 /// Flags of `relay run`.
 #[derive(Debug, Args)]
 #[command(after_help = after_help!(
-    "Exit code: the one of the command; 124 if a time limit was exceeded, 125 if agent or container were \
+    "Exit code: that of the command; 124 if a time limit was exceeded, 125 if agent or container were \
      lost, 130 if it was cancelled. Ctrl-C stops the output, not the command.",
     [
         "relay run -w workspace-projects/demo -- npm test",
@@ -55,8 +55,8 @@ pub struct RunArgs {
     pub(super) command: Vec<String>,
 }
 
-/// Runs a command as a job, passes its output on unchanged (with --json: prints the record at the end instead), and
-/// returns its exit code; 8 if stdout is closed while the command is running.
+/// Runs a command as a job, and prints its output unchanged; with --json, prints only the record at the end. Returns
+/// the exit code of the command, or 8 if stdout is closed while the command is running.
 ///
 /// # Errors
 /// Exit code 2 for a mistake in the flags, 5 without a platform, because `relay run` does not wait for one.
@@ -80,12 +80,12 @@ pub fn run(args: &RunArgs, context: &Context) -> Result<u8, Failure> {
     let (CreateResult::New(job) | CreateResult::Existing(job)) =
         submit::submit_job(context, &launch, None, &target, None)?;
     let output = &context.output;
-    let pass_on = |piece: &[u8]| {
+    let print_output = |bytes: &[u8]| {
         if !output.json {
-            output.print_raw(piece);
+            output.print_raw(bytes);
         }
     };
-    let record = follow::follow_log(context, &job, LogReader::default(), pass_on)?.record;
+    let record = follow::follow_log(context, &job, LogReader::default(), print_output)?.record;
     if !record.state.is_final() {
         output.print_note(&format!("{job} goes on: its output is no longer read"));
         return Ok(ExitCode::StillRunning as u8);
@@ -118,9 +118,9 @@ pub(super) fn resolve_flags(args: &RunArgs, context: &ResolveContext<'_>) -> Res
     if prompt.trim().is_empty() {
         return Err(Failure::usage("the command is empty: write it after --"));
     }
-    let configured = resolve::raise_step_limits(&context.config.limits, args.timeout);
+    let configured_limits = resolve::raise_step_limits(&context.config.limits, args.timeout);
     let flags = LimitFlags { timeout: args.timeout, step_timeout: Vec::new(), stall: args.stall.clone() };
-    let limits = limits::apply_flags(&configured, &flags)?;
+    let limits = limits::apply_flags(&configured_limits, &flags)?;
     let workspace =
         workspace::resolve_workspace(context.engine, &context.config.platform, context.cwd, &args.workspace)?;
     Launch {
@@ -146,7 +146,7 @@ pub(super) fn resolve_flags(args: &RunArgs, context: &ResolveContext<'_>) -> Res
             ..Origin::default()
         },
         place: None,
-        share: args.share,
+        shares_workspace: args.share,
         schedule: Schedule::default(),
     }
     .validate(context)

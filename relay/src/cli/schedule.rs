@@ -1,4 +1,4 @@
-//! Options that let a job wait for other jobs, and for the limit of its group.
+//! Flags that let a job wait for other jobs, and for a free slot of its group.
 
 use clap::Args;
 use common::event::MAX_AFTER;
@@ -11,8 +11,8 @@ use crate::registry::create::{Group, Schedule};
 /// Flags for what a job waits for.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct ScheduleFlags {
-    /// Start after JOB has completed; if JOB fails or is cancelled, the new job fails at once, and a retry of JOB does
-    /// not help it; repeatable
+    /// Start after JOB has completed; if JOB fails or is cancelled, the new job fails at once, even if JOB is
+    /// retried; repeatable
     #[arg(long, value_name = "JOB", add = candidates::any_job())]
     pub(super) after: Vec<String>,
     /// Group of the job; `[groups]` in relay.toml limits the jobs of a group that run at once
@@ -38,9 +38,9 @@ impl ScheduleFlags {
 ///
 /// # Errors
 /// Exit code 3 if a job does not exist, 2 if one is ambiguous or there are too many.
-pub(super) fn resolve_after(typed: &[String], context: &Context) -> Result<Vec<JobId>, Failure> {
-    let after = job_ref::resolve_jobs(context, typed)?;
-    // --base may add one more.
+pub(super) fn resolve_after(user_input: &[String], context: &Context) -> Result<Vec<JobId>, Failure> {
+    let after = job_ref::resolve_jobs(context, user_input)?;
+    // --base may add another job.
     if after.len() >= MAX_AFTER {
         return Err(Failure::usage(format!(
             "--after names {} jobs: a job waits for less than {MAX_AFTER}",

@@ -1,4 +1,4 @@
-//! `relay schema`
+//! The command `relay schema`.
 
 use clap::Args;
 
@@ -14,14 +14,14 @@ use crate::schema::{self, Schema};
 pub struct SchemaArgs {
     /// Name of the schema [default: all schemas in one document]
     #[arg(value_name = "WHAT")]
-    what: Option<Schema>,
+    schema: Option<Schema>,
 }
 
-/// Prints the schema.
+/// Prints the named schema, or all schemas in one document.
 pub fn run(args: &SchemaArgs, global: &Global) -> Result<ExitCode, Failure> {
     let output = CommandOutput::new(global.color, false);
-    if let Some(what) = args.what {
-        output.print_raw(what.text().as_bytes());
+    if let Some(schema) = args.schema {
+        output.print_raw(schema.text().as_bytes());
     } else {
         let all = schema::all_schemas()
             .map_err(|e| Failure::unreachable(format!("the schemas are broken: {e}")))?;

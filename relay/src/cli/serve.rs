@@ -1,4 +1,4 @@
-//! `relay serve`: the daemon in the foreground.
+//! The command `relay serve`: runs the daemon in the foreground.
 
 use std::path::Path;
 
@@ -37,19 +37,19 @@ pub struct ServeArgs {
     pub approved_digest: Option<String>,
 }
 
-/// Serves until Ctrl-C, SIGTERM or `relay down`. Logs to stderr, at the level of `RUST_LOG`.
+/// Runs the daemon until Ctrl-C, SIGTERM or `relay down`. The daemon logs to stderr, at the level of `RUST_LOG`.
 ///
 /// # Errors
 /// Exit code 2 if another relay serves the registry. Exit code 5 if the port or the registry is not available, or if no
 /// person has approved the settings.
 pub fn run(args: &ServeArgs, context: &Context, serve: ServeFn) -> Result<ExitCode, Failure> {
-    let named = std::env::var("RUST_LOG").ok().and_then(|levels| levels.parse::<Targets>().ok());
+    let env_levels = std::env::var("RUST_LOG").ok().and_then(|levels| levels.parse::<Targets>().ok());
     let log = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false)
         // Internal errors are printed to stderr. If stderr is on a full disk, that write would end the process.
         .log_internal_errors(false);
-    let levels = named.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let levels = env_levels.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
     tracing_subscriber::registry().with(levels).with(log).init();
     let config = context.read_config()?;
     let engine = start_daemon::choose_engine(args.engine, &config);
@@ -57,7 +57,7 @@ pub fn run(args: &ServeArgs, context: &Context, serve: ServeFn) -> Result<ExitCo
     policy::check_settings(engine, &config)?;
     let settings = ApprovableSettings::new(engine, &config);
     match &args.approved_digest {
-        // The file may have changed since the starting command read it.
+        // The settings may have changed since the command that starts this daemon read them.
         Some(digest) if *digest != settings.digest() => {
             return Err(approval::refusal(&context.root, context.initiator(), true, "up"));
         }

@@ -7,9 +7,9 @@ use common::origin::Session;
 use crate::registry::sessions::is_session_id;
 
 /// Maximum length of the path of a home folder, in bytes.
-const MAX_HOME: usize = 4096;
+const MAX_HOME_LENGTH: usize = 4096;
 
-/// Variable in which Codex names the session of a command.
+/// Environment variable in which Codex passes the id of its session to each command.
 pub const CODEX_THREAD_VARIABLE: &str = "CODEX_THREAD_ID";
 
 /// Returns the session that runs this command. Codex sets `CODEX_THREAD_ID` for every command that it runs, Claude Code
@@ -17,12 +17,13 @@ pub const CODEX_THREAD_VARIABLE: &str = "CODEX_THREAD_ID";
 /// `RELAY_SESSION`.
 pub fn calling_session(variable: &dyn Fn(&str) -> Result<String, VarError>) -> Option<Session> {
     let id = |name: &str| variable(name).ok().filter(|id| is_session_id(id));
-    let home = |name: &str| variable(name).ok().filter(|home| !home.is_empty() && home.len() <= MAX_HOME);
+    let home =
+        |name: &str| variable(name).ok().filter(|home| !home.is_empty() && home.len() <= MAX_HOME_LENGTH);
     if let Some(id) = id(CODEX_THREAD_VARIABLE) {
         return Some(Session { agent: "codex".to_owned(), id, home: home("CODEX_HOME") });
     }
-    let named = || variable("RELAY_SESSION").ok()?.strip_prefix("claude:").map(str::to_owned);
-    let id = id("CLAUDE_CODE_SESSION_ID").or_else(|| named().filter(|id| is_session_id(id)))?;
+    let relay_session = || variable("RELAY_SESSION").ok()?.strip_prefix("claude:").map(str::to_owned);
+    let id = id("CLAUDE_CODE_SESSION_ID").or_else(|| relay_session().filter(|id| is_session_id(id)))?;
     Some(Session { agent: "claude".to_owned(), id, home: home("CLAUDE_CONFIG_DIR") })
 }
 
@@ -30,10 +31,10 @@ pub fn calling_session(variable: &dyn Fn(&str) -> Result<String, VarError>) -> O
 mod tests {
     use super::*;
 
-    fn session_of(set: &[(&str, &str)]) -> Option<Session> {
+    fn session_of(variables: &[(&str, &str)]) -> Option<Session> {
         calling_session(&|key| {
-            let found = set.iter().find(|(name, _)| *name == key);
-            found.map(|(_, value)| (*value).to_owned()).ok_or(VarError::NotPresent)
+            let variable = variables.iter().find(|(name, _)| *name == key);
+            variable.map(|(_, value)| (*value).to_owned()).ok_or(VarError::NotPresent)
         })
     }
 
@@ -50,20 +51,23 @@ mod tests {
     }
 
     #[test]
-    fn a_command_of_claude_code_belongs_to_its_session_one_of_codex_below_it_to_codex() {
+    fn a_command_of_claude_code_belongs_to_its_session_unless_codex_runs_it() {
         let expected = |id: &str| Some(Session { agent: "claude".to_owned(), id: id.to_owned(), home: None });
-        let own = ("CLAUDE_CODE_SESSION_ID", "8c35adc1");
-        let named = ("RELAY_SESSION", "claude:00893aaf");
-        assert_eq!(session_of(&[own]), expected("8c35adc1"));
-        assert_eq!(session_of(&[named]), expected("00893aaf"));
-        assert_eq!(session_of(&[named, own]), expected("8c35adc1"));
-        assert_eq!(session_of(&[own, ("CLAUDE_CONFIG_DIR", "/c")]).unwrap().home.as_deref(), Some("/c"));
-        assert_eq!(session_of(&[("CODEX_THREAD_ID", "01a203ca"), own]).unwrap().agent, "codex");
+        let claude_session = ("CLAUDE_CODE_SESSION_ID", "8c35adc1");
+        let relay_session = ("RELAY_SESSION", "claude:00893aaf");
+        assert_eq!(session_of(&[claude_session]), expected("8c35adc1"));
+        assert_eq!(session_of(&[relay_session]), expected("00893aaf"));
+        assert_eq!(session_of(&[relay_session, claude_session]), expected("8c35adc1"));
+        assert_eq!(
+            session_of(&[claude_session, ("CLAUDE_CONFIG_DIR", "/c")]).unwrap().home.as_deref(),
+            Some("/c")
+        );
+        assert_eq!(session_of(&[("CODEX_THREAD_ID", "01a203ca"), claude_session]).unwrap().agent, "codex");
         assert_eq!(session_of(&[("RELAY_SESSION", "vim:1")]), None);
     }
 
     #[test]
-    fn what_could_be_a_flag_or_a_path_is_no_session() {
+    fn an_id_that_could_be_a_flag_or_a_path_is_no_session_id() {
         for id in ["", "--resume", "../x", "a b", &"a".repeat(65)] {
             assert_eq!(session_of(&[("CODEX_THREAD_ID", id)]), None, "{id}");
             assert_eq!(session_of(&[("CLAUDE_CODE_SESSION_ID", id)]), None, "{id}");

@@ -1,4 +1,4 @@
-//! `relay status`
+//! The command `relay status`.
 
 use clap::Args;
 use common::event::{JobError, Queued};
@@ -20,9 +20,9 @@ use crate::render::health::{self, HealthWord};
 use crate::render::{RelayState, View, history, jobs_plain, jobs_tty, queue, status};
 
 /// Default number of jobs in a list, without -n or -a.
-const MAX_LISTED: usize = 10;
-/// Maximum size of a text that is kept for a list, in bytes. A list shows less of it.
-const MAX_SHOWN: usize = 1024;
+const DEFAULT_LISTED_JOBS: usize = 10;
+/// Maximum size of a text in a record that is kept for a list, in bytes. Lists show less than that.
+const MAX_TEXT_SIZE: usize = 1024;
 
 /// Flags of `relay status`.
 #[derive(Debug, Args)]
@@ -90,19 +90,19 @@ fn print_jobs(args: &StatusArgs, context: &Context, records: &[JobRecord]) -> Ex
         let gap = if i > 0 { "\n" } else { "" };
         let view = view_context::view_of_job(context, record);
         context.output.capture_data(record);
-        let before = lineage::predecessors(&context.registry, record);
-        let after = lineage::successors(&context.registry, &record.job);
-        let linked = history::history_row(record, &before, &after, &view).unwrap_or_default();
+        let predecessors = lineage::predecessors(&context.registry, record);
+        let successors = lineage::successors(&context.registry, &record.job);
+        let linked = history::history_row(record, &predecessors, &successors, &view).unwrap_or_default();
         context.output.print(&format!("{gap}{}{linked}", status::render_status(record, &view)));
     }
     if args.exit_code {
-        exit_code::worst_code(records.iter().map(exit_code::code_for_state))
+        exit_code::worst_code(records.iter().map(exit_code::code_for_record))
     } else {
         ExitCode::Done
     }
 }
 
-/// Prints all jobs linked to the given ones, each job once.
+/// Prints the given jobs and all jobs linked to them, each job once.
 fn print_history(context: &Context, records: &[JobRecord]) -> ExitCode {
     let mut linked: Vec<JobRecord> =
         records.iter().flat_map(|record| lineage::lineage(&context.registry, record)).collect();
@@ -145,9 +145,9 @@ fn print_list(args: &StatusArgs, context: &Context) -> Result<ExitCode, Failure>
     rows.sort_by(|a, b| (b.created_at, &b.job).cmp(&(a.created_at, &a.job)));
     rows.dedup_by(|a, b| a.job == b.job);
     let has_no_limit = args.all || (is_search && context.output.json);
-    let limit = args.lines.unwrap_or(if has_no_limit { usize::MAX } else { MAX_LISTED });
+    let limit = args.lines.unwrap_or(if has_no_limit { usize::MAX } else { DEFAULT_LISTED_JOBS });
     let matches = rows.len();
-    let (chosen, hidden) = choose_listed(rows, limit);
+    let (chosen, hidden_count) = choose_listed_jobs(rows, limit);
     let mut records = Vec::new();
     // A job that was pruned meanwhile is skipped.
     for record in
@@ -176,10 +176,11 @@ fn print_list(args: &StatusArgs, context: &Context) -> Result<ExitCode, Failure>
     if is_search && matches > limit {
         let text = format!("{} more match: `-n {matches}` lists them", matches - limit);
         context.output.print_note(&text);
-    } else if hidden > 0 {
-        context
-            .output
-            .print_note(&format!("{hidden} more running or queued: `relay status -n {}`", limit + hidden));
+    } else if hidden_count > 0 {
+        context.output.print_note(&format!(
+            "{hidden_count} more running or queued: `relay status -n {}`",
+            limit + hidden_count
+        ));
     }
     if view.relay == RelayState::Down && records.iter().any(|record| !record.state.is_final()) {
         context.output.print_note("no relay is running: jobs may be further than shown; run `relay up`");
@@ -190,7 +191,7 @@ fn print_list(args: &StatusArgs, context: &Context) -> Result<ExitCode, Failure>
 /// Prints advice, so that coding agents don't watch or cancel jobs that need no attention.
 fn print_advice(context: &Context, records: &[JobRecord], view: &View) {
     let mut words = records.iter().map(|record| health::health(record, view).word).peekable();
-    let fine =
+    let needs_no_attention =
         |word: HealthWord| matches!(word, HealthWord::Healthy | HealthWord::Queued | HealthWord::Ended);
     let is_queued = |record: &JobRecord| record.state == State::Queued;
     let reason = queue::platform_reason(view);
@@ -199,7 +200,7 @@ fn print_advice(context: &Context, records: &[JobRecord], view: &View) {
         reason.filter(|_| !is_starting(view) && view.relay != RelayState::Down && has_queued)
     {
         context.output.print_note(&format!("queued jobs wait: {reason}"));
-    } else if words.all(fine) && records.iter().any(|record| !record.state.is_final()) {
+    } else if words.all(needs_no_attention) && records.iter().any(|record| !record.state.is_final()) {
         context.output.print_note("nothing to do: healthy and queued jobs go on");
     }
 }
@@ -208,7 +209,7 @@ fn is_starting(view: &View) -> bool {
     matches!(view.relay, RelayState::Up(PlatformStatus::Starting { .. }))
 }
 
-/// Sort key of a job in a list.
+/// The fields of a job by which a list is sorted.
 struct ListRow {
     job: JobId,
     state: State,
@@ -223,20 +224,20 @@ impl From<RecordHead> for ListRow {
 
 /// Returns the jobs to list, and the number of unfinished jobs beyond the limit. Running jobs come first, then queued
 /// ones, then the newest ended ones.
-fn choose_listed(rows: Vec<ListRow>, limit: usize) -> (Vec<JobId>, usize) {
+fn choose_listed_jobs(rows: Vec<ListRow>, limit: usize) -> (Vec<JobId>, usize) {
     let (ended, mut active): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.state.is_final());
     active.sort_by_key(|row| match row.state {
         // The job that will start next comes first.
         State::Queued => Some((row.created_at, row.job.clone())),
         _ => None,
     });
-    let hidden = active.len().saturating_sub(limit);
-    (active.into_iter().chain(ended).take(limit).map(|row| row.job).collect(), hidden)
+    let hidden_count = active.len().saturating_sub(limit);
+    (active.into_iter().chain(ended).take(limit).map(|row| row.job).collect(), hidden_count)
 }
 
 /// Reduces a record to the fields that a list shows, because `-a` keeps all records in memory.
 fn reduce_for_list(record: JobRecord) -> JobRecord {
-    let shorten = |text: &str| truncate(text, MAX_SHOWN);
+    let shorten = |text: &str| truncate(text, MAX_TEXT_SIZE);
     let prompt_summary = shorten(&record.prompt_summary);
     let queued = Queued { prompt_summary, runner: record.runner, ..Queued::default() };
     let mut steps = record.steps;
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_not_ended_is_listed_before_the_newest_ends() {
+    fn unfinished_jobs_are_listed_before_the_newest_ended_ones() {
         let chosen = |limit| {
             let all = vec![
                 row("d#1", State::Completed),
@@ -286,8 +287,8 @@ mod tests {
                 row("b#1", State::Failed),
                 row("a#1", State::Running),
             ];
-            let (jobs, hidden) = choose_listed(all, limit);
-            (jobs.iter().map(JobId::to_string).collect::<Vec<_>>().join(" "), hidden)
+            let (jobs, hidden_count) = choose_listed_jobs(all, limit);
+            (jobs.iter().map(JobId::to_string).collect::<Vec<_>>().join(" "), hidden_count)
         };
         assert_eq!(chosen(4), ("a#1 c#1 c#2 d#1".to_owned(), 0));
         assert_eq!(chosen(2), ("a#1 c#1".to_owned(), 1));
@@ -295,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_shows_the_same_of_what_is_kept_of_a_record() {
+    fn a_list_of_reduced_records_is_equal_to_a_list_of_full_records() {
         let view = samples::view(700);
         for record in [
             samples::running_record(),

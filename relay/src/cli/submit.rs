@@ -1,4 +1,4 @@
-//! Creation of a job in the registry, and search or start of the relay that will run it.
+//! Creation of a job in the registry, and the search for the relay that will run the job, or its start.
 
 use std::fs::File;
 
@@ -19,7 +19,7 @@ use crate::registry::lease::{self, Lease, PlatformStatus};
 use crate::registry::requests::{self, DaemonRequest};
 use crate::start_daemon;
 
-/// Relay that will run the job.
+/// The relay that will run a job.
 pub struct LaunchTarget {
     /// Engine of the running relay, else of the next one.
     pub engine: EngineKind,
@@ -44,7 +44,7 @@ impl LaunchTarget {
         }
     }
 
-    /// Returns the current time on the scale of the registry's records.
+    /// Returns the current time by the registry's clock, which also gave the times in the records.
     fn registry_time(&self, registry: &Registry) -> Timestamp {
         self.lease()
             .map_or_else(|| lease::current_time(registry), |lease| lease::current_time_of(Some(lease)))
@@ -61,7 +61,7 @@ pub fn find_target(context: &Context, config: &Config) -> LaunchTarget {
     LaunchTarget { engine, daemon: DaemonState::Absent(ApprovableSettings::new(engine, config)) }
 }
 
-/// Writes the job durably, with the pack of its place if there is one, and notifies the relay.
+/// Writes the job durably, with the pack of uncommitted files if there is one, and notifies the daemon.
 ///
 /// # Errors
 /// Exit code 5 if the registry can't be written. No job is created then.
@@ -89,7 +89,7 @@ pub fn submit_job(
     };
     let created = create::create_job(registry, &draft).map_err(|e| registry.not_writable(&e))?;
     if let CreateResult::New(job) = &created {
-        // The file is only a hint: without it the relay finds the record a little later.
+        // The request is only a hint: without it, the daemon finds the record a little later.
         let _ = requests::file_request(registry, &DaemonRequest::Launch { job: job.clone() });
     }
     Ok(created)
@@ -98,7 +98,7 @@ pub fn submit_job(
 /// Flags for the launch of a job and its output.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct StartFlags {
-    /// Idempotency key: a second launch with it starts nothing and prints the first job
+    /// Idempotency key: a second launch with the same key starts nothing and prints the first job
     #[arg(long, value_name = "KEY")]
     pub(super) key: Option<String>,
     /// Block until the job has ended, then print its summary
@@ -131,10 +131,10 @@ pub(super) fn refuse_without_codex(launch: &Launch, target: &LaunchTarget) -> Re
 
 /// Starts the relay and prints whether it started. Returns true if a relay is running now; otherwise the job stays
 /// queued.
-fn start_relay(context: &Context, settings: &ApprovableSettings, quiet: bool) -> bool {
+fn start_relay(context: &Context, settings: &ApprovableSettings, is_quiet: bool) -> bool {
     match start_daemon::ensure_daemon(&context.root, &context.registry, settings, context.initiator()) {
         Ok(()) => {
-            if !quiet {
+            if !is_quiet {
                 context.output.print_note("no relay was running: started one");
             }
             true

@@ -1,4 +1,4 @@
-//! `relay top`
+//! The command `relay top`.
 
 use std::io::{self, IsTerminal};
 
@@ -23,7 +23,7 @@ pub fn run(_: &TopArgs, context: &Context) -> Result<ExitCode, Failure> {
         return Err(Failure::usage("top needs a terminal: use `relay status`"));
     }
     let grace_ms = context.read_config()?.limits.grace_ms;
-    let setting = Options { registry: context.registry.clone(), paint: context.output.paint, grace_ms };
-    top::run(&setting).map_err(|e| Failure::unreachable(format!("the terminal can't be used: {e}")))?;
+    let options = Options { registry: context.registry.clone(), paint: context.output.paint, grace_ms };
+    top::run(&options).map_err(|e| Failure::unreachable(format!("the terminal can't be used: {e}")))?;
     Ok(ExitCode::Done)
 }

@@ -1,4 +1,4 @@
-//! `relay up`: starts the daemon in the background, and its platform.
+//! The command `relay up`: starts the daemon and its platform in the background.
 
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,10 @@ use crate::registry::requests::{self, DaemonRequest};
 use crate::state_dir::StateDir;
 use crate::{plural, policy, start_daemon};
 
-/// Time limit for a relay to handle a request. The relay checks for requests every few seconds, even without a file
+/// Time limit for the daemon to handle a request. The daemon looks for requests every few seconds, even without a file
 /// event.
-const TIMEOUT: Duration = Duration::from_secs(15);
-/// Time limit for the end of a relay that could not start its platform.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// Time limit for the end of a daemon that could not start its platform.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Flags of `relay up`.
@@ -49,9 +49,9 @@ pub struct UpArgs {
 pub fn run(args: &UpArgs, context: &Context) -> Result<ExitCode, Failure> {
     let config = context.read_config()?;
     let is_running = lease::is_held(&context.registry);
-    let running = is_running.then(|| start_daemon::running_engine(&config));
-    let engine = start_daemon::choose_engine(args.engine.or(running), &config);
-    if let Some(running) = running.filter(|running| *running != engine) {
+    let running_engine = is_running.then(|| start_daemon::running_engine(&config));
+    let engine = start_daemon::choose_engine(args.engine.or(running_engine), &config);
+    if let Some(running) = running_engine.filter(|running| *running != engine) {
         return Err(Failure::usage(format!(
             "a relay with engine {running} is up: stop it with `relay down` first"
         )));
@@ -79,35 +79,35 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<ExitCode, Failure> {
     let lease = start_daemon::wait_for_platform(&context.registry).inspect_err(|_| {
         // A relay that this command has started is stopped again, because it would block a start with another engine.
         if !is_running {
-            // If its engine does not respond, the relay finishes its shutdown later.
+            // If the engine does not respond, the daemon ends after this time limit.
             let request = |relay| DaemonRequest::Down { relay: Some(relay) };
             let _ = down::end_daemon(&context.registry, request, EXIT_TIMEOUT);
         }
     })?;
-    print_up(context, &lease);
+    print_relay_state(context, &lease);
     if is_running && let ApprovalState::Changed(lines) = approval::approval_state(&context.root, &settings) {
-        let (of_relay, of_platform) = split_changed(&lines);
-        if !of_relay.is_empty() {
-            let names = of_relay.join(", ");
+        let (daemon_settings, platform_settings) = split_changed_settings(&lines);
+        if !daemon_settings.is_empty() {
+            let names = daemon_settings.join(", ");
             context
                 .output
                 .print_note(&format!("restart needed for {names}: `relay restart` (workers go on)"));
         }
-        print_platform_changes(context, &of_platform);
+        print_platform_changes(context, &platform_settings);
     }
     Ok(ExitCode::Done)
 }
 
-/// Splits changed settings into settings that a relay reads at its start, and settings that its platform is created
-/// with.
-pub(super) fn split_changed(lines: &[String]) -> (Vec<&str>, Vec<&str>) {
-    let of_relay = |name: &&str| {
+/// Splits the names of changed settings: settings that the daemon reads at its start, and settings with which the
+/// platform is created.
+pub(super) fn split_changed_settings(lines: &[String]) -> (Vec<&str>, Vec<&str>) {
+    let is_daemon_setting = |name: &&str| {
         ["relay.", "notify.", "codex.", "platform.min_free_"].iter().any(|table| name.starts_with(table))
     };
-    approval::changed_names(lines).into_iter().partition(of_relay)
+    approval::changed_names(lines).into_iter().partition(is_daemon_setting)
 }
 
-/// Prints the settings that take effect with the next platform.
+/// Prints the changed settings that take effect with the next platform.
 pub(super) fn print_platform_changes(context: &Context, names: &[&str]) {
     if !names.is_empty() {
         let names = names.join(", ");
@@ -115,13 +115,13 @@ pub(super) fn print_platform_changes(context: &Context, names: &[&str]) {
     }
 }
 
-/// Asks a running relay to start its platform, because the relay may have paused its attempts. Returns early if that
-/// relay dies.
+/// Asks the running daemon to start its platform, because the daemon may have paused its attempts. Returns early if the
+/// daemon ends.
 fn request_platform_start(context: &Context) -> Result<(), Failure> {
     let registry = &context.registry;
     let watch = FolderWatch::registry_folder(&registry.requests());
     requests::file_request(registry, &DaemonRequest::Up).map_err(|e| registry.not_writable(&e))?;
-    let deadline = Instant::now() + TIMEOUT;
+    let deadline = Instant::now() + REQUEST_TIMEOUT;
     let is_pending = || {
         requests::pending_requests(registry)
             .is_ok_and(|all| all.iter().any(|filed| filed.request == Some(DaemonRequest::Up)))
@@ -130,7 +130,8 @@ fn request_platform_start(context: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) fn print_up(context: &Context, lease: &Lease) {
+/// Prints the state of a relay that is up.
+pub(super) fn print_relay_state(context: &Context, lease: &Lease) {
     if context.output.json {
         context.output.print_json(lease);
         return;

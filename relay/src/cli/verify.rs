@@ -1,4 +1,4 @@
-//! `relay verify`
+//! The command `relay verify`.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use super::follow_up::EarlierJob;
 use super::help::after_help;
 use super::job_result::PlacedJob;
 use super::place::PlaceRequest;
-use super::receipt::{public_key, read_receipt, receipts};
+use super::receipt::{project_receipts, read_receipt, receipt_key};
 use super::resolve::{Launch, ResolveContext};
 use super::submit::{self, DaemonState};
 use super::{Context, candidates, follow, job_result, place, session};
@@ -35,14 +35,14 @@ use crate::{failure_text, start_daemon};
 /// Maximum time between the end of the verifying job and its result.
 const RESULT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Maximum length of a command line in the output, in bytes.
-const MAX_COMMAND: usize = 100;
+const MAX_COMMAND_LENGTH: usize = 100;
 
 /// Flags of `relay verify`.
 #[derive(Debug, Args)]
 #[command(after_help = after_help!(
     "Checks the signature of the receipt and the digest of the change. Then runs setup and checks of the job \
      again, in a fresh clone at the commit of the receipt, and compares exit codes. Output that differs is \
-     named and does not count. Exit code 1 if anything else differs.",
+     named, but does not count. Exit code 1 if anything else differs.",
     ["relay verify demo", "relay verify demo#2 --env NPM_TOKEN"]
 ))]
 pub struct VerifyArgs {
@@ -55,13 +55,13 @@ pub struct VerifyArgs {
     pub(super) env: Vec<String>,
 }
 
-/// Comparison of one claim of the receipt with what was found.
+/// Result of the check of one claim in the receipt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Finding {
-    /// The compared item.
+    /// The claim, such as `signature`, `change` or `check 1`.
     what: String,
     agrees: bool,
-    /// Result of the comparison, in one line.
+    /// What the check found, in one line.
     found: String,
 }
 
@@ -71,7 +71,7 @@ impl Finding {
     }
 }
 
-/// Result of the command, for programs.
+/// Output of `relay verify --json`.
 #[derive(Serialize)]
 struct Verification<'a> {
     job: &'a JobId,
@@ -79,16 +79,16 @@ struct Verification<'a> {
     findings: &'a [Finding],
 }
 
-/// Checks the receipt of a job, and runs its checks again.
+/// Checks the receipt of a job, and runs the job's checks again.
 ///
 /// # Errors
 /// Exit code 3 if the job does not exist, 2 if it is ambiguous or has no receipt, 5 if no relay can run the checks.
 pub fn run(args: &VerifyArgs, context: &Context) -> Result<ExitCode, Failure> {
-    let receipts = receipts(context)?;
+    let receipts = project_receipts(context)?;
     let job = PlacedJob::find(context, Some(&args.job))?;
     let receipt = read_receipt(&receipts, &job, context)?;
     let mut findings = Vec::new();
-    match read_claims(&receipt, &public_key(&receipts)?, &job) {
+    match read_claims(&receipt, &receipt_key(&receipts)?, &job) {
         Ok(claims) => {
             findings.push(Finding::new("signature", true, "that of this project's key"));
             findings.extend(compare_change(&job, &claims)?);
@@ -125,26 +125,26 @@ fn read_claims(receipt: &[u8], key: &ReceiptKey, job: &PlacedJob) -> Result<Clai
     Ok(claims)
 }
 
-/// Computes the digest of the change again, while relay keeps the job's repository.
+/// Computes the digest of the change again. Returns `None` if relay no longer has the job's repository.
 fn compare_change(job: &PlacedJob, claims: &Claims) -> Result<Option<Finding>, Failure> {
     if !job.repository.exists() {
         return Ok(None);
     }
-    let digest = digest::of_change(&job.repository, &claims.base, &claims.commit)?;
+    let digest = digest::digest_change(&job.repository, &claims.base, &claims.commit)?;
     let agrees = digest.diff_sha256 == claims.diff_sha256;
     let found = format!("{:.12} to {:.12}, sha256 {}", claims.base, claims.commit, digest.diff_sha256);
     Ok(Some(Finding::new("change", agrees, found)))
 }
 
-/// Runs the checks again and compares their exit codes.
+/// Runs the checks of the receipt again and compares their exit codes.
 fn verify_checks(
     args: &VerifyArgs,
     context: &Context,
     job: &PlacedJob,
     claims: &Claims,
 ) -> Result<Vec<Finding>, Failure> {
-    let claimed = match &claims.checks {
-        Some(claimed) if !claimed.is_empty() => claimed,
+    let claimed_checks = match &claims.checks {
+        Some(claimed_checks) if !claimed_checks.is_empty() => claimed_checks,
         Some(_) => return Ok(vec![Finding::new("checks", true, "none ran")]),
         None => {
             let why = "not in the receipt: another relay was running when the agent reported them";
@@ -152,25 +152,25 @@ fn verify_checks(
         }
     };
     let earlier = EarlierJob::find(&context.registry, &job.job().to_string())?;
-    if !lists_same_checks(&earlier.spec, claimed) {
+    if !lists_same_checks(&earlier.spec, claimed_checks) {
         let found = "the job's spec lists other checks than the receipt: it was changed after the job ended";
         return Ok(vec![Finding::new("checks", false, found)]);
     }
-    let record = run_again(args, context, &earlier, claims, claimed.len())?;
+    let record = repeat_checks(args, context, &earlier, claims, claimed_checks.len())?;
     let repeated = record.evidence.as_ref().map(|evidence| &*evidence.checks).unwrap_or_default();
-    let findings = claimed.iter().enumerate().map(|(at, claim)| {
-        let what = format!("check {} ({})", at + 1, one_line(&earlier.spec.checks[at], MAX_COMMAND));
+    let findings = claimed_checks.iter().enumerate().map(|(at, claim)| {
+        let what = format!("check {} ({})", at + 1, one_line(&earlier.spec.checks[at], MAX_COMMAND_LENGTH));
         compare_check(&what, claim, repeated.get(at), &record, context)
     });
     Ok(findings.collect())
 }
 
-fn lists_same_checks(spec: &JobSpec, claimed: &[CheckClaim]) -> bool {
-    spec.checks.len() >= claimed.len()
+fn lists_same_checks(spec: &JobSpec, claimed_checks: &[CheckClaim]) -> bool {
+    spec.checks.len() >= claimed_checks.len()
         && spec
             .checks
             .iter()
-            .zip(claimed)
+            .zip(claimed_checks)
             .all(|(line, claim)| hex::encode(Sha256::digest(line.as_bytes())) == claim.command_sha256)
 }
 
@@ -197,13 +197,13 @@ fn compare_check(
     Finding::new(what, true, format!("{}, as in the receipt", text(repeated.exit_code)))
 }
 
-/// Runs setup and the first `count` checks of a job at the commit of the receipt. Returns the record of the new job.
-fn run_again(
+/// Runs setup and the first `check_count` checks of a job at the commit of the receipt. Returns the new job's record.
+fn repeat_checks(
     args: &VerifyArgs,
     context: &Context,
     earlier: &EarlierJob,
     claims: &Claims,
-    count: usize,
+    check_count: usize,
 ) -> Result<JobRecord, Failure> {
     let config = context.read_config()?;
     let target = submit::find_target(context, &config);
@@ -214,8 +214,8 @@ fn run_again(
         cwd: &context.cwd,
         caller_variable: &variable,
     };
-    let mut launch = verifying_launch(args, earlier, &resolve_context, count)?;
-    place::prepare(context, &mut launch, &PlaceRequest::at_commit(&claims.commit), true)?;
+    let mut launch = verifying_launch(args, earlier, &resolve_context, check_count)?;
+    place::prepare_place(context, &mut launch, &PlaceRequest::at_commit(&claims.commit), true)?;
     if let DaemonState::Absent(settings) = &target.daemon {
         start_daemon::ensure_daemon(&context.root, &context.registry, settings, context.initiator())
             .map_err(|failure| Failure::unreachable(format!("no relay is running: {failure}")))?;
@@ -234,9 +234,9 @@ fn verifying_launch(
     args: &VerifyArgs,
     earlier: &EarlierJob,
     context: &ResolveContext<'_>,
-    count: usize,
+    check_count: usize,
 ) -> Result<Launch, Failure> {
-    let old = &earlier.spec;
+    let earlier_spec = &earlier.spec;
     Launch {
         name: JobName::from_folder(&format!("verify-{}", earlier.record.job.name())),
         workspace: earlier.follow_up_workspace(context)?,
@@ -244,14 +244,14 @@ fn verifying_launch(
         runner: Runner::Shell,
         prompt: "true".to_owned(),
         env: earlier.follow_up_env(&args.env, context)?,
-        setup: old.setup.clone(),
-        checks: old.checks[..count].to_vec(),
+        setup: earlier_spec.setup.clone(),
+        checks: earlier_spec.checks[..check_count].to_vec(),
         expect: Vec::new(),
         images: None,
-        limits: old.limits.clone(),
-        rules: old.rules.clone(),
-        on_limit: old.on_limit,
-        on_loop: old.on_loop,
+        limits: earlier_spec.limits.clone(),
+        rules: earlier_spec.rules.clone(),
+        on_limit: earlier_spec.on_limit,
+        on_loop: earlier_spec.on_loop,
         codex: context.config.codex.job_settings(context.engine),
         thread_id: None,
         origin: Origin {
@@ -260,17 +260,18 @@ fn verifying_launch(
             ..Origin::default()
         },
         place: None,
-        share: false,
+        shares_workspace: false,
         schedule: Schedule::default(),
     }
     .validate(context)
 }
 
-/// Discards what the checks wrote.
+/// Discards the result of the verifying job: files that its checks wrote.
 fn discard_result(context: &Context, job: &JobId) -> Result<(), Failure> {
-    let mut follow = follow::JobFollower::new(context);
+    let mut follower = follow::JobFollower::new(context);
     let deadline = Some(Instant::now() + RESULT_TIMEOUT);
-    while job_result::is_pending(context, &follow.read_record(job)?) && follow.wait_for_change(deadline) {}
+    while job_result::is_pending(context, &follower.read_record(job)?) && follower.wait_for_change(deadline) {
+    }
     let placed = PlacedJob::find(context, Some(&job.to_string()))?;
     // Usually there is nothing to discard.
     let Ok((result, commit)) = placed.open_result(context) else { return Ok(()) };

@@ -10,14 +10,14 @@ use crate::registry::queue::{Queue, QueueRow};
 use crate::registry::{Registry, heads, outbox};
 use crate::render::{RelayState, View, delivery};
 
-/// Returns the state of the relay that holds the registry, and the time on the scale of its records.
+/// Returns the state of the relay that holds the registry, and the current time by the registry's clock.
 pub fn relay_state_and_time(registry: &Registry) -> (RelayState, Timestamp) {
     let (is_held, lease) = (lease::is_held(registry), lease::read_lease(registry));
     let now = lease::current_time_of(lease.as_ref());
     (RelayState::from_lease(is_held, lease, now), now)
 }
 
-/// Returns the queue of a registry.
+/// Returns the queue of the registry's jobs.
 fn read_queue(registry: &Registry) -> Queue {
     // Without a listing the position is unknown, but the platform's reason for waiting is still valid.
     let Ok(heads) = heads::read_heads(registry) else { return Queue::default() };
@@ -26,7 +26,7 @@ fn read_queue(registry: &Registry) -> Queue {
     Queue::new(&rows, &lease::group_limits(registry))
 }
 
-/// Returns the view at the current time.
+/// Returns the context for a display now, without the queue and without a delivery.
 pub fn current_view(context: &Context) -> View {
     let (relay, now) = relay_state_and_time(&context.registry);
     View {
@@ -40,7 +40,8 @@ pub fn current_view(context: &Context) -> View {
     }
 }
 
-/// Returns the view of one job: with its position in the queue if it is queued, and its delivery if it has ended.
+/// Returns the context for a display of one job: with the queue if the job is queued, and with a failed delivery of the
+/// completion notice if the job has ended.
 pub fn view_of_job(context: &Context, record: &JobRecord) -> View {
     let mut view = current_view(context);
     if record.state == State::Queued && matches!(view.relay, RelayState::Up(PlatformStatus::Ready { .. })) {

@@ -1,4 +1,4 @@
-//! `relay wait`
+//! The command `relay wait`.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -55,11 +55,11 @@ pub fn run(args: &WaitArgs, context: &Context) -> Result<ExitCode, Failure> {
 }
 
 /// Maximum number of jobs whose health is printed when the wait times out.
-const MAX_NAMED: usize = 5;
+const MAX_NAMED_JOBS: usize = 5;
 
-/// Prints the health of jobs that have not ended in time, so that the caller does not cancel one that is only slow.
-fn print_running(context: &Context, running: &BTreeSet<JobId>) -> Result<(), Failure> {
-    for job in running.iter().take(MAX_NAMED) {
+/// Prints the health of the jobs that have not ended in time, so that no slow but healthy job is cancelled.
+fn print_unfinished(context: &Context, unfinished: &BTreeSet<JobId>) -> Result<(), Failure> {
+    for job in unfinished.iter().take(MAX_NAMED_JOBS) {
         let record = job_ref::read_record(&context.registry, job)?.record;
         let health = health::health(&record, &view_context::view_of_job(context, &record));
         context.output.print_note(&format!("{job} {health}"));
@@ -67,7 +67,7 @@ fn print_running(context: &Context, running: &BTreeSet<JobId>) -> Result<(), Fai
     Ok(())
 }
 
-/// Waits until all of `jobs` have ended; with `any`, until the first has ended.
+/// Waits until all of `jobs` have ended; with `ends_with_first`, until the first has ended.
 ///
 /// # Errors
 /// Exit code 3 if a record disappears, 5 if one can't be read.
@@ -75,21 +75,21 @@ pub fn wait_until_ended(
     context: &Context,
     jobs: Vec<JobId>,
     timeout: Option<Duration>,
-    any: bool,
+    ends_with_first: bool,
 ) -> Result<ExitCode, Failure> {
     // A deadline that overflows means no limit.
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    let mut follow = JobFollower::new(context);
-    let (mut running, mut codes) = (jobs.iter().cloned().collect::<BTreeSet<JobId>>(), Vec::new());
-    let (mut to_look_at, mut last) = (jobs, false);
+    let mut follower = JobFollower::new(context);
+    let (mut unfinished, mut codes) = (jobs.iter().cloned().collect::<BTreeSet<JobId>>(), Vec::new());
+    let (mut jobs_to_check, mut is_last_round) = (jobs, false);
     loop {
-        for job in to_look_at {
-            let stored = follow.read_record(&job)?;
+        for job in jobs_to_check {
+            let stored = follower.read_record(&job)?;
             if !stored.record.state.is_final() || job_result::is_pending(context, &stored) {
                 continue;
             }
             let record = stored.record;
-            running.remove(&job);
+            unfinished.remove(&job);
             claim_and_show(context, &record, "wait", || {
                 if context.output.json {
                     context.output.print_json(&record);
@@ -100,25 +100,29 @@ pub fn wait_until_ended(
                     context.output.print(&format!("next: {}", health::next_action(&record)));
                 }
             });
-            codes.push(exit_code::code_for_state(&record));
-            if any {
+            codes.push(exit_code::code_for_record(&record));
+            if ends_with_first {
                 return Ok(exit_code::worst_code(codes));
             }
         }
-        if running.is_empty() {
+        if unfinished.is_empty() {
             return Ok(exit_code::worst_code(codes));
         }
-        if last {
-            let names: Vec<_> = running.iter().map(ToString::to_string).collect();
+        if is_last_round {
+            let names: Vec<_> = unfinished.iter().map(ToString::to_string).collect();
             let waited = duration::format_limit(timeout.map_or(0, duration::to_millis));
             context
                 .output
                 .print_note(&format!("not ended after {waited}: {}; the work goes on", names.join(", ")));
-            print_running(context, &running)?;
+            print_unfinished(context, &unfinished)?;
             return Ok(ExitCode::StillRunning);
         }
         // The last round reads every job, so that no ended job is reported as running.
-        last = !follow.wait_for_change(deadline);
-        to_look_at = if last { running.iter().cloned().collect() } else { follow.changed_jobs(&running) };
+        is_last_round = !follower.wait_for_change(deadline);
+        jobs_to_check = if is_last_round {
+            unfinished.iter().cloned().collect()
+        } else {
+            follower.changed_jobs(&unfinished)
+        };
     }
 }

@@ -40,14 +40,14 @@ impl JobRepositories {
 
     /// Returns the jobs with a repository.
     pub(super) fn jobs(&self) -> Vec<JobId> {
-        job_repository::jobs_in(&self.folder)
+        job_repository::list_jobs(&self.folder)
     }
 
     /// Removes repositories and objects that an earlier daemon left unfinished. No stream may be open.
     pub(super) fn remove_unfinished(&self) {
-        job_repository::remove_begun(&self.folder);
+        job_repository::remove_unfinished_repositories(&self.folder);
         for job in self.jobs() {
-            self.repository(&job).remove_unfinished();
+            self.of_job(&job).remove_unfinished_pushes();
         }
     }
 

@@ -55,7 +55,7 @@ pub(super) fn write_receipt(
     evidence: Option<&Evidence>,
 ) {
     let Some(commit) = result.commit.as_deref().filter(|_| result.state == ResultState::Open) else { return };
-    let written = digest::of_change(repository, &result.base, commit).map_err(|e| e.to_string());
+    let written = digest::digest_change(repository, &result.base, commit).map_err(|e| e.to_string());
     let written = written.and_then(|digest| {
         let statement = Statement::new(&Facts { record, result, commit, digest: &digest, evidence });
         let statement = serde_json::to_vec(&statement).map_err(|e| e.to_string())?;

@@ -1,7 +1,7 @@
-//! A result in the caller's work tree: merged three-way with the files that are there. Nothing is committed, and the
-//! caller's index stays as it is.
+//! Merges a job's result into the files of the user's work tree (three-way). Nothing is committed, and the user's index
+//! stays as it is.
 
-#![expect(clippy::disallowed_methods, reason = "the caller's work tree, whose entries are looked at")]
+#![expect(clippy::disallowed_methods, reason = "the user's work tree, whose entries are listed")]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,25 +15,25 @@ use super::scratch::Scratch;
 use super::snapshot;
 use super::source::Source;
 
-/// Name of the caller's side in the marks of conflicts.
+/// Name of the user's side in conflict markers.
 const WORK_TREE: &str = "work-tree";
 /// Exit code of a merge with conflicts.
-const CONFLICTS: i32 = 1;
+const EXIT_CONFLICTS: i32 = 1;
 /// Exit code of git for an option that it does not know.
-const UNKNOWN_OPTION: i32 = 129;
+const EXIT_UNKNOWN_OPTION: i32 = 129;
 
-/// Change that was put into a work tree.
+/// A change that was put into a work tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Applied {
+pub struct AppliedChange {
     /// Root of the work tree.
     pub root: PathBuf,
     /// Files that were changed, relative to the root.
     pub files: Vec<PathBuf>,
-    /// Files with conflicts, which are marked in them; relative to the root.
+    /// Files that contain conflict markers, relative to the root.
     pub conflicts: Vec<PathBuf>,
 }
 
-/// Commits between which a change lies, and the name of its branch.
+/// A change: the commit before it, the commit that has it, and the name of its branch.
 #[derive(Debug, Clone, Copy)]
 pub struct Change<'a> {
     pub base: &'a str,
@@ -44,9 +44,13 @@ pub struct Change<'a> {
 /// Merges a change into the work tree that `workspace` lies in.
 ///
 /// # Errors
-/// Refuses what [`Source::find`] refuses, commits that are not there, and files that are in the way; nothing is changed
-/// then.
-pub fn apply(workspace: &Path, repository: &JobRepository, change: Change<'_>) -> Result<Applied, GitError> {
+/// Refuses what [`Source::find`] refuses, commits that don't exist, and a change that would overwrite other files.
+/// Nothing is changed then.
+pub fn apply(
+    workspace: &Path,
+    repository: &JobRepository,
+    change: Change<'_>,
+) -> Result<AppliedChange, GitError> {
     let source = Source::find(workspace)?;
     let scratch = open_scratch(&source, repository, change.commit)?;
     let ours = snapshot::write_tree(&scratch, &source)?.tree;
@@ -56,17 +60,18 @@ pub fn apply(workspace: &Path, repository: &JobRepository, change: Change<'_>) -
     if !files.is_empty() {
         update_files(&scratch, &source.root, &ours, &merged)?;
     }
-    Ok(Applied { root: source.root, files, conflicts })
+    Ok(AppliedChange { root: source.root, files, conflicts })
 }
 
-/// Opens a scratch repository that has the result's commit.
+/// Creates a scratch repository that has the result's commit.
 pub(super) fn open_scratch(
     source: &Source,
     repository: &JobRepository,
     commit: &str,
 ) -> Result<Scratch, GitError> {
-    let more: Vec<PathBuf> = repository.exists().then(|| repository.objects()).into_iter().collect();
-    let scratch = Scratch::new(source, &PersonSettings::read()?, &more)?;
+    let object_folders: Vec<PathBuf> =
+        repository.exists().then(|| repository.objects()).into_iter().collect();
+    let scratch = Scratch::new(source, &PersonSettings::read()?, &object_folders)?;
     if scratch.git("cat-file").args(["-e", &format!("{commit}^{{commit}}")]).run()?.code == 0 {
         return Ok(scratch);
     }
@@ -83,8 +88,8 @@ fn merge_trees(
     ours: &str,
     change: Change<'_>,
 ) -> Result<(String, Vec<PathBuf>), GitError> {
-    // Both sides become commits whose parent is the base, so that the base is their merge base, whatever the worker did
-    // to its history.
+    // Both sides become commits whose parent is the base. So the base is their merge base, even if the worker rewrote
+    // its history.
     let side = |tree: &str| scratch.git("commit-tree").args([tree, "-p", change.base, "-m", "side"]).text();
     let (ours, theirs) = (side(ours)?, side(&format!("{}^{{tree}}", change.commit))?);
     // Git writes these names into the conflict markers.
@@ -95,8 +100,8 @@ fn merge_trees(
     let merge = scratch.git("merge-tree").args(["--write-tree", "-z", "--name-only", "--no-messages"]);
     let merged = merge.args([WORK_TREE, result]).limit(WORK_LIMIT).run()?;
     match merged.code {
-        0 | CONFLICTS => {}
-        UNKNOWN_OPTION => {
+        0 | EXIT_CONFLICTS => {}
+        EXIT_UNKNOWN_OPTION => {
             return Err(GitError::refused(
                 "this needs git 2.38 or newer: install it, or merge the branch by hand",
             ));
@@ -110,54 +115,68 @@ fn merge_trees(
     Ok((tree, conflicts))
 }
 
-/// Checks that nothing stands where files would be added. Git itself would replace files that it ignores.
-pub(super) fn check_free(scratch: &Scratch, root: &Path, from: &str, to: &str) -> Result<(), GitError> {
+/// Checks that no file would be overwritten by an added one. Git itself would replace files that it ignores.
+pub(super) fn check_no_overwrite(
+    scratch: &Scratch,
+    root: &Path,
+    old_tree: &str,
+    new_tree: &str,
+) -> Result<(), GitError> {
     let list = |filter: &str| -> Result<BTreeSet<PathBuf>, GitError> {
-        let files =
-            scratch.git("diff-tree").args(["-r", "-z", "--name-only", "--no-renames", filter, from, to]);
+        let files = scratch.git("diff-tree").args([
+            "-r",
+            "-z",
+            "--name-only",
+            "--no-renames",
+            filter,
+            old_tree,
+            new_tree,
+        ]);
         Ok(nul_fields(&files.limit(WORK_LIMIT).output()?).map(path_of).collect())
     };
     let (added, removed) = (list("--diff-filter=A")?, list("--diff-filter=D")?);
-    match added.iter().find_map(|file| entry_in_way(root, file, &removed)) {
+    match added.iter().find_map(|file| blocking_entry(root, file, &removed)) {
         None => Ok(()),
         Some(entry) => Err(GitError::refused(format!(
             "{} is in the way, and nothing was changed: commit, stash or move it first",
-            snapshot::shown(&entry)
+            snapshot::printable_path(&entry)
         ))),
     }
 }
 
-/// Returns the entry of the work tree that prevents the addition of `file`; ignores the files that are removed anyway.
-fn entry_in_way(root: &Path, file: &Path, removed: &BTreeSet<PathBuf>) -> Option<PathBuf> {
+/// Returns the entry of the work tree that prevents the addition of `file`, but no entry that the change removes.
+fn blocking_entry(root: &Path, file: &Path, removed: &BTreeSet<PathBuf>) -> Option<PathBuf> {
     let parents: Vec<&Path> = file.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()).collect();
-    let is_kept = |path: &Path| !removed.contains(path);
+    let remains = |path: &Path| !removed.contains(path);
     let is_no_folder = |path: &Path| fs::symlink_metadata(root.join(path)).is_ok_and(|meta| !meta.is_dir());
-    if let Some(parent) = parents.into_iter().find(|path| is_no_folder(path) && is_kept(path)) {
+    if let Some(parent) = parents.into_iter().find(|path| is_no_folder(path) && remains(path)) {
         return Some(parent.to_owned());
     }
     match fs::symlink_metadata(root.join(file)) {
-        Ok(meta) if meta.is_dir() => first_kept_below(root, file, removed),
-        Ok(_) if is_kept(file) => Some(file.to_owned()),
+        Ok(meta) if meta.is_dir() => first_remaining_entry(root, file, removed),
+        Ok(_) if remains(file) => Some(file.to_owned()),
         _ => None,
     }
 }
 
-/// Returns the first entry below a folder that is not among the files to remove.
-fn first_kept_below(root: &Path, folder: &Path, removed: &BTreeSet<PathBuf>) -> Option<PathBuf> {
+/// Returns the first entry in a folder, or deeper, that is not among the removed files.
+fn first_remaining_entry(root: &Path, folder: &Path, removed: &BTreeSet<PathBuf>) -> Option<PathBuf> {
     fs::read_dir(root.join(folder)).ok()?.flatten().find_map(|entry| {
         let path = folder.join(entry.file_name());
         match entry.file_type() {
-            Ok(kind) if kind.is_dir() => first_kept_below(root, &path, removed),
+            Ok(kind) if kind.is_dir() => first_remaining_entry(root, &path, removed),
             _ if removed.contains(&path) => None,
             _ => Some(path),
         }
     })
 }
 
-/// Changes the files of the work tree from one tree to another: all of them, or none if one is in the way.
-fn update_files(scratch: &Scratch, root: &Path, from: &str, to: &str) -> Result<(), GitError> {
-    check_free(scratch, root, from, to)?;
-    let update = scratch.work_tree_git("read-tree").args(["-m", "-u", "--no-recurse-submodules", from, to]);
+/// Changes the files of the work tree from one tree to another: all of them, or none if another file would be
+/// overwritten.
+fn update_files(scratch: &Scratch, root: &Path, old_tree: &str, new_tree: &str) -> Result<(), GitError> {
+    check_no_overwrite(scratch, root, old_tree, new_tree)?;
+    let update =
+        scratch.work_tree_git("read-tree").args(["-m", "-u", "--no-recurse-submodules", old_tree, new_tree]);
     let updated = update.limit(WORK_LIMIT).run()?;
     if updated.code == 0 {
         return Ok(());

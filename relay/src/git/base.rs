@@ -1,4 +1,4 @@
-//! The commit that a worker starts from.
+//! The commit that a worker starts from, called the base.
 //!
 //! ```text
 //! default       HEAD ── relay: uncommitted files   (only if there are any)
@@ -17,35 +17,39 @@ use super::snapshot;
 use super::source::{Head, Source};
 
 /// Maximum size of the pack with the uncommitted files, in bytes.
-pub const MAX_PACK: u64 = 512 << 20;
+pub const MAX_PACK_SIZE: u64 = 512 << 20;
 
-/// Commit that a worker starts from.
+/// The commit that a worker starts from.
 #[derive(Debug)]
 pub struct StartCommit {
     /// Full id of the commit.
     pub base: String,
-    /// Full id of the caller's own commit below it; the base itself if the caller has none yet.
+    /// Full id of the user's own commit that the base builds on; the base itself if there is none.
     pub parent: String,
-    /// Pack with the objects that the caller's repository does not have.
+    /// Pack with the objects of the base that the user's repository does not have.
     pub pack: Option<File>,
-    /// Notes for the caller, one line each.
+    /// Notes for the user, one line each.
     pub notes: Vec<String>,
 }
 
 impl StartCommit {
-    /// Prepares the commit: `reference`, or HEAD with the uncommitted files unless `clean` is true. The caller's
-    /// repository is not changed.
+    /// Prepares the commit: `reference`, or HEAD with the uncommitted files unless `skips_uncommitted` is true. Does not
+    /// change the user's repository.
     ///
     /// # Errors
     /// Refuses an unknown reference, a repository without a commit or a file, files that can't be handed over, and a
     /// partial clone whose objects are missing.
-    pub fn prepare(source: &Source, reference: Option<&str>, clean: bool) -> Result<Self, GitError> {
+    pub fn prepare(
+        source: &Source,
+        reference: Option<&str>,
+        skips_uncommitted: bool,
+    ) -> Result<Self, GitError> {
         let mut start = match reference {
-            Some(reference) => Self::without_uncommitted(resolve(source, reference)?),
+            Some(reference) => Self::without_uncommitted(resolve_reference(source, reference)?),
             None => match source.head()? {
-                Head::Commit { id, .. } if clean => Self::without_uncommitted(id),
+                Head::Commit { id, .. } if skips_uncommitted => Self::without_uncommitted(id),
                 Head::Commit { id, .. } => Self::with_uncommitted(source, Some(id))?,
-                Head::Unborn if clean => return Err(no_commit(source)),
+                Head::Unborn if skips_uncommitted => return Err(no_commit_error(source)),
                 Head::Unborn => Self::with_uncommitted(source, None)?,
             },
         };
@@ -53,8 +57,8 @@ impl StartCommit {
             check_complete(source, &start)?;
         }
         if source.has_submodules() {
-            let way = "fill them with --setup 'git submodule update --init'";
-            start.notes.push(format!("submodules are empty in the worker's clone: {way}"));
+            let advice = "fill them with --setup 'git submodule update --init'";
+            start.notes.push(format!("submodules are empty in the worker's clone: {advice}"));
         }
         if source.uses_lfs() {
             start.notes.push("files in Git LFS are pointers in the worker's clone".to_owned());
@@ -77,12 +81,12 @@ impl StartCommit {
             Some(head) if files.tree == committed => {
                 Ok(Self { notes: files.notes, ..Self::without_uncommitted(head) })
             }
-            None if files.tree == committed => Err(no_commit(source)),
+            None if files.tree == committed => Err(no_commit_error(source)),
             head => {
                 let commit = scratch.git("commit-tree").arg(&files.tree);
                 let commit = commit.args(["-m", "relay: uncommitted files"]);
                 let commit = commit.args(head.iter().flat_map(|head| ["-p", head])).text()?;
-                let pack = Some(pack(&scratch, source, (&commit, head.as_deref()))?);
+                let pack = Some(pack_objects(&scratch, source, (&commit, head.as_deref()))?);
                 let parent = head.unwrap_or_else(|| commit.clone());
                 Ok(Self { base: commit, parent, pack, notes: files.notes })
             }
@@ -90,10 +94,11 @@ impl StartCommit {
     }
 }
 
-fn resolve(source: &Source, reference: &str) -> Result<String, GitError> {
+fn resolve_reference(source: &Source, reference: &str) -> Result<String, GitError> {
     source.resolve(reference)?.ok_or_else(|| {
         let shown = common::text_format::one_line(reference, 80);
-        let hint = if source.shallow().is_some() { " (the clone is shallow: fetch it first)" } else { "" };
+        let hint =
+            if source.shallow_commits().is_some() { " (the clone is shallow: fetch it first)" } else { "" };
         GitError::refused(format!(
             "--base {shown} is no commit of {}{hint}: `git log --oneline --all` there lists them",
             source.root.display()
@@ -101,15 +106,15 @@ fn resolve(source: &Source, reference: &str) -> Result<String, GitError> {
     })
 }
 
-fn no_commit(source: &Source) -> GitError {
+fn no_commit_error(source: &Source) -> GitError {
     GitError::refused(format!(
         "the repository {} has no commit yet: commit something first, or use --in-place",
         source.root.display()
     ))
 }
 
-/// Packs what `commit` has beyond `parent`.
-fn pack(
+/// Packs the objects that `commit` has and `parent` has not.
+fn pack_objects(
     scratch: &Scratch,
     source: &Source,
     (commit, parent): (&str, Option<&str>),
@@ -126,12 +131,12 @@ fn pack(
     let pack = pack.input(revisions.into_bytes()).output_file(file.try_clone().map_err(|e| failed(&e))?);
     pack.limit(WORK_LIMIT).output()?;
     let size = file.seek(SeekFrom::End(0)).map_err(|e| failed(&e))?;
-    if size > MAX_PACK {
+    if size > MAX_PACK_SIZE {
         return Err(GitError::refused(format!(
             "the uncommitted files have {} MiB when packed, more than {} MiB: commit them, or leave them out with \
              --clean",
             size >> 20,
-            MAX_PACK >> 20
+            MAX_PACK_SIZE >> 20
         )));
     }
     file.rewind().map_err(|e| failed(&e))?;
@@ -142,7 +147,7 @@ fn pack(
 fn check_complete(source: &Source, start: &StartCommit) -> Result<(), GitError> {
     let commit = &start.parent;
     if source.resolve(commit)?.is_none() {
-        // All files are new.
+        // The repository has no commit yet, so its files are all new.
         return Ok(());
     }
     let scratch = Scratch::new(source, &PersonSettings::default(), &[])?;

@@ -1,4 +1,4 @@
-//! Size of a change: commits, files, lines.
+//! The size of a change: its numbers of commits, files and lines.
 
 use super::GitError;
 use super::command::{Git, WORK_LIMIT};
@@ -17,23 +17,27 @@ pub struct ChangeSize {
 }
 
 /// Measures the change from `base` to `commit`. `git` prepares calls on a repository that has both.
-pub(super) fn measure(git: &dyn Fn(&str) -> Git, base: &str, commit: &str) -> Result<ChangeSize, GitError> {
+pub(super) fn measure_change(
+    git: &dyn Fn(&str) -> Git,
+    base: &str,
+    commit: &str,
+) -> Result<ChangeSize, GitError> {
     let commits = git("rev-list").args(["--count", commit, &format!("^{base}")]).limit(WORK_LIMIT).text()?;
     let stat = git("diff-tree").args(["-r", "--no-ext-diff", "--no-textconv", "--shortstat", base, commit]);
     let stat = stat.limit(WORK_LIMIT).text()?;
     Ok(ChangeSize { commits: commits.trim().parse().unwrap_or(u32::MAX), ..parse_short_stat(&stat) })
 }
 
-/// Parses ` 4 files changed, 20 insertions(+), 3 deletions(-)`.
+/// Parses a line of `--shortstat`, such as ` 4 files changed, 20 insertions(+), 3 deletions(-)`.
 fn parse_short_stat(stat: &str) -> ChangeSize {
     let mut size = ChangeSize::default();
     for part in stat.split(',') {
         let mut words = part.split_whitespace();
         let number = words.next().and_then(|number| number.parse().ok()).unwrap_or(0);
         match words.next().unwrap_or_default() {
-            what if what.starts_with("file") => size.files = number,
-            what if what.starts_with("insertion") => size.insertions = number,
-            what if what.starts_with("deletion") => size.deletions = number,
+            noun if noun.starts_with("file") => size.files = number,
+            noun if noun.starts_with("insertion") => size.insertions = number,
+            noun if noun.starts_with("deletion") => size.deletions = number,
             _ => {}
         }
     }

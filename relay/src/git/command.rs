@@ -1,6 +1,6 @@
-//! Calls of git: cleaned environment, safe settings, time limit, bounded output.
+//! Calls of git with a clean environment, safe settings, a time limit and bounded output.
 //!
-//! Git gets no variable of the caller but `PATH`, no system or user configuration, no terminal, and settings that
+//! Git gets only `PATH` from relay's environment, no system or user configuration, no terminal, and settings that
 //! switch off every program that a repository could name.
 
 use std::ffi::{OsStr, OsString};
@@ -18,14 +18,14 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::GitError;
 
-/// Time limit of a query: these read some files.
+/// Time limit of a query, which only reads a few files.
 pub(super) const QUERY_LIMIT: Duration = Duration::from_secs(30);
 /// Time limit of a command that reads or writes many objects or files.
 pub(super) const WORK_LIMIT: Duration = Duration::from_secs(600);
-/// Maximum length of the output, in bytes. The listing of a million files with long paths fits.
-const MAX_OUTPUT: u64 = 256 << 20;
-/// Maximum length of the messages that are kept, in bytes; the last line is shown.
-const MAX_MESSAGES: u64 = 256 << 10;
+/// Maximum length of a call's output, in bytes. The listing of a million files with long paths fits.
+const MAX_OUTPUT_LENGTH: u64 = 256 << 20;
+/// Maximum length of the messages of git that are kept, in bytes; the rest is dropped.
+const MAX_MESSAGES_LENGTH: u64 = 256 << 10;
 /// Maximum wait for remaining output after git has ended.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
@@ -57,7 +57,7 @@ const ENVIRONMENT: [(&str, &str); 14] = [
     ("GIT_EDITOR", "false"),
     ("GIT_NO_LAZY_FETCH", "1"),
     ("GIT_NO_REPLACE_OBJECTS", "1"),
-    // Allows no protocol: none has this name. The variable overrides a repository's own protocol settings.
+    // No protocol has the name `none`, so none is allowed. The variable overrides a repository's own settings.
     ("GIT_ALLOW_PROTOCOL", "none"),
     ("GIT_FLUSH", "1"),
 ];
@@ -81,14 +81,14 @@ pub(super) struct Git {
     output_file: Option<File>,
 }
 
-/// Output of a call.
+/// Output of a call of git.
 #[derive(Debug)]
 pub(super) struct GitOutput {
     /// Exit code.
     pub(super) code: i32,
-    /// Output, unless it went to a file.
+    /// Bytes that git wrote to stdout, unless stdout was a file.
     pub(super) stdout: Vec<u8>,
-    /// Messages of git.
+    /// Bytes that git wrote to stderr.
     pub(super) messages: Vec<u8>,
 }
 
@@ -133,7 +133,7 @@ impl Git {
         self
     }
 
-    /// Reads the settings of the person who runs relay, and of the system. Only for listing them.
+    /// Lets git read the settings of the person who runs relay, and of the system. Only for calls that list settings.
     pub(super) fn with_person_config(mut self) -> Self {
         for name in ["GIT_CONFIG_NOSYSTEM", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_GLOBAL"] {
             self.command.env_remove(name);
@@ -178,7 +178,7 @@ impl Git {
         self
     }
 
-    /// Returns the command, for a caller that connects its streams itself.
+    /// Returns the command, for a caller that connects the command's streams itself.
     pub(super) fn into_command(self) -> Command {
         self.command
     }
@@ -201,12 +201,12 @@ impl Git {
             // A failed write is ignored: if git ends early, its message is more useful than the error of the pipe.
             thread::spawn(move || stdin.write_all(&input));
         }
-        let stdout = read_in_thread(child.stdout.take(), MAX_OUTPUT);
-        let messages = read_in_thread(child.stderr.take(), MAX_MESSAGES);
-        let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        let stdout = read_in_thread(child.stdout.take(), MAX_OUTPUT_LENGTH);
+        let messages = read_in_thread(child.stderr.take(), MAX_MESSAGES_LENGTH);
+        let process_group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let Ok(status) = wait_in_thread(child).recv_timeout(self.limit) else {
-            if let Some(group) = group {
-                let _ = kill_process_group(group, Signal::KILL);
+            if let Some(process_group) = process_group {
+                let _ = kill_process_group(process_group, Signal::KILL);
             }
             let seconds = self.limit.as_secs();
             return Err(GitError::Failed(format!(
@@ -225,11 +225,11 @@ impl Git {
     ) -> Result<GitOutput, GitError> {
         let stdout = stdout.recv_timeout(DRAIN_LIMIT).unwrap_or_default();
         let messages = messages.recv_timeout(DRAIN_LIMIT).unwrap_or_default();
-        if stdout.len() as u64 > MAX_OUTPUT {
+        if stdout.len() as u64 > MAX_OUTPUT_LENGTH {
             return Err(GitError::Failed(format!(
                 "git {} printed more than {} MiB",
                 self.subcommand,
-                MAX_OUTPUT >> 20
+                MAX_OUTPUT_LENGTH >> 20
             )));
         }
         match (status.code(), status.signal()) {
@@ -252,7 +252,7 @@ impl Git {
         if output.code == 0 { Ok(output.stdout) } else { Err(output.error(&subcommand)) }
     }
 
-    /// Runs git and returns its output without the line break at its end.
+    /// Runs git and returns its output as text, without line breaks at the end.
     ///
     /// # Errors
     /// The errors of [`Git::output`], and output that is not UTF-8.
@@ -270,7 +270,7 @@ impl GitOutput {
         GitError::Failed(format!("git {subcommand}: {}", self.message()))
     }
 
-    /// Line of git's messages that names the cause: the first fatal error, else the last line.
+    /// Returns the line of git's messages that names the cause: the first error, else the last line.
     pub(super) fn message(&self) -> String {
         let text = String::from_utf8_lossy(&self.messages);
         let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -309,23 +309,23 @@ fn cannot_run(error: &io::Error) -> GitError {
 }
 
 fn wait_in_thread(mut child: Child) -> Receiver<io::Result<ExitStatus>> {
-    let (sender, end) = channel();
+    let (sender, status) = channel();
     thread::spawn(move || sender.send(child.wait()));
-    end
+    status
 }
 
-/// Reads a pipe to its end; keeps one byte more than `max_bytes`, so that the caller can detect a longer output.
+/// Reads a pipe to its end. Returns at most `max_bytes` and one more byte, by which the caller detects a longer output.
 fn read_in_thread(pipe: Option<impl Read + Send + 'static>, max_bytes: u64) -> Receiver<Vec<u8>> {
     let (sender, bytes) = channel();
     thread::spawn(move || {
-        let mut kept = Vec::new();
+        let mut output = Vec::new();
         if let Some(mut pipe) = pipe {
             // Output before a read error still counts.
-            let _ = (&mut pipe).take(max_bytes + 1).read_to_end(&mut kept);
-            let _ = sender.send(kept);
+            let _ = (&mut pipe).take(max_bytes + 1).read_to_end(&mut output);
+            let _ = sender.send(output);
             let _ = io::copy(&mut pipe, &mut io::sink());
         } else {
-            let _ = sender.send(kept);
+            let _ = sender.send(output);
         }
     });
     bytes

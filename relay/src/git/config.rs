@@ -1,4 +1,5 @@
-//! Settings of the caller that decide what a file contains and which files count. All other settings are ignored.
+//! Git settings that decide about the content of files and about ignored files. All other settings of the user and of
+//! the user's repository have no effect.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -6,8 +7,8 @@ use std::path::{Path, PathBuf};
 use super::GitError;
 use super::command::Git;
 
-/// Settings that are adopted: they choose no program to run.
-const ADOPTED: [&str; 10] = [
+/// Settings that relay adopts, because they choose no program to run.
+const ADOPTED_KEYS: [&str; 10] = [
     "core.autocrlf",
     "core.checkstat",
     "core.eol",
@@ -19,37 +20,37 @@ const ADOPTED: [&str; 10] = [
     "core.symlinks",
     "core.trustctime",
 ];
-/// Maximum length of a value that is adopted, in bytes: a path is the longest.
-const MAX_VALUE: usize = 4096;
+/// Maximum length of an adopted value, in bytes. The longest values are paths.
+const MAX_VALUE_LENGTH: usize = 4096;
 
-/// Settings of a repository, as far as they are used.
+/// The settings of a repository that relay uses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct RepositorySettings {
     /// True if the repository has no work tree.
     pub(super) is_bare: bool,
-    /// True if objects may be missing, because they are fetched when they are needed.
+    /// True if objects may be missing, because git fetches them when it needs them.
     pub(super) is_partial: bool,
     /// Hash function of the repository's ids: `sha1` or `sha256`.
     pub(super) object_format: String,
     /// True if each work tree of the repository has settings of its own.
     has_worktree_settings: bool,
-    /// Settings that are adopted, with their values.
-    adopted: Vec<(String, String)>,
+    /// Keys and values of the adopted settings.
+    adopted_settings: Vec<(String, String)>,
 }
 
 impl RepositorySettings {
     /// Reads the settings of the repository with these folders.
     pub(super) fn read(git_dir: &Path, common_dir: &Path) -> Result<Self, GitError> {
         let mut settings = Self { object_format: "sha1".to_owned(), ..Self::default() };
-        settings.add(&list_file(&common_dir.join("config"))?);
-        let own = git_dir.join("config.worktree");
-        if settings.has_worktree_settings && own.exists() {
-            settings.add(&list_file(&own)?);
+        settings.add_settings(&list_file(&common_dir.join("config"))?);
+        let worktree_config = git_dir.join("config.worktree");
+        if settings.has_worktree_settings && worktree_config.exists() {
+            settings.add_settings(&list_file(&worktree_config)?);
         }
         Ok(settings)
     }
 
-    fn add(&mut self, list: &[(String, String)]) {
+    fn add_settings(&mut self, list: &[(String, String)]) {
         for (key, value) in list {
             match key.as_str() {
                 "core.bare" => self.is_bare = is_true(value),
@@ -60,26 +61,26 @@ impl RepositorySettings {
                 key if key.starts_with("remote.") && key.ends_with(".promisor") => {
                     self.is_partial |= is_true(value);
                 }
-                key if ADOPTED.contains(&key) => self.adopt(key, value),
+                key if ADOPTED_KEYS.contains(&key) => self.adopt(key, value),
                 _ => {}
             }
         }
     }
 
     fn adopt(&mut self, key: &str, value: &str) {
-        if value.len() <= MAX_VALUE {
-            self.adopted.push((key.to_owned(), value.to_owned()));
+        if value.len() <= MAX_VALUE_LENGTH {
+            self.adopted_settings.push((key.to_owned(), value.to_owned()));
         }
     }
 
-    /// Returns the text of the configuration file for a repository of relay's own that reads the same files. `person`
-    /// are the settings of the person who runs relay, which those of the repository override.
+    /// Returns the configuration file for a repository of relay's own that reads the same files. The settings of the
+    /// repository override those of `person`, who runs relay.
     pub(super) fn to_config(&self, person: &PersonSettings) -> String {
         let sha1 = self.object_format == "sha1";
         let mut text = format!("[core]\n\trepositoryformatversion = {}\n\tbare = false\n", u8::from(!sha1));
-        for (key, value) in person.adopted.iter().chain(&self.adopted) {
+        for (key, value) in person.adopted_settings.iter().chain(&self.adopted_settings) {
             let value = match key.as_str() {
-                "core.excludesfile" => match person.expand(value) {
+                "core.excludesfile" => match person.expand_path(value) {
                     Some(path) => path,
                     None => continue,
                 },
@@ -99,7 +100,7 @@ impl RepositorySettings {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct PersonSettings {
     home: Option<PathBuf>,
-    adopted: Vec<(String, String)>,
+    adopted_settings: Vec<(String, String)>,
     /// `user.name` and `user.email`.
     identity: (Option<String>, Option<String>),
 }
@@ -110,10 +111,10 @@ impl PersonSettings {
         let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
         let xdg = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|xdg| xdg.is_absolute());
         let mut settings = Self { home: home.clone(), ..Self::default() };
-        // Git's own default, which it does not list.
+        // The default of git, which `git config --list` does not show.
         let default = xdg.or_else(|| Some(home?.join(".config"))).map(|folder| folder.join("git/ignore"));
         if let Some(path) = default.as_ref().and_then(|path| path.to_str()) {
-            settings.adopted.push(("core.excludesfile".to_owned(), path.to_owned()));
+            settings.adopted_settings.push(("core.excludesfile".to_owned(), path.to_owned()));
         }
         let listed =
             Git::new(Path::new("/nonexistent"), "config").with_person_config().args(["--null", "--list"]);
@@ -121,8 +122,8 @@ impl PersonSettings {
             match key.as_str() {
                 "user.name" => settings.identity.0 = Some(value),
                 "user.email" => settings.identity.1 = Some(value),
-                "core.excludesfile" => settings.adopted.push((key, value)),
-                key if ADOPTED.contains(&key) => settings.adopted.push((key.to_owned(), value)),
+                "core.excludesfile" => settings.adopted_settings.push((key, value)),
+                key if ADOPTED_KEYS.contains(&key) => settings.adopted_settings.push((key.to_owned(), value)),
                 _ => {}
             }
         }
@@ -134,10 +135,10 @@ impl PersonSettings {
         Some((self.identity.0.as_deref()?, self.identity.1.as_deref()?))
     }
 
-    /// Returns the absolute path that a setting means.
-    fn expand(&self, path: &str) -> Option<String> {
-        if let Some(below) = path.strip_prefix("~/") {
-            return self.home.as_ref()?.join(below).to_str().map(str::to_owned);
+    /// Returns the absolute path that the value of a setting names; `None` if it names none.
+    fn expand_path(&self, path: &str) -> Option<String> {
+        if let Some(rest) = path.strip_prefix("~/") {
+            return self.home.as_ref()?.join(rest).to_str().map(str::to_owned);
         }
         Path::new(path).is_absolute().then(|| path.to_owned())
     }
@@ -149,7 +150,7 @@ fn list_file(path: &Path) -> Result<Vec<(String, String)>, GitError> {
     Ok(parse_list(&list.output()?))
 }
 
-/// Parses `KEY\nVALUE\0…`. A key without a value means true.
+/// Parses the output of `git config --null --list`: `KEY\nVALUE\0…`. A key without a value means true.
 fn parse_list(output: &[u8]) -> Vec<(String, String)> {
     let text = String::from_utf8_lossy(output);
     let entries = text.split('\0').filter(|entry| !entry.is_empty());

@@ -1,59 +1,59 @@
-//! Content of a result that needs a word before it is taken, or that is too large to take.
+//! Checks of a result's content: its size, and files that the user must know about before taking the result.
 
 use std::path::PathBuf;
 
 use super::GitError;
 use super::command::{WORK_LIMIT, path_of};
 use super::job_repository::JobRepository;
-use super::snapshot::name_some;
+use super::snapshot::format_paths;
 
 /// Maximum size of all new objects of a result, unpacked, in bytes: a small pack can hold very large files.
-pub(super) const MAX_UNPACKED: u64 = 8 << 30;
+pub(super) const MAX_UNPACKED_SIZE: u64 = 8 << 30;
 /// Beginning of a pointer to a file in Git LFS.
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
-/// Maximum size of such a pointer, in bytes.
-const MAX_POINTER: u64 = 1024;
+/// Maximum size of a pointer to a file in Git LFS, in bytes.
+const MAX_POINTER_SIZE: u64 = 1024;
 /// Maximum number of changed files that are searched for pointers.
-const MAX_CANDIDATES: usize = 10_000;
+const MAX_SEARCHED_FILES: usize = 10_000;
 /// Mode of a submodule in a tree.
-const SUBMODULE: &[u8] = b"160000";
+const SUBMODULE_MODE: &[u8] = b"160000";
 
 /// A file that a result adds or changes.
 struct ChangedFile {
     path: PathBuf,
     mode: Vec<u8>,
-    /// Id of its content.
+    /// Object id of the file's content.
     id: String,
 }
 
-/// Refuses a commit whose new objects have more than `max` bytes together.
+/// Refuses a commit whose new objects, compared to its parent, have more than `max_bytes` together.
 ///
 /// # Errors
-/// One line with the size; the errors of git.
+/// A refusal in one line with the size, and the errors of git.
 pub(super) fn check_size(
     repository: &JobRepository,
     (parent, commit): (Option<&str>, &str),
-    max: u64,
+    max_bytes: u64,
 ) -> Result<(), GitError> {
-    let below = parent.map(|parent| format!("^{parent}\n")).unwrap_or_default();
+    let exclusion = parent.map(|parent| format!("^{parent}\n")).unwrap_or_default();
     let listed = repository.git("rev-list").args(["--objects", "--no-object-names", "--stdin"]);
-    let listed = listed.input(format!("{commit}\n{below}").into_bytes()).limit(WORK_LIMIT).output()?;
+    let listed = listed.input(format!("{commit}\n{exclusion}").into_bytes()).limit(WORK_LIMIT).output()?;
     let sizes = repository.git("cat-file").arg("--batch-check=%(objectsize)");
     let sizes = sizes.input(listed).limit(WORK_LIMIT).output()?;
     let numbers = sizes.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
     let total: u64 = numbers.filter_map(|number| number.parse::<u64>().ok()).sum();
-    if total <= max {
+    if total <= max_bytes {
         return Ok(());
     }
     Err(GitError::refused(format!(
         "the result has {} MiB when unpacked, more than {} MiB, and is kept by relay",
         total >> 20,
-        max >> 20
+        max_bytes >> 20
     )))
 }
 
-/// Notes about a result: what its branch does not contain, or no longer.
-pub(super) fn notes(
+/// Returns notes about content that the branch of a result lacks, such as new commits of submodules.
+pub(super) fn result_notes(
     repository: &JobRepository,
     (base, commit): (&str, &str),
 ) -> Result<Vec<String>, GitError> {
@@ -62,14 +62,15 @@ pub(super) fn notes(
         notes.push("the worker deleted every file".to_owned());
     }
     let files = changed_files(repository, base, commit)?;
-    let (submodules, files): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| file.mode == SUBMODULE);
+    let (submodules, files): (Vec<_>, Vec<_>) =
+        files.into_iter().partition(|file| file.mode == SUBMODULE_MODE);
     if !submodules.is_empty() {
-        let names = name_some(submodules.into_iter().map(|file| file.path));
+        let names = format_paths(submodules.into_iter().map(|file| file.path));
         notes.push(format!("the new commits of submodules are not part of the result: {names}"));
     }
     let pointers = lfs_pointers(repository, files)?;
     if !pointers.is_empty() {
-        let names = name_some(pointers.into_iter());
+        let names = format_paths(pointers.into_iter());
         notes.push(format!(
             "files of Git LFS are pointers, and their content is not part of the result: {names}"
         ));
@@ -87,44 +88,46 @@ fn changed_files(repository: &JobRepository, base: &str, commit: &str) -> Result
         let mut words = pair[0].split(|byte| *byte == b' ').skip(1);
         let mode = words.next()?.to_vec();
         let id = String::from_utf8(words.nth(1)?.to_vec()).ok()?;
-        let is_there = words.next()? != b"D";
-        is_there.then(|| ChangedFile { path: path_of(pair[1]), mode, id })
+        let exists = words.next()? != b"D";
+        exists.then(|| ChangedFile { path: path_of(pair[1]), mode, id })
     };
     Ok(fields.chunks_exact(2).filter_map(file).collect())
 }
 
 /// Returns the files whose content is a pointer to a file in Git LFS.
 fn lfs_pointers(repository: &JobRepository, mut files: Vec<ChangedFile>) -> Result<Vec<PathBuf>, GitError> {
-    files.truncate(MAX_CANDIDATES);
+    files.truncate(MAX_SEARCHED_FILES);
     let ids: Vec<&str> = files.iter().map(|file| file.id.as_str()).collect();
-    let sizes = repository.git("cat-file").arg("--batch-check=%(objectsize)").input(lines(&ids)).output()?;
+    let sizes =
+        repository.git("cat-file").arg("--batch-check=%(objectsize)").input(join_lines(&ids)).output()?;
     let is_small = |line: &&[u8]| {
         let size = std::str::from_utf8(line).ok().and_then(|size| size.parse::<u64>().ok());
-        size.is_some_and(|size| size <= MAX_POINTER)
+        size.is_some_and(|size| size <= MAX_POINTER_SIZE)
     };
     let sizes: Vec<&[u8]> = sizes.split(|byte| *byte == b'\n').collect();
-    let small: Vec<&ChangedFile> =
+    let small_files: Vec<&ChangedFile> =
         files.iter().zip(&sizes).filter(|(_, size)| is_small(size)).map(|(file, _)| file).collect();
-    let ids: Vec<&str> = small.iter().map(|file| file.id.as_str()).collect();
-    let contents = repository.git("cat-file").arg("--batch").input(lines(&ids)).limit(WORK_LIMIT).output()?;
-    let mut rest = contents.as_slice();
+    let ids: Vec<&str> = small_files.iter().map(|file| file.id.as_str()).collect();
+    let contents =
+        repository.git("cat-file").arg("--batch").input(join_lines(&ids)).limit(WORK_LIMIT).output()?;
+    let mut unread = contents.as_slice();
     let mut pointers = Vec::new();
-    for file in small {
-        let Some((content, after)) = next_object(rest) else { break };
+    for file in small_files {
+        let Some((content, remainder)) = next_object(unread) else { break };
         if content.starts_with(LFS_POINTER) {
             pointers.push(file.path.clone());
         }
-        rest = after;
+        unread = remainder;
     }
     Ok(pointers)
 }
 
-fn lines(ids: &[&str]) -> Vec<u8> {
+fn join_lines(ids: &[&str]) -> Vec<u8> {
     ids.iter().flat_map(|id| [id.as_bytes(), b"\n"].concat()).collect()
 }
 
-/// Splits the first object off the output of `cat-file --batch`: a line that ends with the size, the content, and a line
-/// break.
+/// Splits the first object off the output of `cat-file --batch`: a line that ends with the size, the content, and a
+/// line break.
 fn next_object(output: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = output.iter().position(|byte| *byte == b'\n')?;
     let size = output[..end].rsplit(|byte| *byte == b' ').next()?;

@@ -1,11 +1,11 @@
-//! Results that need a word before they are taken, or that are too large.
+//! Tests of notes about the content of results, and of results that are too large.
 
 use super::content::check_size;
 use super::publish::publish;
 use super::test_repository::{TestRepository, git};
 
 #[test]
-fn submodules_and_lfs_pointers_are_told_and_a_result_without_files_too() {
+fn submodules_lfs_pointers_and_the_deletion_of_all_files_are_noted() {
     let repository = TestRepository::new();
     let job = repository.start("demo#1");
     let sub = job.place.base().to_owned();

@@ -1,8 +1,8 @@
-//! Problems with git and with repositories.
+//! Errors of git and of repositories.
 
 use crate::exit::Failure;
 
-/// Problem with git or with a repository: one line that says what to do.
+/// Error of git or of a repository: one line that says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GitError {
     /// The call is not possible: the repository is in an unsuitable state, or an argument is wrong.
@@ -19,7 +19,7 @@ impl GitError {
         Self::Refused(message.into())
     }
 
-    /// Builds the error of a failing call; `action` says what was tried.
+    /// Builds the error of a failed call of the system. `action` says what failed, such as `the index can't be copied`.
     pub fn io(action: &str, error: &std::io::Error) -> Self {
         Self::Failed(format!("{action}: {error}"))
     }

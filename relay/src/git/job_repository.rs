@@ -2,15 +2,15 @@
 //!
 //! ```text
 //! repositories/NAME.N.git/
-//!   objects/info/alternates   objects of the caller's repository
-//!   refs/heads/base           commit that the worker starts from; all that can be fetched
+//!   objects/info/alternates   objects of the user's repository
+//!   refs/heads/base           commit that the worker starts from; the only ref that can be fetched
 //!   refs/heads/result         the worker's newest commit
-//!   refs/heads/live           the worker's files at one moment of a running job; these two are all that can be pushed
-//!   relay-place.json          the place, as it was when the repository was made
+//!   refs/heads/live           newest snapshot of the worker's files; only `result` and `live` can be pushed
+//!   relay-place.json          the place (the job's clone), as it was when the repository was created
 //! ```
 //!
-//! The worker may push anything: each push is checked object by object, and limited in size. The protocol's version 0
-//! is spoken, since in version 2 every object can be fetched by its id, also those of the caller's other branches.
+//! The worker may push anything: each push is checked object by object, and limited in size. relay speaks version 0 of
+//! the protocol: with version 2, the agent could fetch any object by its id, even from the user's other branches.
 
 #![expect(clippy::disallowed_methods, reason = "relay's own state folder, which no session may write")]
 
@@ -24,18 +24,18 @@ use common::place::{PlaceSpec, is_commit_id};
 use serde::{Deserialize, Serialize};
 
 use super::GitError;
-use super::base::MAX_PACK;
+use super::base::MAX_PACK_SIZE;
 use super::command::{Git, WORK_LIMIT};
 use super::config::quote;
 use super::scratch::write_repository;
 use super::source::{Source, alternates_line};
 
 /// Maximum size of one push, in bytes.
-pub const MAX_PUSH: u64 = 2 << 30;
-/// Maximum size of the repository, in bytes. Each push of a running job adds to it.
-const MAX_STORED: u64 = 4 << 30;
-/// Beginning of the name of a repository that is being made.
-const NEW: &str = ".new-";
+pub const MAX_PUSH_SIZE: u64 = 2 << 30;
+/// Maximum size of a job's repository, in bytes. Each push of a running job adds to the size.
+const MAX_REPOSITORY_SIZE: u64 = 4 << 30;
+/// Beginning of the name of a repository that is being created.
+const NEW_PREFIX: &str = ".new-";
 /// File that describes the job's clone.
 const PLACE_FILE: &str = "relay-place.json";
 /// Ref of the worker's newest commit.
@@ -54,14 +54,14 @@ pub struct JobRepository {
 pub struct StoredPlace {
     /// Commits, branch and subfolder of the clone.
     pub place: PlaceSpec,
-    /// Folder of the caller's repository that the job was launched for.
+    /// Folder in the user's repository that the job was launched for.
     pub workspace: PathBuf,
-    /// Git folder of the caller's repository.
+    /// Git folder of the user's repository.
     pub repository: PathBuf,
 }
 
 impl JobRepository {
-    /// Returns the repository of a job in the folder of all of them.
+    /// Returns the repository of a job. `repositories` is the folder of all job repositories.
     pub fn of_job(repositories: &Path, job: &JobId) -> Self {
         Self { dir: repositories.join(format!("{}.git", job.file_stem())) }
     }
@@ -71,12 +71,12 @@ impl JobRepository {
         self.dir.join(PLACE_FILE).is_file()
     }
 
-    /// Makes the repository, unless it exists. `workspace` is the job's folder on this machine; `pack` holds the
-    /// objects of the base that the caller's repository does not have. Without a pack, `earlier` may have them: the
-    /// repository of the job that this one follows.
+    /// Creates the repository, unless it exists. `workspace` is the job's folder on this machine; `pack` contains the
+    /// objects of the base that the user's repository does not have. Without a pack, these objects may be in `earlier`,
+    /// the repository of the job that this job follows.
     ///
     /// # Errors
-    /// Refuses a base that is not there, and what [`Source::find`] refuses.
+    /// Refuses a base that does not exist, and what [`Source::find`] refuses.
     pub fn create(
         &self,
         place: &PlaceSpec,
@@ -91,11 +91,11 @@ impl JobRepository {
         let failed = |e: io::Error| GitError::io("the job's repository can't be made", &e);
         let parent = self.dir.parent().unwrap_or(&self.dir);
         fs::create_dir_all(parent).map_err(failed)?;
-        let new = tempfile::Builder::new().prefix(NEW).tempdir_in(parent).map_err(failed)?;
-        let dir = new.path();
-        write_repository(dir, &config(&source, place.base()), &alternates_line(&source.objects()))
+        let new_dir = tempfile::Builder::new().prefix(NEW_PREFIX).tempdir_in(parent).map_err(failed)?;
+        let dir = new_dir.path();
+        write_repository(dir, &repository_config(&source, place.base()), &alternates_line(&source.objects()))
             .map_err(failed)?;
-        if let Some(shallow) = source.shallow() {
+        if let Some(shallow) = source.shallow_commits() {
             fs::write(dir.join("shallow"), shallow).map_err(failed)?;
         }
         let pack = match (pack, earlier) {
@@ -104,7 +104,8 @@ impl JobRepository {
         };
         if let Some(pack) = pack {
             let index = Git::new(dir, "index-pack").args(["--stdin", "--strict"]);
-            let index = index.arg(format!("--max-input-size={MAX_PACK}")).input_file(pack).limit(WORK_LIMIT);
+            let index =
+                index.arg(format!("--max-input-size={MAX_PACK_SIZE}")).input_file(pack).limit(WORK_LIMIT);
             index.output()?;
         }
         set_base(dir, place, &source)?;
@@ -116,33 +117,34 @@ impl JobRepository {
         let stored = serde_json::to_vec(&stored).map_err(|e| failed(e.into()))?;
         fs::write(dir.join(PLACE_FILE), stored).map_err(failed)?;
         match fs::rename(dir, &self.dir) {
-            // Another stream of the same job has made it meanwhile.
+            // Another stream of the same job has created the repository meanwhile.
             Err(_) if self.exists() => Ok(()),
             renamed => {
-                drop(new.keep());
+                drop(new_dir.keep());
                 renamed.map_err(failed)
             }
         }
     }
 
-    /// Returns the service that the agent fetches the base from: it speaks the git protocol on stdin and stdout.
+    /// Returns the service from which the agent fetches the base. It speaks the git protocol on stdin and stdout.
     pub fn fetch_service(&self) -> Command {
-        // The agent is on this machine or near it: a search for deltas takes longer than sending what it would save. Those
-        // that the caller's packs have are sent as they are.
+        // The agent is on this machine or near it, so a search for deltas takes longer than sending whole objects.
+        // Deltas in the user's packs are sent as they are.
         let service = Git::new(&self.dir, "upload-pack").arg("--strict").arg(&self.dir);
         with_setting(service, "pack.window", "0").into_command()
     }
 
-    /// Returns the service that the agent pushes the result to: it speaks the git protocol on stdin and stdout.
+    /// Returns the service to which the agent pushes the result. It speaks the git protocol on stdin and stdout.
     pub fn push_service(&self) -> Command {
-        // 0 would be no limit.
-        let left = MAX_STORED.saturating_sub(size(&self.objects())).clamp(1, MAX_PUSH);
+        // For git, 0 means no limit.
+        let remaining =
+            MAX_REPOSITORY_SIZE.saturating_sub(folder_size(&self.objects())).clamp(1, MAX_PUSH_SIZE);
         let service = Git::new(&self.dir, "receive-pack").arg(&self.dir);
-        with_setting(service, "receive.maxInputSize", &left.to_string()).into_command()
+        with_setting(service, "receive.maxInputSize", &remaining.to_string()).into_command()
     }
 
-    /// Removes what a push of an earlier daemon has left, which did not end in order. None may be under way.
-    pub fn remove_unfinished(&self) {
+    /// Removes temporary files of pushes that were interrupted by the end of an earlier daemon. No push may be running.
+    pub fn remove_unfinished_pushes(&self) {
         for folder in [self.objects(), self.objects().join("pack")] {
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
                 let path = entry.path();
@@ -172,7 +174,7 @@ impl JobRepository {
         self.commit_of(RESULT_REF)
     }
 
-    /// Returns the newest snapshot of the worker's files, if there is one. Newer than the worker's newest commit.
+    /// Returns the newest snapshot of the worker's files, if there is one. It is newer than the worker's newest commit.
     ///
     /// # Errors
     /// Git can't be run.
@@ -186,20 +188,21 @@ impl JobRepository {
         Ok((found.code == 0 && is_commit_id(&id)).then_some(id))
     }
 
-    /// Packs the base of a place beyond its parent; `None` if the repository does not have it.
+    /// Packs the objects that the base of a place has and its parent has not; `None` if the base is not in this
+    /// repository.
     fn pack_base(&self, place: &PlaceSpec) -> Result<Option<File>, GitError> {
         let failed = |e: io::Error| GitError::io("the base can't be packed", &e);
         if !self.exists() || !has_commit(&self.dir, place.base())? {
             return Ok(None);
         }
         let mut file = self.temporary_file().map_err(failed)?;
-        let below = if has_commit(&self.dir, place.parent())? && place.parent() != place.base() {
+        let exclusion = if has_commit(&self.dir, place.parent())? && place.parent() != place.base() {
             format!("^{}\n", place.parent())
         } else {
             String::new()
         };
         let pack = self.git("pack-objects").args(["--revs", "--stdout", "-q"]);
-        let pack = pack.input(format!("{}\n{below}", place.base()).into_bytes()).limit(WORK_LIMIT);
+        let pack = pack.input(format!("{}\n{exclusion}", place.base()).into_bytes()).limit(WORK_LIMIT);
         pack.output_file(file.try_clone().map_err(failed)?).output()?;
         file.rewind().map_err(failed)?;
         Ok(Some(file))
@@ -238,15 +241,15 @@ impl JobRepository {
     }
 }
 
-/// Adds a setting for this call alone.
+/// Adds a setting to one call of git.
 fn with_setting(git: Git, name: &str, value: &str) -> Git {
     git.env("GIT_CONFIG_COUNT", "1").env("GIT_CONFIG_KEY_0", name).env("GIT_CONFIG_VALUE_0", value)
 }
 
-/// Removes repositories that an earlier daemon has begun to make in this folder.
-pub fn remove_begun(repositories: &Path) {
+/// Removes repositories whose creation was interrupted by the end of an earlier daemon.
+pub fn remove_unfinished_repositories(repositories: &Path) {
     for entry in fs::read_dir(repositories).into_iter().flatten().flatten() {
-        if entry.file_name().as_encoded_bytes().starts_with(NEW.as_bytes()) {
+        if entry.file_name().as_encoded_bytes().starts_with(NEW_PREFIX.as_bytes()) {
             // A leftover that can't be removed only takes up space.
             let _ = fs::remove_dir_all(entry.path());
         }
@@ -254,18 +257,18 @@ pub fn remove_begun(repositories: &Path) {
 }
 
 /// Returns the size of all files below a folder, in bytes.
-fn size(folder: &Path) -> u64 {
+fn folder_size(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let of_entry = |entry: fs::DirEntry| match entry.metadata() {
-        Ok(meta) if meta.is_dir() => size(&entry.path()),
+    let entry_size = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => folder_size(&entry.path()),
         Ok(meta) => meta.len(),
         Err(_) => 0,
     };
-    entries.map(of_entry).sum()
+    entries.map(entry_size).sum()
 }
 
 /// Returns the jobs that have a repository in this folder.
-pub fn jobs_in(repositories: &Path) -> Vec<JobId> {
+pub fn list_jobs(repositories: &Path) -> Vec<JobId> {
     let Ok(entries) = fs::read_dir(repositories) else { return Vec::new() };
     let job = |name: &str| name.strip_suffix(".git")?.parse().ok();
     entries.flatten().filter_map(|entry| job(entry.file_name().to_str()?)).collect()
@@ -278,7 +281,7 @@ fn has_commit(dir: &Path, id: &str) -> Result<bool, GitError> {
     Ok(found.code == 0 && found.stdout.starts_with(id.as_bytes()))
 }
 
-/// Points the ref `base` to the base, and checks that all its objects are there.
+/// Points the ref `base` to the base commit, and checks that this commit and its tree exist.
 fn set_base(dir: &Path, place: &PlaceSpec, source: &Source) -> Result<(), GitError> {
     let missing = || {
         GitError::refused(format!(
@@ -296,19 +299,19 @@ fn set_base(dir: &Path, place: &PlaceSpec, source: &Source) -> Result<(), GitErr
 }
 
 /// Returns the configuration of a job's repository.
-fn config(source: &Source, base: &str) -> String {
+fn repository_config(source: &Source, base: &str) -> String {
     let format = &source.settings.object_format;
     let is_sha1 = format == "sha1";
     let extensions =
         if is_sha1 { String::new() } else { format!("[extensions]\n\tobjectformat = {}\n", quote(format)) };
-    // A push is told only of the base, not of all refs of the caller's repository.
-    let known = quote(&format!("echo {base}; :"));
+    // A push sees only the base, not all refs of the user's repository.
+    let refs_command = quote(&format!("echo {base}; :"));
     format!(
-        "[core]\n\trepositoryformatversion = {version}\n\tbare = true\n\talternateRefsCommand = {known}\n\
+        "[core]\n\trepositoryformatversion = {version}\n\tbare = true\n\talternateRefsCommand = {refs_command}\n\
          {extensions}\
          [transfer]\n\tfsckObjects = true\n\tunpackLimit = 1\n\
          [uploadpack]\n\tallowFilter = true\n\thideRefs = refs\n\thideRefs = !refs/heads/base\n\
-         [receive]\n\thideRefs = refs\n\thideRefs = !{RESULT_REF}\n\thideRefs = !{LIVE_REF}\n\tmaxInputSize = {MAX_PUSH}\n\
+         [receive]\n\thideRefs = refs\n\thideRefs = !{RESULT_REF}\n\thideRefs = !{LIVE_REF}\n\tmaxInputSize = {MAX_PUSH_SIZE}\n\
          \tdenyDeletes = true\n\tdenyNonFastForwards = false\n\tautogc = false\n\tupdateServerInfo = false\n\
          [pack]\n\tthreads = 2\n",
         version = u8::from(!is_sha1)

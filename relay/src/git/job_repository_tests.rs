@@ -1,8 +1,8 @@
-//! Leftovers of repositories from a killed daemon.
+//! Tests of the removal of leftovers of a killed daemon.
 
 use std::fs;
 
-use super::job_repository::remove_begun;
+use super::job_repository::remove_unfinished_repositories;
 use super::test_repository::{TestRepository, git};
 
 #[test]
@@ -11,7 +11,7 @@ fn unfinished_pushes_and_repositories_are_removed_and_everything_else_stays() {
     let job = repository.start("demo#1");
     job.write("x", "x\n");
     let commit = job.commit_and_push("x");
-    let (state, objects) = (repository.beside("state"), job.repository.path().join("objects"));
+    let (state, objects) = (repository.sibling_path("state"), job.repository.path().join("objects"));
     let unfinished = [
         objects.join("tmp_objdir-incoming-1/pack"),
         objects.join("pack/tmp_pack_1"),
@@ -21,8 +21,8 @@ fn unfinished_pushes_and_repositories_are_removed_and_everything_else_stays() {
         fs::create_dir_all(folder).unwrap();
     }
     fs::write(objects.join("pack/tmp_idx_1"), "x").unwrap();
-    remove_begun(&state);
-    job.repository.remove_unfinished();
+    remove_unfinished_repositories(&state);
+    job.repository.remove_unfinished_pushes();
     for path in [&unfinished[0], &unfinished[1], &unfinished[2], &objects.join("pack/tmp_idx_1")] {
         assert!(!path.exists(), "{}", path.display());
     }

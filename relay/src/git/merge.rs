@@ -1,8 +1,8 @@
-//! A result merged into the branch that the caller's work tree is on.
+//! Merges a job's result into the branch that the user's work tree is on.
 //!
 //! ```text
-//! HEAD below the result     the branch moves to the result
-//! otherwise                 a commit with both as parents, if there is no conflict
+//! HEAD is an ancestor of the result     the branch moves to the result
+//! otherwise                             a commit with both as parents, if there is no conflict
 //! ```
 //!
 //! Files and index are changed first and the branch last, so that a failure leaves the branch where it was.
@@ -10,7 +10,7 @@
 use std::path::Path;
 
 use super::GitError;
-use super::apply::{Change, check_free, open_scratch};
+use super::apply::{Change, check_no_overwrite, open_scratch};
 use super::command::{WORK_LIMIT, nul_fields, path_of};
 use super::config::PersonSettings;
 use super::job_repository::JobRepository;
@@ -18,23 +18,27 @@ use super::scratch::Scratch;
 use super::snapshot;
 use super::source::{Head, Source};
 
-/// Merge that was done.
+/// A result that was merged.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Merged {
+pub struct MergedResult {
     /// Commit that the work tree is at now.
     pub commit: String,
     /// Branch that was moved, without `refs/heads/`; `None` for a detached HEAD.
     pub branch: Option<String>,
-    /// True if the branch contained the result before.
+    /// True if the branch already contained the result.
     pub is_repeat: bool,
 }
 
 /// Merges a result into the branch of the work tree that `workspace` lies in.
 ///
 /// # Errors
-/// Refuses a repository without a commit, a merge in progress, conflicts, and uncommitted files that are in the way;
-/// nothing is changed then.
-pub fn merge(workspace: &Path, repository: &JobRepository, change: Change<'_>) -> Result<Merged, GitError> {
+/// Refuses a repository without a commit, a merge in progress, conflicts, and a change that would overwrite uncommitted
+/// files. Nothing is changed then.
+pub fn merge(
+    workspace: &Path,
+    repository: &JobRepository,
+    change: Change<'_>,
+) -> Result<MergedResult, GitError> {
     let source = Source::find(workspace)?;
     let Head::Commit { id: head, branch } = source.head()? else {
         return Err(GitError::refused(format!(
@@ -53,13 +57,13 @@ pub fn merge(workspace: &Path, repository: &JobRepository, change: Change<'_>) -
     }
     let name = branch.as_ref().map(|branch| branch.trim_start_matches("refs/heads/").to_owned());
     let scratch = open_scratch(&source, repository, change.commit)?;
-    let is_below = |one: &str, other: &str| -> Result<bool, GitError> {
-        Ok(scratch.git("merge-base").args(["--is-ancestor", one, other]).run()?.code == 0)
+    let is_ancestor = |ancestor: &str, descendant: &str| -> Result<bool, GitError> {
+        Ok(scratch.git("merge-base").args(["--is-ancestor", ancestor, descendant]).run()?.code == 0)
     };
-    if is_below(change.commit, &head)? {
-        return Ok(Merged { commit: head, branch: name, is_repeat: true });
+    if is_ancestor(change.commit, &head)? {
+        return Ok(MergedResult { commit: head, branch: name, is_repeat: true });
     }
-    let commit = if is_below(&head, change.commit)? {
+    let commit = if is_ancestor(&head, change.commit)? {
         change.commit.to_owned()
     } else {
         merge_commit(&source, &scratch, &head, change)?
@@ -70,14 +74,14 @@ pub fn merge(workspace: &Path, repository: &JobRepository, change: Change<'_>) -
     let moved =
         source.refs_command("update-ref").args(["--no-deref", "-m", &message, target, &commit, &head]);
     if let Err(error) = moved.output() {
-        // Another command moved the branch meanwhile.
+        // Another command has moved the branch meanwhile, so the files are changed back.
         update_files(&source, &scratch, (&commit, &head), change)?;
         return Err(error);
     }
-    Ok(Merged { commit, branch: name, is_repeat: false })
+    Ok(MergedResult { commit, branch: name, is_repeat: false })
 }
 
-/// Refuses while git waits for the end of another merge or the like.
+/// Refuses a repository in which another merge, rebase or the like is in progress.
 fn check_idle(source: &Source) -> Result<(), GitError> {
     for (name, what) in [
         ("MERGE_HEAD", "merge"),
@@ -96,7 +100,7 @@ fn check_idle(source: &Source) -> Result<(), GitError> {
     Ok(())
 }
 
-/// Makes the commit of a merge in the caller's repository.
+/// Creates the merge commit in the user's repository.
 fn merge_commit(
     source: &Source,
     scratch: &Scratch,
@@ -104,7 +108,7 @@ fn merge_commit(
     change: Change<'_>,
 ) -> Result<String, GitError> {
     let merge = scratch.git("merge-tree").args(["--write-tree", "-z", "--name-only", "--no-messages"]);
-    // The tree is written into the caller's repository, since the branch needs it there.
+    // The tree is written into the user's repository, since the branch needs it there.
     let merge = merge.env("GIT_OBJECT_DIRECTORY", source.objects());
     let merged = merge.args([head, change.commit]).limit(WORK_LIMIT).run()?;
     let mut fields = nul_fields(&merged.stdout);
@@ -117,7 +121,7 @@ fn merge_commit(
                 "{} conflicts with HEAD in {}: nothing was changed; `relay apply` marks the conflicts in the files, \
                  `git merge {}` too",
                 change.branch,
-                snapshot::name_some(files.into_iter()),
+                snapshot::format_paths(files.into_iter()),
                 change.branch
             )));
         }
@@ -140,18 +144,24 @@ fn merge_commit(
     commit.text()
 }
 
-/// Changes files and index of the work tree from one commit to another: all of them, or none if one is in the way.
+/// Changes files and index of the work tree from one commit to another. Changes nothing if an uncommitted file would be
+/// overwritten.
 fn update_files(
     source: &Source,
     scratch: &Scratch,
-    (from, to): (&str, &str),
+    (old_commit, new_commit): (&str, &str),
     change: Change<'_>,
 ) -> Result<(), GitError> {
-    check_free(scratch, &source.root, from, to)?;
+    check_no_overwrite(scratch, &source.root, old_commit, new_commit)?;
     let index = source.git_dir.join("index");
     let update = || {
-        let update =
-            scratch.work_tree_git("read-tree").args(["-m", "-u", "--no-recurse-submodules", from, to]);
+        let update = scratch.work_tree_git("read-tree").args([
+            "-m",
+            "-u",
+            "--no-recurse-submodules",
+            old_commit,
+            new_commit,
+        ]);
         update.env("GIT_INDEX_FILE", &index).limit(WORK_LIMIT).run()
     };
     let mut updated = update()?;

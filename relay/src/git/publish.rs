@@ -1,10 +1,10 @@
-//! The result of a job as a branch of the caller's repository.
+//! The result of a job as a branch of the user's repository.
 //!
 //! ```text
-//! job repository ─ pack, checked again ─► objects of the caller ─► refs/heads/BRANCH   (created, never moved)
+//! job repository ─ pack, checked again ─► user's objects ─► refs/heads/BRANCH   (created, never moved)
 //! ```
 //!
-//! A failure loses nothing: the objects stay in the job's repository, and the result says what is in the way.
+//! A failure loses nothing: the objects stay in the job's repository, and the result says what went wrong.
 
 use std::io::{Seek, SeekFrom};
 
@@ -13,12 +13,12 @@ use common::result::{JobResult, MAX_NOTE, ResultState};
 use super::GitError;
 use super::change;
 use super::command::WORK_LIMIT;
-use super::content::{self, MAX_UNPACKED};
-use super::job_repository::{JobRepository, MAX_PUSH, StoredPlace};
+use super::content::{self, MAX_UNPACKED_SIZE};
+use super::job_repository::{JobRepository, MAX_PUSH_SIZE, StoredPlace};
 use super::source::Source;
 
-/// Maximum number of further names that are tried for a branch whose name is taken.
-const MAX_NAMES: u32 = 20;
+/// Maximum number of names that are tried for a branch: the wanted one, then that name with numbers.
+const MAX_BRANCH_NAMES: u32 = 20;
 
 /// Publishes the result of a job that has ended. Never fails: the result says what went wrong.
 pub fn publish(repository: &JobRepository) -> JobResult {
@@ -38,7 +38,8 @@ fn fill_result(repository: &JobRepository, result: &mut JobResult) -> Result<(),
     };
     (result.commit, result.state) = (Some(commit.clone()), ResultState::Open);
     let source = find_source(&stored)?;
-    let size = change::measure(&|subcommand| repository.git(subcommand), stored.place.base(), &commit)?;
+    let size =
+        change::measure_change(&|subcommand| repository.git(subcommand), stored.place.base(), &commit)?;
     (result.commits, result.files) = (size.commits, size.files);
     (result.insertions, result.deletions) = (size.insertions, size.deletions);
     copy_objects(repository, &source, stored.place.parent(), &commit)?;
@@ -47,7 +48,7 @@ fn fill_result(repository: &JobRepository, result: &mut JobResult) -> Result<(),
     Ok(())
 }
 
-/// Finds the caller's repository again, which must be the one of the launch.
+/// Finds the user's repository again, which must be the same as at the launch.
 fn find_source(stored: &StoredPlace) -> Result<Source, GitError> {
     let kept = "the result is kept by relay";
     let source = Source::find(&stored.workspace).map_err(|e| GitError::refused(format!("{e}; {kept}")))?;
@@ -60,7 +61,7 @@ fn find_source(stored: &StoredPlace) -> Result<Source, GitError> {
     )))
 }
 
-/// Puts the objects of `commit` into the caller's repository, as one pack.
+/// Puts the objects of `commit` into the user's repository, as one pack.
 fn copy_objects(
     repository: &JobRepository,
     source: &Source,
@@ -71,21 +72,21 @@ fn copy_objects(
     let mut file = repository.temporary_file().map_err(|e| failed(&e))?;
     // The repository may have had no commit at the launch: then the pack contains the whole history.
     let has_parent = source.resolve(parent)?.is_some();
-    content::check_size(repository, (has_parent.then_some(parent), commit), MAX_UNPACKED)?;
-    let below = if has_parent { format!("^{parent}\n") } else { String::new() };
+    content::check_size(repository, (has_parent.then_some(parent), commit), MAX_UNPACKED_SIZE)?;
+    let exclusion = if has_parent { format!("^{parent}\n") } else { String::new() };
     let pack = repository.git("pack-objects").args(["--revs", "--stdout", "--thin", "-q"]);
-    let pack = pack.input(format!("{commit}\n{below}").into_bytes()).limit(WORK_LIMIT);
+    let pack = pack.input(format!("{commit}\n{exclusion}").into_bytes()).limit(WORK_LIMIT);
     pack.output_file(file.try_clone().map_err(|e| failed(&e))?).output()?;
     let size = file.seek(SeekFrom::End(0)).map_err(|e| failed(&e))?;
-    if size > MAX_PUSH {
+    if size > MAX_PUSH_SIZE {
         return Err(GitError::refused(format!(
             "the result has {} MiB, more than {} MiB, and is kept by relay",
             size >> 20,
-            MAX_PUSH >> 20
+            MAX_PUSH_SIZE >> 20
         )));
     }
     file.rewind().map_err(|e| failed(&e))?;
-    // Git works on the job's repository, with its configuration, and writes into the caller's objects.
+    // Git works on the job's repository, with its configuration, and writes into the user's objects.
     let index = repository.git("index-pack").args(["--stdin", "--fix-thin", "--strict"]);
     let index = index.env("GIT_OBJECT_DIRECTORY", source.objects()).input_file(file).limit(WORK_LIMIT);
     let indexed = index.run()?;
@@ -103,11 +104,11 @@ fn copy_objects(
 fn create_branch(source: &Source, branch: &str, commit: &str) -> Result<String, GitError> {
     let absent = "0".repeat(commit.len());
     let mut message = String::new();
-    for n in 1..=MAX_NAMES {
+    for n in 1..=MAX_BRANCH_NAMES {
         let name = if n == 1 { branch.to_owned() } else { format!("{branch}-{n}") };
         let full = format!("refs/heads/{name}");
         let created = source.refs_command("update-ref").args(["--no-deref", &full, commit, &absent]).run()?;
-        // A relay that was killed after this step finds its own branch.
+        // A daemon that was killed after the creation finds the branch of its first attempt.
         if created.code == 0 || source.resolve(&full)?.as_deref() == Some(commit) {
             return Ok(name);
         }
@@ -129,14 +130,14 @@ fn note_for_user(
     branch: &str,
 ) -> Result<Option<String>, GitError> {
     let mut notes = Vec::new();
-    let wanted = stored.place.branch();
-    if branch != wanted {
-        notes.push(format!("branch {wanted} existed already"));
+    let requested_branch = stored.place.branch();
+    if branch != requested_branch {
+        notes.push(format!("branch {requested_branch} existed already"));
     }
-    let is_above = repository.git("merge-base").args(["--is-ancestor", stored.place.base(), commit]).run()?;
-    if is_above.code != 0 {
+    let ancestry = repository.git("merge-base").args(["--is-ancestor", stored.place.base(), commit]).run()?;
+    if ancestry.code != 0 {
         notes.push("the worker rewrote the history below its first commit".to_owned());
     }
-    notes.extend(content::notes(repository, (stored.place.base(), commit))?);
+    notes.extend(content::result_notes(repository, (stored.place.base(), commit))?);
     Ok((!notes.is_empty()).then(|| notes.join("; ")))
 }

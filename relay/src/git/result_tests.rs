@@ -1,4 +1,4 @@
-//! Results of jobs: published, applied, merged and discarded.
+//! Tests of results of jobs, which are published, applied, merged and discarded.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use common::result::{JobResult, ResultState};
 
 use super::apply;
-use super::discard::{self, Discarded};
+use super::discard::{self, DiscardOutcome};
 use super::merge;
 use super::publish::publish;
 use super::test_repository::{TestJob, TestRepository, change, files, fingerprint, git};
@@ -46,18 +46,18 @@ fn a_branch_that_is_taken_is_never_moved() {
 }
 
 #[test]
-fn a_repository_that_is_gone_or_another_one_loses_no_result() {
+fn the_loss_of_the_repository_loses_no_result() {
     let repository = TestRepository::new();
     let job = repository.start("demo#1");
     job.write("x", "x\n");
     job.commit_and_push("x");
-    fs::rename(repository.root.join(".git"), repository.beside("away")).unwrap();
+    fs::rename(repository.root.join(".git"), repository.sibling_path("away")).unwrap();
     let note = publish(&job.repository).note.unwrap();
     assert!(
         note.contains("is in no git repository") && note.ends_with("the result is kept by relay"),
         "{note}"
     );
-    fs::rename(repository.beside("away"), repository.root.join(".git")).unwrap();
+    fs::rename(repository.sibling_path("away"), repository.root.join(".git")).unwrap();
     assert_eq!(publish(&job.repository).note, None);
 }
 
@@ -79,7 +79,7 @@ fn rewritten_history_and_a_removal_of_everything_are_results_too() {
 }
 
 #[test]
-fn apply_merges_with_the_files_that_are_there_and_marks_conflicts() {
+fn apply_merges_into_the_work_tree_and_marks_conflicts() {
     let repository = TestRepository::new();
     let (one, two) = (repository.start("one#1"), repository.start("two#1"));
     one.write("a.txt", "from one\n");
@@ -106,7 +106,7 @@ fn apply_merges_with_the_files_that_are_there_and_marks_conflicts() {
 }
 
 #[test]
-fn an_ignored_file_in_the_way_stops_apply_before_it_changes_anything() {
+fn apply_and_merge_never_overwrite_an_ignored_file() {
     let repository = TestRepository::new();
     repository.write(".gitignore", "local.txt\n");
     repository.git(&["add", "."]);
@@ -131,7 +131,7 @@ fn an_ignored_file_in_the_way_stops_apply_before_it_changes_anything() {
 }
 
 #[test]
-fn merge_moves_the_branch_or_makes_a_merge_commit_and_refuses_what_is_in_the_way() {
+fn merge_moves_the_branch_or_makes_a_commit_or_changes_nothing() {
     let repository = TestRepository::new();
     let (one, two, three) =
         (repository.start("one#1"), repository.start("two#1"), repository.start("three#1"));
@@ -152,7 +152,7 @@ fn merge_moves_the_branch_or_makes_a_merge_commit_and_refuses_what_is_in_the_way
     assert!(run(&one, &results[0]).unwrap().is_repeat);
     assert_eq!(repository.git(&["status", "--porcelain"]), "");
     repository.write("a.txt", "mine\n");
-    // The index may get new times of files, never other content.
+    // Git may write new times of files into the index, but no other content.
     let state =
         || (fingerprint(&repository.root, &["/objects", ".git/index"]), repository.git(&["ls-files", "-s"]));
     let before = state();
@@ -176,7 +176,7 @@ fn merge_moves_the_branch_or_makes_a_merge_commit_and_refuses_what_is_in_the_way
 }
 
 #[test]
-fn discard_removes_the_branch_only_where_relay_left_it() {
+fn discard_removes_a_moved_branch_only_with_force() {
     let repository = TestRepository::new();
     let job = repository.start("demo#1");
     job.write("x", "x\n");
@@ -188,7 +188,7 @@ fn discard_removes_the_branch_only_where_relay_left_it() {
     repository.git(&["commit", "-q", "--allow-empty", "-m", "mine"]);
     repository.git(&["checkout", "-q", "main"]);
     assert!(run(false).unwrap_err().contains("--force removes it all the same"));
-    assert_eq!(run(true), Ok(Discarded::Removed));
-    assert_eq!(run(false), Ok(Discarded::Absent));
+    assert_eq!(run(true), Ok(DiscardOutcome::Removed));
+    assert_eq!(run(false), Ok(DiscardOutcome::Absent));
     assert_eq!(repository.git(&["branch", "--list", "relay/*"]), "");
 }

@@ -1,7 +1,7 @@
-//! A temporary repository of relay's own, through which the caller's files and objects are read.
+//! A temporary repository of relay's own, through which the user's files and objects are read.
 //!
-//! A scratch repository has no refs, its own configuration, index and new objects, and the caller's objects as
-//! alternates. So git reads none of the caller's configuration, and writes nothing into the caller's repository.
+//! A scratch repository has no refs, its own configuration, index and new objects, and the user's objects as
+//! alternates. So git reads none of the user's configuration, and writes nothing into the user's repository.
 
 #![expect(clippy::disallowed_methods, reason = "a temporary folder of this process alone")]
 
@@ -17,7 +17,7 @@ use super::config::PersonSettings;
 use super::source::{Source, alternates_line};
 use crate::bounded_file;
 
-/// A temporary repository; dropping it removes it.
+/// A temporary repository, which is removed when the value is dropped.
 #[derive(Debug)]
 pub(super) struct Scratch {
     dir: TempDir,
@@ -25,22 +25,31 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Creates a scratch repository for the work tree of `source`, which also sees the objects in `more`.
-    pub(super) fn new(source: &Source, person: &PersonSettings, more: &[PathBuf]) -> Result<Self, GitError> {
-        let dir = tempfile::Builder::new().prefix("relay-git-").tempdir().map_err(|e| failed(&e))?;
+    /// Creates a scratch repository for the work tree of `source`. It also sees the objects in `extra_objects`.
+    pub(super) fn new(
+        source: &Source,
+        person: &PersonSettings,
+        extra_objects: &[PathBuf],
+    ) -> Result<Self, GitError> {
+        let dir = tempfile::Builder::new().prefix("relay-git-").tempdir().map_err(|e| cannot_create(&e))?;
         let scratch = Self { dir, root: source.root.clone() };
-        scratch.write_files(source, person, more).map_err(|e| failed(&e))?;
+        scratch.write_files(source, person, extra_objects).map_err(|e| cannot_create(&e))?;
         Ok(scratch)
     }
 
-    fn write_files(&self, source: &Source, person: &PersonSettings, more: &[PathBuf]) -> io::Result<()> {
+    fn write_files(
+        &self,
+        source: &Source,
+        person: &PersonSettings,
+        extra_objects: &[PathBuf],
+    ) -> io::Result<()> {
         let dir = self.dir.path();
         let mut alternates = alternates_line(&source.objects());
-        for objects in more {
+        for objects in extra_objects {
             alternates.extend(alternates_line(objects));
         }
         write_repository(dir, &source.settings.to_config(person), &alternates)?;
-        if let Some(shallow) = source.shallow() {
+        if let Some(shallow) = source.shallow_commits() {
             fs::write(dir.join("shallow"), shallow)?;
         }
         fs::create_dir(dir.join("info"))?;
@@ -52,14 +61,14 @@ impl Scratch {
         Ok(())
     }
 
-    /// Copies the index of the work tree, with the files that it refers to.
+    /// Copies the index of the work tree into the scratch repository, with the shared parts of a split index.
     pub(super) fn copy_index(&self, source: &Source) -> Result<(), GitError> {
         let unreadable = |e: io::Error| GitError::io("the index of the repository can't be copied", &e);
         let copy = |name: &Path| -> io::Result<()> {
             let mut index = bounded_file::open_file(&source.git_dir.join(name))?;
             let mut copy = File::create(self.dir.path().join(name))?;
             io::copy(&mut index, &mut copy)?;
-            // Git compares a file's time with that of the index to find files that changed right after it was written.
+            // Git compares a file's time with the index's time to find files that changed right after the index.
             copy.set_modified(index.metadata()?.modified()?)
         };
         match copy(Path::new("index")) {
@@ -77,23 +86,23 @@ impl Scratch {
         Ok(())
     }
 
-    /// Prepares a call of git on objects.
+    /// Prepares a call of git that works on objects.
     pub(super) fn git(&self, subcommand: &str) -> Git {
         Git::new(self.dir.path(), subcommand)
     }
 
-    /// Prepares a call of git on the caller's files, with the copy of the index.
+    /// Prepares a call of git that works on the user's files, with the copy of the index.
     pub(super) fn work_tree_git(&self, subcommand: &str) -> Git {
         self.git(subcommand).env("GIT_WORK_TREE", &self.root).current_dir(&self.root)
     }
 
     /// Creates an empty temporary file without a name.
     pub(super) fn temporary_file(&self) -> Result<File, GitError> {
-        tempfile::tempfile_in(self.dir.path()).map_err(|e| failed(&e))
+        tempfile::tempfile_in(self.dir.path()).map_err(|e| cannot_create(&e))
     }
 }
 
-/// Writes an empty repository without work tree.
+/// Writes the files of an empty repository without a work tree.
 pub(super) fn write_repository(dir: &Path, config: &str, alternates: &[u8]) -> io::Result<()> {
     for folder in ["objects/info", "objects/pack", "refs/heads"] {
         fs::create_dir_all(dir.join(folder))?;
@@ -103,7 +112,7 @@ pub(super) fn write_repository(dir: &Path, config: &str, alternates: &[u8]) -> i
     fs::write(dir.join("objects/info/alternates"), alternates)
 }
 
-fn failed(error: &io::Error) -> GitError {
+fn cannot_create(error: &io::Error) -> GitError {
     GitError::Failed(format!(
         "no temporary repository can be made in {} ({error}): free some space there, or set TMPDIR",
         std::env::temp_dir().display()

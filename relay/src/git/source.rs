@@ -1,8 +1,8 @@
-//! The caller's repository: found from a folder, and checked.
+//! The user's repository, found from a folder and checked.
 //!
 //! Git's own search is not used: it would trust the repository's configuration. `.git` is read as data, since a worker
 //! may have written it. A `.git` file is followed only to a repository that points back, so that nothing in a project
-//! can name another repository of the person for relay to read or change.
+//! can name another repository of the user for relay to read or change.
 
 use std::fs;
 use std::io;
@@ -17,15 +17,15 @@ use super::command::{self, Git};
 use super::config::RepositorySettings;
 use crate::bounded_file;
 
-/// Maximum length of `HEAD`, a `.git` file and the like, in bytes: a path is the longest.
-const MAX_POINTER: u64 = 8192;
+/// Maximum length of a file that contains one path, such as a `.git` file, in bytes.
+const MAX_POINTER_LENGTH: u64 = 8192;
 
-/// A repository, seen from a folder of its work tree.
+/// A repository of the user, and a folder in one of its work trees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// Root of the work tree, without links.
     pub root: PathBuf,
-    /// The folder, relative to the root; empty for the root.
+    /// Path of the folder from which the repository was found, relative to the root; empty for the root.
     pub subfolder: PathBuf,
     /// Git folder of this work tree.
     pub(super) git_dir: PathBuf,
@@ -34,7 +34,7 @@ pub struct Source {
     pub(super) settings: RepositorySettings,
 }
 
-/// Commit that a work tree is at.
+/// The commit that a work tree is at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Head {
     /// A commit; `branch` is its branch (`refs/heads/…`), unless HEAD is detached.
@@ -60,7 +60,7 @@ impl Source {
     /// Finds the repository of a folder; `None` if the folder is in no repository.
     ///
     /// # Errors
-    /// Refuses a bare repository, one of another user, and a `.git` that leads to a repository which doesn't point back.
+    /// Refuses a bare repository, one of another user, and a `.git` that leads to a repository that doesn't point back.
     pub fn search(folder: &Path) -> Result<Option<Self>, GitError> {
         let shown = folder.display();
         let folder =
@@ -111,13 +111,13 @@ impl Source {
         Ok(Self { root: root.to_owned(), subfolder, git_dir, common_dir, settings })
     }
 
-    /// Folder of the repository's objects.
+    /// Returns the folder of the repository's objects.
     pub(super) fn objects(&self) -> PathBuf {
         self.common_dir.join("objects")
     }
 
-    /// Content of the list of commits whose parents are missing, if the repository is shallow.
-    pub(super) fn shallow(&self) -> Option<Vec<u8>> {
+    /// Returns the list of commits whose parents are missing, if the repository is shallow.
+    pub(super) fn shallow_commits(&self) -> Option<Vec<u8>> {
         bounded_file::read_bounded(&self.common_dir.join("shallow")).ok().filter(|list| !list.is_empty())
     }
 
@@ -146,7 +146,7 @@ impl Source {
         }
     }
 
-    /// Returns the id of the commit that a revision means.
+    /// Returns the id of the commit that a revision names; `None` if it names none.
     pub(super) fn resolve(&self, revision: &str) -> Result<Option<String>, GitError> {
         let commit = format!("{revision}^{{commit}}");
         let found = self.refs_command("rev-parse");
@@ -155,7 +155,7 @@ impl Source {
         Ok((found.code == 0 && is_commit_id(&id)).then_some(id))
     }
 
-    /// Returns true if a ref of this full name exists, also if its object is missing.
+    /// Returns true if a ref of this full name exists, even if the ref's object is missing.
     pub(super) fn has_ref(&self, name: &str) -> Result<bool, GitError> {
         let found = self.refs_command("rev-parse").args(["--verify", "--quiet", "--end-of-options", name]);
         Ok(found.run()?.code == 0)
@@ -164,7 +164,7 @@ impl Source {
     /// Checks the name of a branch that does not exist yet.
     ///
     /// # Errors
-    /// Refuses a name that git does not allow, and that of an existing branch.
+    /// Refuses a name that git does not allow, and the name of an existing branch.
     pub fn check_new_branch(&self, branch: &str) -> Result<(), GitError> {
         check_branch(branch)
             .map_err(|why| GitError::refused(format!("{why}: choose another with --branch=NAME")))?;
@@ -182,14 +182,14 @@ impl Source {
         fs::symlink_metadata(self.root.join(".gitmodules")).is_ok()
     }
 
-    /// Returns true if the files at the root are kept in Git LFS, or some of them.
+    /// Returns true if `.gitattributes` at the root assigns files to Git LFS.
     pub(super) fn uses_lfs(&self) -> bool {
         let attributes = bounded_file::read_bounded(&self.root.join(".gitattributes")).unwrap_or_default();
         memchr::memmem::find(&attributes, b"filter=lfs").is_some()
     }
 }
 
-/// Returns true for a folder with the three entries that make it a git folder.
+/// Returns true for a git folder: it has `HEAD`, and either `objects` and `refs` or a file `commondir`.
 fn is_git_dir(dir: &Path) -> bool {
     let is_folder = |name: &str| dir.join(name).is_dir();
     let is_linked = || dir.join("commondir").is_file();
@@ -199,36 +199,36 @@ fn is_git_dir(dir: &Path) -> bool {
 
 /// Returns the git folder that a `.git` file names, if that folder points back.
 fn linked_git_dir(root: &Path, git: &Path, meta: &fs::Metadata) -> Result<PathBuf, GitError> {
-    let refused = |why: String| {
+    let refuse = |why: String| {
         GitError::refused(format!(
             "{} {why}: clone the repository, and name the clone with -w",
             git.display()
         ))
     };
     if !meta.is_file() {
-        return Err(refused("is neither a folder nor a file".to_owned()));
+        return Err(refuse("is neither a folder nor a file".to_owned()));
     }
-    let unreadable = |e: &io::Error| refused(format!("can't be read ({e})"));
-    let bytes = bounded_file::read_beginning(git, MAX_POINTER).map_err(|e| unreadable(&e))?;
+    let unreadable = |e: &io::Error| refuse(format!("can't be read ({e})"));
+    let bytes = bounded_file::read_beginning(git, MAX_POINTER_LENGTH).map_err(|e| unreadable(&e))?;
     let target = bytes.strip_prefix(b"gitdir:").map(|rest| command::path_of(rest.trim_ascii()));
-    let target = target.ok_or_else(|| refused("names no repository".to_owned()))?;
+    let target = target.ok_or_else(|| refuse("names no repository".to_owned()))?;
     let git_dir = root.join(&target).canonicalize();
     let git_dir = git_dir
-        .map_err(|e| refused(format!("leads to {}, which can't be entered ({e})", target.display())))?;
-    // A linked work tree: its git folder names the `.git` file.
+        .map_err(|e| refuse(format!("leads to {}, which can't be entered ({e})", target.display())))?;
+    // In a linked work tree, the git folder names the `.git` file.
     if let Ok(back) = read_pointer(&git_dir.join("gitdir")) {
         if git_dir.join(back).canonicalize().is_ok_and(|back| back == git) {
             return Ok(git_dir);
         }
-    // A submodule: its git folder lies in that of a repository around it.
-    } else if root.ancestors().skip(1).any(|outer| is_module_of(&git_dir, &outer.join(".git"))) {
+    // In a submodule, the git folder lies in the git folder of an outer repository.
+    } else if root.ancestors().skip(1).any(|outer| is_submodule_dir(&git_dir, &outer.join(".git"))) {
         return Ok(git_dir);
     }
-    Err(refused(format!("leads to {}, which does not point back", git_dir.display())))
+    Err(refuse(format!("leads to {}, which does not point back", git_dir.display())))
 }
 
-/// Returns true if a git folder is that of a submodule of the work tree with this `.git`.
-fn is_module_of(git_dir: &Path, outer: &Path) -> bool {
+/// Returns true if `git_dir` is the git folder of a submodule. `outer` is the `.git` of the work tree around it.
+fn is_submodule_dir(git_dir: &Path, outer: &Path) -> bool {
     let Ok(meta) = fs::symlink_metadata(outer) else { return false };
     if meta.is_dir() {
         return git_dir.starts_with(outer.join("modules"));
@@ -243,7 +243,7 @@ fn is_module_of(git_dir: &Path, outer: &Path) -> bool {
 
 /// Reads a file that holds one path.
 fn read_pointer(file: &Path) -> io::Result<PathBuf> {
-    let bytes = bounded_file::read_beginning(file, MAX_POINTER)?;
+    let bytes = bounded_file::read_beginning(file, MAX_POINTER_LENGTH)?;
     Ok(command::path_of(bytes.trim_ascii_end()))
 }
 
@@ -259,18 +259,18 @@ fn check_owner(path: &Path) -> Result<(), GitError> {
     )))
 }
 
-/// Returns a path as a line of the list of alternates.
+/// Formats a folder of objects as a line of the file `objects/info/alternates`.
 pub(super) fn alternates_line(objects: &Path) -> Vec<u8> {
     let bytes = objects.as_os_str().as_bytes();
-    let plain = |byte: u8| byte > b' ' && !matches!(byte, b'"' | b'\\' | 0x7f);
+    let is_plain = |byte: u8| byte > b' ' && !matches!(byte, b'"' | b'\\' | 0x7f);
     let mut line = Vec::with_capacity(bytes.len() + 3);
-    if bytes.iter().all(|byte| plain(*byte) || *byte == b' ') {
+    if bytes.iter().all(|byte| is_plain(*byte) || *byte == b' ') {
         line.extend_from_slice(bytes);
     } else {
-        // As git quotes paths: octal for everything unusual.
+        // Git quotes paths like this: unusual bytes are octal numbers.
         line.push(b'"');
         for byte in bytes {
-            if plain(*byte) && byte.is_ascii() {
+            if is_plain(*byte) && byte.is_ascii() {
                 line.push(*byte);
             } else {
                 line.extend_from_slice(format!("\\{byte:03o}").as_bytes());

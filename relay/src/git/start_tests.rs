@@ -1,4 +1,4 @@
-//! Starts of jobs on real repositories, up to the branch with the result.
+//! Tests of jobs on real repositories, from the launch to the branch with the result.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -15,13 +15,13 @@ use super::source::{Head, Source};
 use super::test_repository::{TestJob, TestRepository, change, files, fingerprint, git, git_fails};
 
 /// Parts of a repository that publishing may change.
-const PUBLISHED: [&str; 2] = ["/objects", "refs/heads"];
+const PUBLISHED_PARTS: [&str; 2] = ["/objects", "refs/heads"];
 
 fn refusal(folder: &Path) -> String {
     Source::find(folder).unwrap_err().to_string()
 }
 
-/// Launches a job for a folder, adds a commit in its place and publishes it. Checks that nothing else changes.
+/// Launches a job for a folder, adds a commit in the job's clone and publishes it. Checks that nothing else changes.
 fn round_trip(workspace: &Path, state: &Path, git_dir: &Path, job: &str) -> JobResult {
     let root = Source::find(workspace).unwrap().root;
     let before = (fingerprint(&root, &[]), fingerprint(git_dir, &[]));
@@ -30,7 +30,7 @@ fn round_trip(workspace: &Path, state: &Path, git_dir: &Path, job: &str) -> JobR
     let tracked = git(&root, &["ls-files", "-co", "--exclude-standard", "--deduplicate"]);
     let mut expected = files(&root);
     expected.retain(|path, _| tracked.lines().any(|line| Path::new(line) == path));
-    assert_eq!(files(&job.clone), expected, "the worker sees what the caller sees");
+    assert_eq!(files(&job.clone), expected, "the worker sees what the user sees");
     let subfolder = job.clone.join(job.place.subfolder());
     assert!(subfolder.is_dir());
     fs::write(subfolder.join("made.txt"), "made\n").unwrap();
@@ -41,16 +41,16 @@ fn round_trip(workspace: &Path, state: &Path, git_dir: &Path, job: &str) -> JobR
     assert_eq!((result.commits, result.files, result.insertions, result.deletions), (1, 1, 1, 0));
     assert_eq!(git(&root, &["rev-parse", &result.branch]), commit);
     assert!(git(&root, &["fsck", "--connectivity-only"]).is_empty());
-    let outside = |dir: &Path| fingerprint(dir, &PUBLISHED);
-    let same = |before: &std::collections::BTreeMap<PathBuf, String>, dir: &Path| {
+    let current_files = |dir: &Path| fingerprint(dir, &PUBLISHED_PARTS);
+    let assert_unchanged = |before: &std::collections::BTreeMap<PathBuf, String>, dir: &Path| {
         let mut before = before.clone();
-        before.retain(|path, _| PUBLISHED.iter().all(|part| !path.to_string_lossy().contains(part)));
-        let mut after = outside(dir);
-        after.retain(|path, _| PUBLISHED.iter().all(|part| !path.to_string_lossy().contains(part)));
+        before.retain(|path, _| PUBLISHED_PARTS.iter().all(|part| !path.to_string_lossy().contains(part)));
+        let mut after = current_files(dir);
+        after.retain(|path, _| PUBLISHED_PARTS.iter().all(|part| !path.to_string_lossy().contains(part)));
         assert_eq!(after, before, "publishing adds objects and the branch alone");
     };
-    same(&before.0, &root);
-    same(&before.1, git_dir);
+    assert_unchanged(&before.0, &root);
+    assert_unchanged(&before.1, git_dir);
     result
 }
 
@@ -68,50 +68,50 @@ fn every_kind_of_repository_is_cloned_and_gets_its_branch() {
         fs::remove_file(ordinary.root.join("sub/b.txt")).unwrap();
         ordinary.write("sub/c.txt", "staged\n");
         ordinary.git(&["add", "sub/c.txt"]);
-        let state = ordinary.beside("state");
+        let state = ordinary.sibling_path("state");
         round_trip(&ordinary.root, &state, &ordinary.root.join(".git"), "demo#1");
         round_trip(&ordinary.root.join("sub"), &state, &ordinary.root.join(".git"), "demo#2");
         ordinary.git(&["checkout", "-q", "--detach"]);
         round_trip(&ordinary.root, &state, &ordinary.root.join(".git"), "demo#3");
     }
     let main = TestRepository::new();
-    let tree = main.beside("tree");
+    let tree = main.sibling_path("tree");
     main.git(&["worktree", "add", "-q", tree.to_str().unwrap(), "-b", "other"]);
     make_dirty(&tree);
-    round_trip(&tree, &main.beside("state"), &main.root.join(".git"), "tree#1");
+    round_trip(&tree, &main.sibling_path("state"), &main.root.join(".git"), "tree#1");
 
     let (outer, inner) = (TestRepository::new(), TestRepository::new());
     outer.git(&["submodule", "--quiet", "add", inner.root.to_str().unwrap(), "mod"]);
     outer.git(&["commit", "-qm", "mod"]);
     make_dirty(&outer.root.join("mod"));
     let module = outer.root.join(".git/modules/mod");
-    round_trip(&outer.root.join("mod"), &outer.beside("state"), &module, "mod#1");
+    round_trip(&outer.root.join("mod"), &outer.sibling_path("state"), &module, "mod#1");
 
-    let shared = outer.beside("shared");
+    let shared = outer.sibling_path("shared");
     git(&outer.root, &["clone", "-q", "-s", inner.root.to_str().unwrap(), shared.to_str().unwrap()]);
     make_dirty(&shared);
-    round_trip(&shared, &outer.beside("state"), &shared.join(".git"), "shared#1");
+    round_trip(&shared, &outer.sibling_path("state"), &shared.join(".git"), "shared#1");
 
-    let shallow = inner.beside("shallow");
+    let shallow = inner.sibling_path("shallow");
     inner.write("a.txt", "second\n");
     inner.git(&["commit", "-qam", "second"]);
     let url = format!("file://{}", inner.root.display());
     git(&outer.root, &["clone", "-q", "--depth", "1", &url, shallow.to_str().unwrap()]);
     make_dirty(&shallow);
-    round_trip(&shallow, &inner.beside("state"), &shallow.join(".git"), "shallow#1");
+    round_trip(&shallow, &inner.sibling_path("state"), &shallow.join(".git"), "shallow#1");
 }
 
 #[test]
 fn a_repository_without_a_commit_hands_over_its_files() {
-    let empty = TestRepository::empty();
+    let empty = TestRepository::without_commits();
     let find = || Source::find(&empty.root).unwrap();
     assert_eq!(find().head().unwrap(), Head::Unborn);
-    for clean in [true, false] {
-        let refused = StartCommit::prepare(&find(), None, clean).unwrap_err().to_string();
+    for skips_uncommitted in [true, false] {
+        let refused = StartCommit::prepare(&find(), None, skips_uncommitted).unwrap_err().to_string();
         assert!(refused.contains("has no commit yet"), "{refused}");
     }
     empty.write("a.txt", "one\n");
-    let result = round_trip(&empty.root, &empty.beside("state"), &empty.root.join(".git"), "demo#1");
+    let result = round_trip(&empty.root, &empty.sibling_path("state"), &empty.root.join(".git"), "demo#1");
     assert_eq!(result.branch, "relay/demo-1");
 }
 
@@ -137,7 +137,7 @@ fn without_uncommitted_files_the_base_is_the_commit_itself() {
 }
 
 #[test]
-fn odd_names_come_through() {
+fn files_with_unusual_names_reach_the_clone_and_the_result() {
     let repository = TestRepository::new();
     let odd = Path::new(OsStr::from_bytes(b"caf\xe9\n'\"$(x)")).to_owned();
     repository.write(&odd, "odd\n");
@@ -159,17 +159,17 @@ fn odd_names_come_through() {
 }
 
 #[test]
-fn a_folder_without_a_usable_repository_is_refused_with_the_way_on() {
+fn a_folder_without_a_usable_repository_is_refused_with_advice() {
     let repository = TestRepository::new();
     let outside = tempfile::tempdir().unwrap();
     assert!(refusal(outside.path()).contains("is in no git repository: run `git init`"));
-    let bare = repository.beside("bare.git");
+    let bare = repository.sibling_path("bare.git");
     git(&repository.root, &["clone", "-q", "--bare", ".", bare.to_str().unwrap()]);
     assert!(refusal(&bare).contains("is a bare repository"));
     repository.git(&["config", "core.bare", "true"]);
     assert!(refusal(&repository.root).contains("is bare (core.bare)"));
     repository.git(&["config", "core.bare", "false"]);
-    let planted = repository.beside("planted");
+    let planted = repository.sibling_path("planted");
     fs::create_dir(&planted).unwrap();
     fs::write(planted.join(".git"), format!("gitdir: {}/.git\n", repository.root.display())).unwrap();
     assert!(refusal(&planted).contains("which does not point back"));
@@ -195,7 +195,7 @@ fn a_folder_without_a_usable_repository_is_refused_with_the_way_on() {
 }
 
 #[test]
-fn a_pipe_in_the_way_is_named_and_a_nested_repository_is_left_out() {
+fn a_pipe_is_refused_and_a_nested_repository_is_left_out() {
     let repository = TestRepository::new();
     repository.write("nested/file", "x\n");
     git(&repository.root.join("nested"), &["init", "-q"]);

@@ -1,4 +1,4 @@
-//! Real repositories for tests.
+//! Real git repositories and jobs for tests.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -17,7 +17,7 @@ use super::base::StartCommit;
 use super::job_repository::JobRepository;
 use super::source::Source;
 
-/// A repository of the caller, and a folder for those of jobs.
+/// A repository of the user, in a temporary folder that also holds the repositories of jobs.
 pub(super) struct TestRepository {
     dir: TempDir,
     /// Root of the work tree.
@@ -26,18 +26,18 @@ pub(super) struct TestRepository {
 
 /// Runs git as a person would, and returns its output.
 pub(super) fn git(dir: &Path, args: &[&str]) -> String {
-    let output = command(dir, args).output().unwrap();
+    let output = git_command(dir, args).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "git {args:?} in {}: {stderr}", dir.display());
     String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
 }
 
-/// Returns true if git fails.
+/// Runs git as a person would, and returns true if it fails.
 pub(super) fn git_fails(dir: &Path, args: &[&str]) -> bool {
-    !command(dir, args).output().unwrap().status.success()
+    !git_command(dir, args).output().unwrap().status.success()
 }
 
-fn command(dir: &Path, args: &[&str]) -> Command {
+fn git_command(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new("git");
     for (name, value) in [
         ("GIT_CONFIG_GLOBAL", "/dev/null"),
@@ -61,7 +61,7 @@ impl TestRepository {
     }
 
     pub(super) fn with_format(format: &str) -> Self {
-        let empty = Self::empty();
+        let empty = Self::without_commits();
         fs::remove_dir_all(empty.root.join(".git")).unwrap();
         git(&empty.root, &["init", "-q", &format!("--object-format={format}")]);
         empty.write("a.txt", "one\n");
@@ -72,7 +72,7 @@ impl TestRepository {
     }
 
     /// Creates a repository without a commit.
-    pub(super) fn empty() -> Self {
+    pub(super) fn without_commits() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap().join("project");
         fs::create_dir(&root).unwrap();
@@ -80,8 +80,8 @@ impl TestRepository {
         Self { dir, root }
     }
 
-    /// Returns a path beside the repository.
-    pub(super) fn beside(&self, name: &str) -> PathBuf {
+    /// Returns a path in the folder that contains the repository.
+    pub(super) fn sibling_path(&self, name: &str) -> PathBuf {
         self.dir.path().canonicalize().unwrap().join(name)
     }
 
@@ -98,7 +98,7 @@ impl TestRepository {
 
     /// Starts a job from the root of the repository.
     pub(super) fn start(&self, job: &str) -> TestJob {
-        TestJob::start(&self.root, &self.beside("state"), job)
+        TestJob::start(&self.root, &self.sibling_path("state"), job)
     }
 }
 
@@ -152,34 +152,34 @@ pub(super) fn change(result: &JobResult) -> Change<'_> {
     Change { base: &result.base, commit: result.commit.as_deref().unwrap(), branch: &result.branch }
 }
 
-/// Content, mode and time of every file and link below a folder, except for those whose path contains one of `but`.
-pub(super) fn fingerprint(dir: &Path, but: &[&str]) -> BTreeMap<PathBuf, String> {
+/// Returns content, mode and time of all files and links below a folder, unless their path contains one of `ignored`.
+pub(super) fn fingerprint(dir: &Path, ignored: &[&str]) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
-    add_files(dir, dir, but, &mut found);
+    add_files(dir, dir, ignored, &mut found);
     found
 }
 
-fn add_files(top: &Path, dir: &Path, but: &[&str], found: &mut BTreeMap<PathBuf, String>) {
+fn add_files(top: &Path, dir: &Path, ignored: &[&str], found: &mut BTreeMap<PathBuf, String>) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         let name = path.strip_prefix(top.parent().unwrap()).unwrap().to_string_lossy().into_owned();
-        if but.iter().any(|part| name.contains(part)) {
+        if ignored.iter().any(|part| name.contains(part)) {
             continue;
         }
         let meta = fs::symlink_metadata(&path).unwrap();
-        let mark = if meta.is_dir() {
-            add_files(top, &path, but, found);
+        let description = if meta.is_dir() {
+            add_files(top, &path, ignored, found);
             format!("folder {:o}", meta.mode())
         } else if meta.is_symlink() {
             format!("link {}", fs::read_link(&path).unwrap().display())
         } else {
             let digest = hex::encode(Sha256::digest(fs::read(&path).unwrap()));
-            // Git marks objects as used by their time when the same content is written again.
+            // Git updates the time of an object when the same content is written again.
             let time =
                 if name.contains("objects/") { 0 } else { meta.mtime() * 1_000_000_000 + meta.mtime_nsec() };
             format!("{digest} {:o} {time}", meta.mode())
         };
-        found.insert(path, mark);
+        found.insert(path, description);
     }
 }
 

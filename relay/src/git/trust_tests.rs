@@ -1,11 +1,11 @@
-//! Repositories and workers that want more than they may.
+//! Tests of protection from repositories that name programs, and from workers that push or fetch other refs.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::apply;
 use super::diff::{self, DiffFormat};
-use super::discard::{self, Discarded};
+use super::discard::{self, DiscardOutcome};
 use super::merge;
 use super::publish::publish;
 use super::test_repository::{TestRepository, change, git, git_fails};
@@ -13,7 +13,7 @@ use super::test_repository::{TestRepository, change, git, git_fails};
 #[test]
 fn nothing_that_a_repository_configures_is_run() {
     let repository = TestRepository::new();
-    let (marker, script) = (repository.beside("marker"), repository.beside("script"));
+    let (marker, script) = (repository.sibling_path("marker"), repository.sibling_path("script"));
     fs::write(&script, format!("#!/bin/sh\necho \"$0 $*\" >>'{}'\ncat\n", marker.display())).unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     repository.write(".gitattributes", "*.txt filter=evil diff=evil merge=evil\n");
@@ -73,7 +73,8 @@ fn nothing_that_a_repository_configures_is_run() {
     let result = publish(&job.repository);
     assert_eq!((result.note.as_deref(), result.commits), (None, 1));
     let commits = (&*result.base, result.commit.as_deref().unwrap());
-    let shown = diff::show(&job.repository, &repository.root, commits, DiffFormat::default(), &[]).unwrap().1;
+    let shown =
+        diff::format_diff(&job.repository, &repository.root, commits, DiffFormat::default(), &[]).unwrap().1;
     assert!(String::from_utf8(shown).unwrap().contains("+from the worker"));
     let applied = apply::apply(&repository.root, &job.repository, change(&result)).unwrap();
     assert_eq!((applied.files.len(), applied.conflicts.len()), (2, 0));
@@ -84,7 +85,7 @@ fn nothing_that_a_repository_configures_is_run() {
     assert_eq!(fs::read_to_string(repository.root.join("sub/b.txt")).unwrap(), "from the worker\n");
     assert_eq!(
         discard::discard(&repository.root, &result.branch, commits.1, false).unwrap(),
-        Discarded::Removed
+        DiscardOutcome::Removed
     );
     assert!(!marker.exists(), "{}", fs::read_to_string(&marker).unwrap_or_default());
 }

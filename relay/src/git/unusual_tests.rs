@@ -1,4 +1,4 @@
-//! Jobs that start from unusual repositories: what works, and the line for what doesn't.
+//! Tests of jobs that start from unusual repositories: they work, or are refused with a message of one line.
 
 use std::fs;
 use std::path::Path;
@@ -11,27 +11,28 @@ use super::source::Source;
 use super::test_repository::{TestRepository, files, git};
 use crate::exit::Failure;
 
-fn refusal(folder: &Path, reference: Option<&str>, clean: bool) -> String {
-    let start = Source::find(folder).and_then(|source| StartCommit::prepare(&source, reference, clean));
+fn refusal(folder: &Path, reference: Option<&str>, skips_uncommitted: bool) -> String {
+    let start =
+        Source::find(folder).and_then(|source| StartCommit::prepare(&source, reference, skips_uncommitted));
     let refused = Failure::from(start.unwrap_err());
     assert_eq!((refused.code as u8, refused.message.lines().count()), (2, 1), "{refused}");
     refused.message
 }
 
-/// Clones the repository to a folder beside it, through git's protocol.
-fn clone(of: &TestRepository, name: &str, more: &[&str]) -> std::path::PathBuf {
-    let (url, folder) = (format!("file://{}", of.root.display()), of.beside(name));
-    git(&of.root, &[&["clone", "-q"][..], more, &[&url, folder.to_str().unwrap()]].concat());
+/// Clones a repository into a folder beside it, through git's protocol.
+fn clone_repository(server: &TestRepository, name: &str, flags: &[&str]) -> std::path::PathBuf {
+    let (url, folder) = (format!("file://{}", server.root.display()), server.sibling_path(name));
+    git(&server.root, &[&["clone", "-q"][..], flags, &[&url, folder.to_str().unwrap()]].concat());
     folder
 }
 
 #[test]
-fn a_partial_clone_hands_over_what_it_has_and_names_the_fetch_that_it_needs() {
+fn a_partial_clone_works_or_is_refused_with_the_fetch_that_it_needs() {
     let server = TestRepository::new();
     server.git(&["config", "uploadpack.allowFilter", "true"]);
     server.write("a.txt", "second\n");
     server.git(&["commit", "-qam", "second"]);
-    let folder = clone(&server, "partial", &["--filter=blob:none"]);
+    let folder = clone_repository(&server, "partial", &["--filter=blob:none"]);
     fs::write(folder.join("new.txt"), "new\n").unwrap();
     let source = Source::find(&folder).unwrap();
     assert!(StartCommit::prepare(&source, None, false).unwrap().pack.is_some());
@@ -40,17 +41,17 @@ fn a_partial_clone_hands_over_what_it_has_and_names_the_fetch_that_it_needs() {
         refused.contains("is a partial clone without all files of ") && refused.contains("--refetch"),
         "{refused}"
     );
-    let empty = clone(&server, "empty", &["--filter=blob:none", "--no-checkout"]);
+    let empty = clone_repository(&server, "empty", &["--filter=blob:none", "--no-checkout"]);
     assert!(refusal(&empty, None, true).contains("is a partial clone without all files of "));
 }
 
 #[test]
-fn a_commit_that_a_shallow_clone_does_not_have_is_named_with_the_reason() {
+fn a_commit_that_a_shallow_clone_lacks_is_refused_with_the_reason() {
     let server = TestRepository::new();
     let first = server.git(&["rev-parse", "HEAD"]);
     server.write("a.txt", "second\n");
     server.git(&["commit", "-qam", "second"]);
-    let folder = clone(&server, "shallow", &["--depth", "1"]);
+    let folder = clone_repository(&server, "shallow", &["--depth", "1"]);
     for base in ["HEAD~1", &first] {
         let refused = refusal(&folder, Some(base), false);
         assert!(refused.contains("(the clone is shallow: fetch it first)"), "{refused}");
@@ -60,8 +61,8 @@ fn a_commit_that_a_shallow_clone_does_not_have_is_named_with_the_reason() {
 #[test]
 fn a_clone_whose_shared_objects_are_gone_is_refused() {
     let server = TestRepository::new();
-    let folder = clone(&server, "shared", &[]);
-    let shared = server.beside("borrowed");
+    let folder = clone_repository(&server, "shared", &[]);
+    let shared = server.sibling_path("borrowed");
     git(&server.root, &["clone", "-q", "-s", folder.to_str().unwrap(), shared.to_str().unwrap()]);
     fs::remove_dir_all(&folder).unwrap();
     let refused = refusal(&shared, None, false);
@@ -70,7 +71,7 @@ fn a_clone_whose_shared_objects_are_gone_is_refused() {
 
 #[test]
 fn refs_in_a_table_work_like_refs_in_files() {
-    let repository = TestRepository::empty();
+    let repository = TestRepository::without_commits();
     fs::remove_dir_all(repository.root.join(".git")).unwrap();
     git(&repository.root, &["init", "-q", "--ref-format=reftable"]);
     assert!(refusal(&repository.root, None, false).contains("has no commit yet"));
@@ -106,7 +107,7 @@ fn a_sparse_checkout_removes_nothing_from_the_clone() {
 }
 
 #[test]
-fn files_in_lfs_and_submodules_whose_server_is_away_are_told() {
+fn lfs_files_and_submodules_without_a_server_are_noted() {
     let (outer, inner) = (TestRepository::new(), TestRepository::new());
     outer.git(&["submodule", "--quiet", "add", inner.root.to_str().unwrap(), "mod"]);
     outer.write(".gitattributes", "*.bin filter=lfs diff=lfs merge=lfs -text\n");

@@ -1,16 +1,16 @@
-//! An MCP server on stdin and stdout. The tools are passed to it, and their replies are sent to the client.
+//! An MCP server on stdin and stdout. It runs the tools that [`serve_stdio()`] gets, and sends replies to the client.
 //!
 //! ```text
 //! client ─ stdin ─► stdin_lines (bounded) ─► frame (message │ refusal) ─► server (rmcp) ─► tool ─ call ─► reply
 //!        ◄─ stdout ───────────────────────── transport ◄────────────────────────────────────────────────────┘
 //! ```
 //!
-//! * [`stdin_lines`]: lines of stdin. [`frame`]: parsing of a line into a message or an error. [`transport`]: both as
-//!   rmcp's transport.
-//! * [`server`]: listing and calling of tools, each call on a thread of its own. [`serve_stdio()`]: from the start to
-//!   the end of stdin.
+//! * [`stdin_lines`]: lines of stdin. [`frame`]: parsing of a line into a message or an error. [`transport`]: stdin and
+//!   stdout as a transport of the crate rmcp.
+//! * [`server`]: listing and calling of tools, each call on a thread of its own. [`serve_stdio()`]: runs the
+//!   server until stdin ends.
 //! * [`tool`]: a tool and its schema. [`request_context`]: the caller and the cancellation of a call. [`reply`]: the
-//!   answer.
+//!   answer to a call.
 
 mod frame;
 pub mod reply;

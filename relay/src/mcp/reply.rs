@@ -7,12 +7,12 @@ use serde_json::{Map, Value, json};
 
 use crate::exit::{ExitCode, Failure};
 
-/// Maximum length of the text, in bytes: a model reads all of it.
-const MAX_TEXT: usize = 16 * 1024;
+/// Maximum length of an answer's text, in bytes: a model reads all of the text.
+const MAX_TEXT_LENGTH: usize = 16 * 1024;
 /// Maximum length of a text in the structured data, in bytes. The answer's text may contain longer ones.
 const MAX_STRUCTURED_TEXT: usize = 500;
 
-/// An answer.
+/// Answer of a tool to one call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reply {
     text: String,
@@ -23,9 +23,9 @@ pub struct Reply {
 impl Reply {
     /// Creates an answer with the text for people and the command's exit code.
     pub fn new(text: &str, code: ExitCode) -> Self {
-        let text = text_format::truncate(text_format::to_printable_lines(text).trim_end(), MAX_TEXT);
-        let facts = Map::from_iter([("code".to_owned(), Value::from(code as u8))]);
-        Self { text, structured: facts, is_error: false }
+        let text = text_format::truncate(text_format::to_printable_lines(text).trim_end(), MAX_TEXT_LENGTH);
+        let structured = Map::from_iter([("code".to_owned(), Value::from(code as u8))]);
+        Self { text, structured, is_error: false }
     }
 
     /// Creates an answer from the command line's error message, reworded for the available tools, and its exit code.
@@ -34,7 +34,7 @@ impl Reply {
         Self { is_error: true, ..Self::new(&line, failure.code) }
     }
 
-    /// Schema of every answer's structured data.
+    /// Returns the schema of the structured data of every answer.
     pub(super) fn schema() -> JsonObject {
         let schema = json!({
             "type": "object",
@@ -73,7 +73,7 @@ impl Reply {
 fn replace_commands_by_tools(line: &str, is_tool: impl Fn(&str) -> bool) -> String {
     let mut parts = line.split('`');
     let mut text = parts.next().unwrap_or_default().to_owned();
-    // Every second part stood between backticks.
+    // Every second part of the line is quoted in backticks.
     while let Some(quoted) = parts.next() {
         let mut words = quoted.split(' ');
         let tool =
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_and_structure_say_the_same_and_do_nothing_to_a_terminal() {
+    fn text_and_structured_data_are_equal_and_without_control_characters() {
         let reply = Reply::new("a \u{1b}[31mred\n", ExitCode::Done);
         let reply = reply.with_field("step", json!({"title": "x\u{202e}y", "n": 2, "long": "z".repeat(600)}));
         let result = serde_json::to_value(reply.into_result()).unwrap();
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_the_line_and_the_code_of_the_command_line_in_words_of_the_tools() {
+    fn a_failure_names_tools_instead_of_commands_and_keeps_its_exit_code() {
         let failure =
             Failure::no_such_job("no job 'x': `relay status -a` lists them; `relay up` is for `people");
         let failed = Reply::from_failure(&failure, |name| name == "status");
@@ -134,9 +134,9 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_is_cut() {
-        let result = Reply::new(&"x".repeat(MAX_TEXT + 1), ExitCode::Done).into_result();
+    fn a_long_text_is_truncated() {
+        let result = Reply::new(&"x".repeat(MAX_TEXT_LENGTH + 1), ExitCode::Done).into_result();
         let text = result.structured_content.unwrap()["text"].as_str().unwrap().len();
-        assert_eq!(text, MAX_TEXT);
+        assert_eq!(text, MAX_TEXT_LENGTH);
     }
 }

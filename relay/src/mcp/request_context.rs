@@ -1,4 +1,4 @@
-//! Caller of a tool, and the cancellation state of the call.
+//! The context of a tool call: its caller, and its cancellation.
 
 use rmcp::model::RequestMetaObject;
 use serde_json::Value;
@@ -6,20 +6,20 @@ use serde_json::Value;
 /// Key in `_meta` of each call under which Codex describes the calling turn.
 const CODEX_META_KEY: &str = "x-codex-turn-metadata";
 
-/// A call of a tool.
+/// Context of one call of a tool.
 pub struct CallContext {
     codex_thread: Option<String>,
     is_cancelled: Box<dyn Fn() -> bool + Send>,
 }
 
 impl CallContext {
-    /// Creates a call with this `_meta`. Its answer is no longer needed once `is_cancelled` returns true.
+    /// Creates the context of a call with this `_meta`. The answer is not needed once `is_cancelled` returns true.
     pub(super) fn new(meta: &RequestMetaObject, is_cancelled: impl Fn() -> bool + Send + 'static) -> Self {
         let thread = meta.get(CODEX_META_KEY).and_then(|turn| turn.get("thread_id")).and_then(Value::as_str);
         Self { codex_thread: thread.map(str::to_owned), is_cancelled: Box::new(is_cancelled) }
     }
 
-    /// Codex thread that makes the call, as stated by the client. It is unverified and may be any text.
+    /// Returns the Codex thread that makes the call, as stated by the client. The unverified value may be any text.
     pub fn codex_thread(&self) -> Option<&str> {
         self.codex_thread.as_deref()
     }
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_thread_is_what_codex_says_it_is_and_nothing_else() {
+    fn the_thread_is_only_read_from_the_metadata_of_codex() {
         let thread = |meta: Value| {
             let meta = serde_json::from_value(meta).unwrap();
             CallContext::new(&meta, || false).codex_thread().map(str::to_owned)

@@ -1,4 +1,4 @@
-//! Listing and calling of tools. Each call has its own thread, so that a waiting call blocks no other.
+//! The MCP server, which lists and calls tools. Each call has its own thread, so that a waiting call blocks no other.
 
 use std::io;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use super::transport::StdioTransport;
 use super::{CallContext, Reply, Tool, stdin_lines};
 use crate::exit::Failure;
 
-/// Maximum number of concurrent calls, each on a thread. A session needs no more.
-const MAX_CONCURRENT: usize = 32;
+/// Maximum number of concurrent calls, each on a thread. A session needs fewer.
+const MAX_CONCURRENT_CALLS: usize = 32;
 
 struct McpServer {
     instructions: &'static str,
@@ -30,12 +30,12 @@ struct McpServer {
 
 impl McpServer {
     /// Creates a server that offers `tools` until `is_over` is true.
-    fn new(instructions: &'static str, tools: Vec<Tool>, over: Arc<AtomicBool>) -> Self {
+    fn new(instructions: &'static str, tools: Vec<Tool>, is_over: Arc<AtomicBool>) -> Self {
         Self {
             instructions,
             tools: tools.into(),
-            call_permits: Arc::new(Semaphore::new(MAX_CONCURRENT)),
-            is_over: over,
+            call_permits: Arc::new(Semaphore::new(MAX_CONCURRENT_CALLS)),
+            is_over,
         }
     }
 }
@@ -56,7 +56,7 @@ impl ServerHandler for McpServer {
         Ok(ListToolsResult::with_all_items(self.tools.iter().map(Tool::listing).cloned().collect()))
     }
 
-    /// Handles requests that rmcp could not parse.
+    /// Rejects requests that rmcp could not parse.
     async fn on_custom_request(
         &self,
         request: CustomRequest,
@@ -72,23 +72,26 @@ impl ServerHandler for McpServer {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let Some(at) = self.tools.iter().position(|tool| tool.name() == request.name) else {
+        let Some(index) = self.tools.iter().position(|tool| tool.name() == request.name) else {
             let name = common::text_format::one_line(&request.name, 60);
             return Err(ErrorData::invalid_params(format!("no tool '{name}': tools/list names them"), None));
         };
         let Ok(permit) = self.call_permits.clone().try_acquire_owned() else {
-            let busy =
-                Failure::unreachable(format!("{MAX_CONCURRENT} calls are being answered: call again later"));
-            return Ok(Reply::from_failure(&busy, |_| false).into_result().into());
+            let failure = Failure::unreachable(format!(
+                "{MAX_CONCURRENT_CALLS} calls are being answered: call again later"
+            ));
+            return Ok(Reply::from_failure(&failure, |_| false).into_result().into());
         };
-        let (tools, over, cancelled) = (self.tools.clone(), self.is_over.clone(), context.ct.clone());
-        let call =
-            CallContext::new(&context.meta, move || cancelled.is_cancelled() || over.load(Ordering::Acquire));
+        let (tools, is_over, cancelled) = (self.tools.clone(), self.is_over.clone(), context.ct.clone());
+        let call = CallContext::new(&context.meta, move || {
+            cancelled.is_cancelled() || is_over.load(Ordering::Acquire)
+        });
         let input = request.arguments.unwrap_or_default();
         let run = move || {
             let is_tool = |name: &str| tools.iter().any(|tool| tool.name() == name);
-            let reply =
-                tools[at].run(input, &call).unwrap_or_else(|failure| Reply::from_failure(&failure, is_tool));
+            let reply = tools[index]
+                .run(input, &call)
+                .unwrap_or_else(|failure| Reply::from_failure(&failure, is_tool));
             drop(permit);
             reply
         };
@@ -106,12 +109,12 @@ pub fn serve_stdio(instructions: &'static str, tools: Vec<Tool>) -> Result<(), F
     let broken = |e: io::Error| Failure::unreachable(format!("the MCP server can't be started: {e}"));
     // One thread for each call, and one for writing.
     let runtime =
-        Builder::new_current_thread().enable_time().max_blocking_threads(MAX_CONCURRENT + 1).build();
+        Builder::new_current_thread().enable_time().max_blocking_threads(MAX_CONCURRENT_CALLS + 1).build();
     let runtime = runtime.map_err(broken)?;
-    let over = Arc::new(AtomicBool::new(false));
-    let lines = stdin_lines::spawn_reader(io::stdin(), over.clone()).map_err(broken)?;
-    let served = runtime.block_on(async {
-        let server = McpServer::new(instructions, tools, over);
+    let is_over = Arc::new(AtomicBool::new(false));
+    let lines = stdin_lines::spawn_reader(io::stdin(), is_over.clone()).map_err(broken)?;
+    let outcome = runtime.block_on(async {
+        let server = McpServer::new(instructions, tools, is_over);
         match serve_server(server, StdioTransport::new(lines, tokio::io::stdout())).await {
             Ok(running) => running.waiting().await.map(drop).map_err(|e| e.to_string()),
             // A client that disconnects before its first message is not an error.
@@ -121,5 +124,5 @@ pub fn serve_stdio(instructions: &'static str, tools: Vec<Tool>) -> Result<(), F
     });
     // Calls in progress are cancelled, because no client waits for them.
     runtime.shutdown_background();
-    served.map_err(|e| Failure::unreachable(format!("the MCP client can't be served: {e}")))
+    outcome.map_err(|e| Failure::unreachable(format!("the MCP client can't be served: {e}")))
 }

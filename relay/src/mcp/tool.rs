@@ -33,26 +33,26 @@ pub struct Tool {
 }
 
 impl Tool {
-    /// Creates a tool with input type `A`: the schema is derived from it, and the descriptions from the comments of its
-    /// fields.
+    /// Creates a tool with the input type `A`. The input schema is derived from the type, and its descriptions from the
+    /// doc comments of the fields.
     pub fn new<A: DeserializeOwned + JsonSchema + 'static>(
         name: &'static str,
         title: &'static str,
-        about: &'static str,
+        description: &'static str,
         effect: ToolEffect,
         run: impl Fn(A, &CallContext) -> Result<Reply, Failure> + Send + Sync + 'static,
     ) -> Self {
-        let listed = rmcp::model::Tool::new(name, about, Arc::new(input_schema::<A>()))
+        let listing = rmcp::model::Tool::new(name, description, Arc::new(input_schema::<A>()))
             .with_title(title)
             .with_raw_output_schema(Arc::new(Reply::schema()))
             .with_annotations(annotations(effect));
         let run = move |input, call: &CallContext| {
-            let wrong = |e: serde_json::Error| {
+            let invalid_input = |e: serde_json::Error| {
                 Failure::usage(text_format::one_line(&format!("{name}: wrong input: {e}"), 500))
             };
-            run(serde_json::from_value(Value::Object(input)).map_err(wrong)?, call)
+            run(serde_json::from_value(Value::Object(input)).map_err(invalid_input)?, call)
         };
-        Self { listing: listed, run: Box::new(run) }
+        Self { listing, run: Box::new(run) }
     }
 
     /// Returns the tool's entry in the list for clients.
@@ -64,7 +64,7 @@ impl Tool {
         &self.listing.name
     }
 
-    /// Calls the tool; this may take long.
+    /// Calls the tool, which may take minutes.
     ///
     /// # Errors
     /// Exit code 2 for an input that does not match the schema; otherwise the tool's own error.
@@ -81,25 +81,25 @@ fn annotations(effect: ToolEffect) -> ToolAnnotations {
         .open_world(false)
 }
 
-/// Schema of an input. Optional fields don't allow `null`, because more models understand simpler schemas.
+/// Returns the schema of an input type. Optional fields don't allow `null`: more models understand simpler schemas.
 fn input_schema<A: JsonSchema + 'static>() -> JsonObject {
     let mut schema = schema_for_type::<A>().as_ref().clone();
-    for noise in ["$schema", "title", "description"] {
-        schema.remove(noise);
+    for key in ["$schema", "title", "description"] {
+        schema.remove(key);
     }
     let fields = schema.get_mut("properties").and_then(Value::as_object_mut);
     for field in fields.into_iter().flat_map(|fields| fields.values_mut()).filter_map(Value::as_object_mut) {
         if let Some(Value::Array(types)) = field.get_mut("type") {
             types.retain(|name| name != "null");
-            if let [one] = types.as_slice() {
-                let one = one.clone();
-                field.insert("type".to_owned(), one);
+            if let [only_type] = types.as_slice() {
+                let only_type = only_type.clone();
+                field.insert("type".to_owned(), only_type);
             }
         }
         if field.get("default").is_some_and(Value::is_null) {
             field.remove("default");
         }
-        // `uint` is specific to Rust.
+        // Formats such as `uint` are specific to Rust.
         field.remove("format");
     }
     schema.entry("properties").or_insert_with(|| Value::Object(JsonObject::new()));
@@ -132,10 +132,10 @@ mod tests {
     }
 
     #[test]
-    fn the_schema_says_what_is_read_and_nothing_else() {
-        let listed = serde_json::to_value(tool().listing).unwrap();
+    fn the_schema_lists_exactly_the_fields_of_the_input() {
+        let listing = serde_json::to_value(tool().listing).unwrap();
         assert_eq!(
-            listed["inputSchema"],
+            listing["inputSchema"],
             json!({
                 "type": "object",
                 "properties": {
@@ -147,13 +147,13 @@ mod tests {
             })
         );
         assert_eq!(
-            listed["annotations"],
+            listing["annotations"],
             json!({"readOnlyHint": false, "destructiveHint": false, "idempotentHint": false, "openWorldHint": false})
         );
     }
 
     #[test]
-    fn an_input_of_another_form_is_refused_in_a_line_that_names_the_field() {
+    fn an_invalid_input_is_refused_with_the_name_of_the_field() {
         let call = CallContext::new(&RequestMetaObject::default(), || false);
         let run = |input: Value| tool().run(input.as_object().cloned().unwrap(), &call);
         assert_eq!(run(json!({"word": "a", "times": 2})), Ok(Reply::new("aa", ExitCode::Done)));

@@ -1,5 +1,5 @@
-//! Stdin and stdout as a transport for rmcp. Rmcp's own transport does not answer a line that is not JSON, and reads up
-//! to 16 MiB of it.
+//! Stdin and stdout as a transport for the crate rmcp. The transport of rmcp reads lines of up to 16 MiB, and does not
+//! answer a line that is not JSON.
 
 use std::io;
 use std::pin::Pin;
@@ -20,16 +20,21 @@ type SendFuture = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 pub(super) struct StdioTransport<W> {
     lines: Receiver<InputLine>,
     output: Arc<Mutex<W>>,
-    /// Refusal that is being sent. It is kept here because rmcp may drop a `receive` at any time.
+    /// Refusal that is being sent. It survives a `receive` that rmcp drops before its end.
     pending_refusal: Option<SendFuture>,
-    /// True once a request was received: rmcp requires one before any other message, and earlier ones have no meaning.
-    request_received: bool,
+    /// True once a request was received. Rmcp expects a request first, so earlier messages are ignored.
+    has_received_request: bool,
 }
 
 impl<W> StdioTransport<W> {
     /// Creates a transport that reads from `lines` and writes to `output`.
-    pub(super) fn new(lines: Receiver<InputLine>, out: W) -> Self {
-        Self { lines, output: Arc::new(Mutex::new(out)), pending_refusal: None, request_received: false }
+    pub(super) fn new(lines: Receiver<InputLine>, output: W) -> Self {
+        Self {
+            lines,
+            output: Arc::new(Mutex::new(output)),
+            pending_refusal: None,
+            has_received_request: false,
+        }
     }
 }
 
@@ -40,13 +45,13 @@ impl<W: AsyncWrite + Send + Unpin + 'static> Transport<RoleServer> for StdioTran
         &mut self,
         message: ServerJsonRpcMessage,
     ) -> impl Future<Output = io::Result<()>> + Send + 'static {
-        let out = self.output.clone();
+        let output = self.output.clone();
         async move {
             let mut line = serde_json::to_vec(&message)?;
             line.push(b'\n');
-            let mut out = out.lock().await;
-            out.write_all(&line).await?;
-            out.flush().await
+            let mut output = output.lock().await;
+            output.write_all(&line).await?;
+            output.flush().await
         }
     }
 
@@ -61,8 +66,8 @@ impl<W: AsyncWrite + Send + Unpin + 'static> Transport<RoleServer> for StdioTran
             }
             match frame::parse_line(&self.lines.recv().await?) {
                 ParsedLine::Message(message) => {
-                    self.request_received |= matches!(*message, ClientJsonRpcMessage::Request(_));
-                    if self.request_received {
+                    self.has_received_request |= matches!(*message, ClientJsonRpcMessage::Request(_));
+                    if self.has_received_request {
                         return Some(*message);
                     }
                 }

@@ -55,7 +55,7 @@ mod tests {
     use crate::render::samples;
 
     #[test]
-    fn a_record_is_told_in_short() {
+    fn the_short_form_of_a_record_matches_the_snapshot() {
         let short = compact_record(&serde_json::to_value(samples::running_record()).unwrap());
         insta::assert_snapshot!(format!("{short:#}"));
         let long = compact_record(&serde_json::to_value(samples::hostile_record()).unwrap());

@@ -14,7 +14,7 @@ use crate::mcp::{CallContext, Reply, Tool, ToolEffect};
 struct Input {
     /// A group such as abe-1, or the jobs: abe#1, or abe for its newest one.
     #[schemars(length(min = 1, max = 20))]
-    #[serde(alias = "group", alias = "job", deserialize_with = "tool_context::one_or_many")]
+    #[serde(alias = "group", alias = "job", deserialize_with = "tool_context::text_or_list")]
     jobs: Vec<String>,
 }
 

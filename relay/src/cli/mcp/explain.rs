@@ -32,7 +32,7 @@ pub(super) fn tool(tool_context: ToolContext) -> Tool {
 fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
     let args = ExplainArgs { job: input.job };
     let (reply, captured) = tool_context.run(call, |context| explain::run(&args, context))?;
-    let total = captured.data.first().and_then(|facts| facts.get("total_ms")).cloned();
+    let total = captured.data.first().and_then(|explanation| explanation.get("total_ms")).cloned();
     let reply = compact::with_records(reply, &captured.data);
     Ok(total.into_iter().fold(reply, |reply, total| reply.with_field("total_ms", total)))
 }

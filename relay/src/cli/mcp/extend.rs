@@ -34,9 +34,9 @@ pub(super) fn tool(tool_context: ToolContext) -> Tool {
 }
 
 fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
-    let by = duration::parse_duration(&input.by)
+    let additional_time = duration::parse_duration(&input.by)
         .map_err(|reason| Failure::usage(format!("`by`: {}", common::text_format::one_line(&reason, 200))))?;
-    let args = ExtendArgs { job: input.job, by, step: input.step };
+    let args = ExtendArgs { job: input.job, additional_time, step: input.step };
     let (reply, captured) = tool_context.run(call, |context| extend::run(&args, context))?;
-    Ok(captured.data.into_iter().fold(reply, |reply, moved| reply.with_field("extended", moved)))
+    Ok(captured.data.into_iter().fold(reply, |reply, extension| reply.with_field("extended", extension)))
 }

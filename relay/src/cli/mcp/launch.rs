@@ -18,7 +18,7 @@ use super::tool_context::{self, ToolContext};
 use crate::exit::Failure;
 use crate::mcp::{CallContext, Reply, Tool, ToolEffect};
 
-/// Maximum number of command lines before the worker, and after it.
+/// Maximum number of command lines in a list: those before the worker, or those after the worker.
 const MAX_COMMANDS: usize = 20;
 
 #[derive(Deserialize, JsonSchema)]
@@ -66,7 +66,7 @@ struct Input {
     #[schemars(length(max = 256))]
     base: Option<String>,
     /// Jobs that must complete first, such as abe#1. If one of them fails, the new job fails at once.
-    #[serde(default, deserialize_with = "tool_context::one_or_many")]
+    #[serde(default, deserialize_with = "tool_context::text_or_list")]
     #[schemars(length(max = 20))]
     after: Vec<String>,
     /// Group of the job: lower-case letters, digits, - and _. relay.toml may limit how many jobs of a group run at once.
@@ -113,7 +113,7 @@ pub(super) fn check_bounds(prompt: &str, commands: &[&Vec<String>]) -> Result<()
     Ok(())
 }
 
-/// Converts the limits of a tool's input.
+/// Converts the field `timeout` of a tool's input into flags for limits.
 ///
 /// # Errors
 /// Exit code 2 if the text is not a duration.
@@ -174,19 +174,19 @@ mod tests {
 
     use super::*;
 
-    fn refused(input: serde_json::Value) -> String {
+    fn refusal(input: serde_json::Value) -> String {
         launch_args(serde_json::from_value(input).unwrap()).unwrap_err().message
     }
 
     #[test]
     fn mistakes_name_their_field() {
-        assert!(refused(json!({"prompt": "-", "workspace": "."})).starts_with("the prompt is empty"));
-        assert!(refused(json!({"prompt": "x", "workspace": ".", "name": "No Good"})).starts_with("`name`: "));
-        let expect = refused(json!({"prompt": "x", "workspace": ".", "expect": ["commits"]}));
+        assert!(refusal(json!({"prompt": "-", "workspace": "."})).starts_with("the prompt is empty"));
+        assert!(refusal(json!({"prompt": "x", "workspace": ".", "name": "No Good"})).starts_with("`name`: "));
+        let expect = refusal(json!({"prompt": "x", "workspace": ".", "expect": ["commits"]}));
         assert!(expect.starts_with("`expect`: unknown expectation 'commits'"), "{expect}");
-        let timeout = refused(json!({"prompt": "x", "workspace": ".", "timeout": "5"}));
+        let timeout = refusal(json!({"prompt": "x", "workspace": ".", "timeout": "5"}));
         assert_eq!(timeout, "`timeout`: '5' is not a duration: write it like 90s, 10m or 1h30m");
         let many = vec!["true"; MAX_COMMANDS + 1];
-        assert!(refused(json!({"prompt": "x", "workspace": ".", "checks": many})).contains("more than 20"));
+        assert!(refusal(json!({"prompt": "x", "workspace": ".", "checks": many})).contains("more than 20"));
     }
 }

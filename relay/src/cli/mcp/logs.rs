@@ -9,14 +9,14 @@ use super::tool_context::ToolContext;
 use crate::exit::{ExitCode, Failure};
 use crate::mcp::{CallContext, Reply, Tool, ToolEffect};
 
-/// Default number of lines.
+/// Default number of lines in a reply.
 const DEFAULT_LINES: usize = 25;
-/// Maximum number of lines.
+/// Maximum number of lines in a reply.
 const MAX_LINES: usize = 200;
 /// Maximum length of a line, in bytes: longer lines are of no use to a model.
-const MAX_LINE: usize = 500;
+const MAX_LINE_LENGTH: usize = 500;
 /// Maximum size of the reply, in bytes. The end of a log is kept, because it is more useful than the beginning.
-const MAX_REPLY: usize = 12 * 1024;
+const MAX_REPLY_SIZE: usize = 12 * 1024;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -49,18 +49,18 @@ fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<R
     let args = LogsArgs { job: input.job, follow: false, lines };
     let (_, captured) = tool_context.run(call, |context| logs::run(&args, context))?;
     let text = last_lines(&captured.text);
-    let shown = text.lines().count();
-    Ok(Reply::new(&text, ExitCode::Done).with_field("lines", shown.into()))
+    let line_count = text.lines().count();
+    Ok(Reply::new(&text, ExitCode::Done).with_field("lines", line_count.into()))
 }
 
-/// Returns the last lines that fit, each truncated to [`MAX_LINE`].
+/// Returns the last lines of a log that fit into [`MAX_REPLY_SIZE`], each truncated to [`MAX_LINE_LENGTH`].
 fn last_lines(log: &str) -> String {
-    let mut room = MAX_REPLY;
+    let mut remaining_size = MAX_REPLY_SIZE;
     let mut lines = Vec::new();
     for line in log.lines().rev() {
-        let line = text_format::truncate(line, MAX_LINE);
-        let Some(left) = room.checked_sub(line.len() + 1) else { break };
-        room = left;
+        let line = text_format::truncate(line, MAX_LINE_LENGTH);
+        let Some(left) = remaining_size.checked_sub(line.len() + 1) else { break };
+        remaining_size = left;
         lines.push(line);
     }
     lines.reverse();
@@ -72,11 +72,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_log_that_is_too_long_the_end_is_told() {
+    fn a_long_log_is_shortened_to_its_last_lines() {
         assert_eq!(last_lines("a\nb\n"), "a\nb");
-        let long = format!("{}\n{}end", "x".repeat(MAX_LINE + 1), "y\n".repeat(10 * MAX_REPLY));
-        let told = last_lines(&long);
-        assert!(told.len() <= MAX_REPLY && told.ends_with("y\nend") && !told.contains('x'), "{}", told.len());
-        assert_eq!(last_lines(&"z".repeat(10 * MAX_LINE)).len(), MAX_LINE);
+        let long = format!("{}\n{}end", "x".repeat(MAX_LINE_LENGTH + 1), "y\n".repeat(10 * MAX_REPLY_SIZE));
+        let shortened = last_lines(&long);
+        assert!(
+            shortened.len() <= MAX_REPLY_SIZE && shortened.ends_with("y\nend") && !shortened.contains('x'),
+            "{}",
+            shortened.len()
+        );
+        assert_eq!(last_lines(&"z".repeat(10 * MAX_LINE_LENGTH)).len(), MAX_LINE_LENGTH);
     }
 }

@@ -12,7 +12,7 @@ use crate::mcp::{CallContext, Reply, Tool, ToolEffect};
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Input {
-    /// Show them again next time.
+    /// Show the same notices again next time.
     #[serde(default)]
     peek: bool,
 }

@@ -26,7 +26,7 @@ struct DiffInput {
     #[serde(default)]
     stat: bool,
     /// Files and folders to show. By default all.
-    #[serde(default, alias = "path", deserialize_with = "tool_context::one_or_many")]
+    #[serde(default, alias = "path", deserialize_with = "tool_context::text_or_list")]
     #[schemars(length(max = 100))]
     paths: Vec<String>,
 }

@@ -18,7 +18,7 @@ struct Input {
     #[schemars(length(max = 64))]
     job: Option<String>,
     /// Only jobs in these states: queued, starting, running, stopping, completed, failed, cancelled.
-    #[serde(default, deserialize_with = "tool_context::one_or_many")]
+    #[serde(default, deserialize_with = "tool_context::text_or_list")]
     #[schemars(length(max = 7))]
     state: Vec<String>,
     /// Only jobs with an event within this time, such as 90s, 30m or 2h.

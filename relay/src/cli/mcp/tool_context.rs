@@ -1,4 +1,4 @@
-//! Context of a tool call: the project and the calling session.
+//! The context of a tool call: the project and the calling session.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::render::{CapturedOutput, ColorMode};
 /// Maximum number of jobs in one call.
 pub(super) const MAX_JOBS: usize = 20;
 
-/// Factory of the context of each call: the project may be created while the server is running.
+/// Factory of command contexts, one per call: the project may be created while the server is running.
 pub(super) struct ToolContext(Global);
 
 impl ToolContext {
@@ -25,7 +25,8 @@ impl ToolContext {
         Self(Global { color: ColorMode::Never, json: false, ..global.clone() })
     }
 
-    /// Creates the context of a call. Output is collected, and the session is the calling thread.
+    /// Creates the context of a command for a call. The context collects the output, and its session is the calling
+    /// Codex thread.
     ///
     /// # Errors
     /// Exit code 2 if there is no project here.
@@ -34,7 +35,7 @@ impl ToolContext {
         Context::for_tool(&self.0, BTreeMap::from_iter(thread))
     }
 
-    /// Runs a command for a call.
+    /// Runs a command for a call. Returns the reply with the command's output, and the captured output.
     pub(super) fn run(
         &self,
         call: &CallContext,
@@ -48,10 +49,10 @@ impl ToolContext {
 }
 
 /// Deserializes a list, or a single text instead of a list, because models use both.
-pub(super) fn one_or_many<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
-    match Value::deserialize(from)? {
-        Value::String(one) => Ok(vec![one]),
-        many => serde_json::from_value(many).map_err(D::Error::custom),
+pub(super) fn text_or_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::String(text) => Ok(vec![text]),
+        list => serde_json::from_value(list).map_err(D::Error::custom),
     }
 }
 
@@ -63,7 +64,7 @@ pub(super) fn check_job_count(jobs: Vec<String>) -> Result<Vec<String>, Failure>
     match jobs.len() {
         1..=MAX_JOBS => Ok(jobs),
         0 => Err(Failure::usage("no job: name at least one in `jobs`")),
-        many => Err(Failure::usage(format!("{many} jobs in one call: name at most {MAX_JOBS}"))),
+        count => Err(Failure::usage(format!("{count} jobs in one call: name at most {MAX_JOBS}"))),
     }
 }
 
@@ -84,8 +85,8 @@ pub(super) fn parse_duration_field(
     field: &str,
     text: Option<&str>,
 ) -> Result<Option<std::time::Duration>, Failure> {
-    let read = text.map(common::duration::parse_duration).transpose();
-    read.map_err(|reason| {
+    let parsed = text.map(common::duration::parse_duration).transpose();
+    parsed.map_err(|reason| {
         Failure::usage(format!("`{field}`: {}", common::text_format::one_line(&reason, 200)))
     })
 }

@@ -26,7 +26,7 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(280);
 struct Input {
     /// The jobs: abe#1, or abe for its newest one.
     #[schemars(length(min = 1, max = 20))]
-    #[serde(alias = "job", deserialize_with = "tool_context::one_or_many")]
+    #[serde(alias = "job", deserialize_with = "tool_context::text_or_list")]
     jobs: Vec<String>,
     /// Return when the first job has ended.
     #[serde(default)]
@@ -48,18 +48,18 @@ pub(super) fn tool(tool_context: ToolContext) -> Tool {
 }
 
 fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
-    let wanted =
+    let timeout =
         tool_context::parse_duration_field("timeout", input.timeout.as_deref())?.unwrap_or(DEFAULT_TIMEOUT);
-    let typed = tool_context::check_job_count(input.jobs)?;
+    let names = tool_context::check_job_count(input.jobs)?;
     let context = tool_context.context(call)?;
-    let jobs = job_ref::resolve_jobs(&context, &typed)?;
-    let deadline = Instant::now() + wanted.min(MAX_TIMEOUT);
+    let jobs = job_ref::resolve_jobs(&context, &names)?;
+    let deadline = Instant::now() + timeout.min(MAX_TIMEOUT);
     let watch = FolderWatch::registry_folder(context.registry.folder());
     loop {
-        let (ended, running) = read_jobs(&context, &jobs)?;
-        let done = running.is_empty() || (input.any && !ended.is_empty());
-        if done || !watch.wait(Some(deadline)) {
-            return Ok(build_reply(&context, call, &ended, &running, done));
+        let (ended, unfinished) = read_jobs(&context, &jobs)?;
+        let is_done = unfinished.is_empty() || (input.any && !ended.is_empty());
+        if is_done || !watch.wait(Some(deadline)) {
+            return Ok(build_reply(&context, call, &ended, &unfinished, is_done));
         }
         if call.is_cancelled() {
             // The caller no longer waits for the reply, so no notice is claimed.
@@ -70,13 +70,13 @@ fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<R
 
 /// Reads the records; splits them into ended and unfinished jobs.
 fn read_jobs(context: &Context, jobs: &[JobId]) -> Result<(Vec<JobRecord>, Vec<JobRecord>), Failure> {
-    let (mut ended, mut running) = (Vec::new(), Vec::new());
+    let (mut ended, mut unfinished) = (Vec::new(), Vec::new());
     for job in jobs {
         let stored = job_ref::read_record(&context.registry, job)?;
         let has_ended = stored.record.state.is_final() && !job_result::is_pending(context, &stored);
-        if has_ended { &mut ended } else { &mut running }.push(stored.record);
+        if has_ended { &mut ended } else { &mut unfinished }.push(stored.record);
     }
-    Ok((ended, running))
+    Ok((ended, unfinished))
 }
 
 /// Builds the reply like `relay wait`: summaries of ended jobs, health of the others, and the worst exit code.
@@ -84,7 +84,7 @@ fn build_reply(
     context: &Context,
     call: &CallContext,
     ended: &[JobRecord],
-    running: &[JobRecord],
+    unfinished: &[JobRecord],
     all_ended: bool,
 ) -> Reply {
     let mut text = Vec::new();
@@ -95,9 +95,9 @@ fn build_reply(
         );
     }
     text.extend(
-        running.iter().map(|record| health_line(record, &view_context::view_of_job(context, record))),
+        unfinished.iter().map(|record| health_line(record, &view_context::view_of_job(context, record))),
     );
-    if !running.is_empty() {
+    if !unfinished.is_empty() {
         text.push(
             "The jobs go on: return to your user (this session is notified when they end), or call `wait` \
             again."
@@ -105,17 +105,17 @@ fn build_reply(
         );
     }
     let code = if all_ended {
-        exit_code::worst_code(ended.iter().map(exit_code::code_for_state))
+        exit_code::worst_code(ended.iter().map(exit_code::code_for_record))
     } else {
         ExitCode::StillRunning
     };
     let values = |records: &[JobRecord]| {
         records.iter().filter_map(|record| serde_json::to_value(record).ok()).collect()
     };
-    let (ended, running): (Vec<_>, Vec<_>) = (values(ended), values(running));
+    let (ended, unfinished): (Vec<_>, Vec<_>) = (values(ended), values(unfinished));
     Reply::new(&text.join("\n"), code)
         .with_field("ended", compact::compact_records(&ended))
-        .with_field("running", compact::compact_records(&running))
+        .with_field("running", compact::compact_records(&unfinished))
 }
 
 /// Returns the health of a job that has not ended, in one line.
