@@ -56,7 +56,7 @@ pub fn run(args: &OutputArgs, context: &Context) -> Result<ExitCode, Failure> {
         None => print_list(context, stored).map_err(unreadable)?,
         Some(name) => {
             let writer = OutputWriter(context);
-            if !archive::extract(stored, name.as_bytes(), writer).map_err(unreadable)? {
+            if !archive::extract_file(stored, name.as_bytes(), writer).map_err(unreadable)? {
                 let name = text_format::one_line(&name.to_string_lossy(), 200);
                 return Err(Failure::usage(format!(
                     "{job} left no file '{name}': `relay output {job}` lists its files"

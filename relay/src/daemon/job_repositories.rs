@@ -47,7 +47,7 @@ impl JobRepositories {
     pub(super) fn remove_unfinished(&self) {
         job_repository::remove_unfinished_repositories(&self.folder);
         for job in self.jobs() {
-            self.of_job(&job).remove_unfinished_pushes();
+            self.repository(&job).remove_unfinished_pushes();
         }
     }
 

@@ -25,7 +25,8 @@ pub fn docker(args: &[&str]) -> String {
 /// escape the engine's few attempts.
 pub fn pause(container: &str) {
     until(&format!("the engine pauses {container}"), || {
-        let output = Command::new("docker").args(["pause", container]).output().unwrap();
+        let output = Command::new("docker").args(["pause", container]).output();
+        let output = output.unwrap_or_else(|e| panic!("docker can't be run: {e}"));
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(
             output.status.success() || said.contains("unable to freeze"),

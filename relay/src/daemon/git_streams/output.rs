@@ -27,7 +27,7 @@ pub(super) async fn receive_output(
         Ok((archive.writer()?, archive))
     });
     let (file, archive) = creation.await.map_err(stopping)?.map_err(failed)?;
-    let file = BoundedFile { file: tokio::fs::File::from_std(file), remaining_bytes: MAX_ARCHIVE };
+    let file = BoundedFile { file: tokio::fs::File::from_std(file), remaining_bytes: MAX_ARCHIVE_BYTES };
     handle.receive_into(file).await.map_err(|error| error.to_string())?;
     tokio::task::spawn_blocking(move || outputs.finish(&job, archive)).await.map_err(stopping)?
 }
@@ -45,7 +45,7 @@ impl AsyncWrite for BoundedFile {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         if bytes.len() as u64 > self.remaining_bytes {
-            let message = format!("it is larger than {} MiB", MAX_ARCHIVE >> 20);
+            let message = format!("it is larger than {} MiB", MAX_ARCHIVE_BYTES >> 20);
             return Poll::Ready(Err(io::Error::other(message)));
         }
         let written = Pin::new(&mut self.file).poll_write(context, bytes);
