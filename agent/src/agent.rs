@@ -1,7 +1,7 @@
-//! The running agent: starts its parts, and stops them on a signal.
+//! Main function of a running agent: starts its parts, and stops them on a signal.
 //!
 //! ```text
-//!  Running ──signal──► Stopping (jobs get up to 5 s) ──idle──► Delivering (up to 2 s) ──► exit 0
+//!  Running ──signal──► Stopping (jobs get 4.5 s) ──idle──► Delivering (up to 2 s) ──► exit 0
 //!                          └── second signal: all jobs are killed at once ──┘
 //! ```
 
@@ -22,12 +22,12 @@ use crate::state_dir::StateDir;
 use crate::uplink::Uplink;
 use crate::vitals::VitalsMonitor;
 
-/// Grace for jobs when the agent stops. Together with the sweep, the last delivery and a margin, the stop takes less
-/// than 9 s, which is below the 10 s of `docker stop`.
+/// Grace period of the jobs when the agent stops. With 2 s for processes that are hard to kill and 2 s for the last
+/// delivery, the stop takes less than 9 s. `docker stop` waits 10 s.
 const STOP_GRACE: Duration = Duration::from_millis(4500);
 /// Time for all jobs to end: the grace period, and 2 s for processes that are hard to kill.
 const STOP_TIMEOUT: Duration = Duration::from_millis(6500);
-/// Time between two checks that the state directory still exists. A check takes two calls of a microsecond each.
+/// Time between two checks that the state directory still exists. A check takes microseconds.
 const STATE_DIR_CHECK_INTERVAL: Duration = Duration::from_millis(2500);
 /// Time for the last events to reach the relay. Events that are not delivered stay in the spool.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -54,7 +54,7 @@ impl StopSignals {
     }
 }
 
-/// Runs until a signal stops the agent.
+/// Runs the agent until a signal arrives or the state directory is lost.
 ///
 /// # Errors
 /// The spool can't be opened, or no signal handler can be installed.
@@ -67,7 +67,7 @@ pub(crate) async fn run(state: &StateDir, source: ConfigSource) -> io::Result<()
         agent_id: state.agent_id.clone(),
         state_dir: state.dir.canonicalize()?,
         env: environment::agent_environment(),
-        in_container: in_container(),
+        is_in_container: is_in_container(),
         is_root: rustix::process::geteuid().is_root(),
         vitals: vitals.clone(),
         streams,
@@ -104,18 +104,18 @@ pub(crate) async fn run(state: &StateDir, source: ConfigSource) -> io::Result<()
 
 /// Returns when two checks in a row found that this process no longer holds the current state directory.
 async fn state_dir_lost(state: &StateDir) {
-    let mut before = false;
+    let mut was_lost = false;
     loop {
-        let lost = state.is_lost();
-        if lost && before {
+        let is_lost = state.is_lost();
+        if is_lost && was_lost {
             return;
         }
-        before = lost;
+        was_lost = is_lost;
         tokio::time::sleep(STATE_DIR_CHECK_INTERVAL).await;
     }
 }
 
-/// Returns true in a container. Docker and podman each create a file that marks a container.
-fn in_container() -> bool {
+/// Returns true in a container. Docker and podman each create a file in their containers that marks them.
+fn is_in_container() -> bool {
     Path::new("/.dockerenv").exists() || Path::new("/run/.containerenv").exists()
 }

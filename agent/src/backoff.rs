@@ -4,10 +4,10 @@ use std::time::Duration;
 
 /// Upper bound of the first pause.
 const FIRST_BOUND: Duration = Duration::from_millis(100);
-/// Upper bound of every pause. So all agents are connected within 5 s after their relay has returned.
+/// Upper bound of every pause. With it, all agents reconnect within 5 s after their relay has returned.
 const MAX_BOUND: Duration = Duration::from_secs(5);
 
-/// Pauses that grow until they are reset.
+/// Sequence of pauses that grow until it is reset.
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
     attempts: u32,
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_the_longest_and_begin_anew() {
+    fn pauses_double_up_to_the_maximum_and_a_reset_starts_over() {
         let mut backoff = Backoff::default();
         let bounds: Vec<_> = (0..8).map(|_| backoff.next_pause(u32::MAX).as_millis()).collect();
         assert_eq!(bounds, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
@@ -42,7 +42,7 @@ mod tests {
         assert_eq!(backoff.next_pause(0).as_millis(), 10);
         backoff.attempts = u32::MAX;
         assert_eq!(backoff.next_pause(u32::MAX), MAX_BOUND);
-        // Agents that lost their relay together come back one by one.
+        // Agents that lost their relay at the same time reconnect at different times.
         assert_eq!([0, u32::MAX / 2].map(|random| backoff.next_pause(random).as_millis()), [500, 2749]);
     }
 }

@@ -1,4 +1,4 @@
-//! The command line.
+//! Command line of `worker-agent`.
 
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::config_source::ConfigSource;
 use crate::output::collector;
 use crate::{agent, exit, shim, state_dir};
 
-/// Runs workers, supervises them, and reports their milestones to a relay.
+/// Runs workers, supervises them, and reports their events to a relay.
 #[derive(Debug, Parser)]
 #[command(name = "worker-agent", version)]
 struct Cli {
@@ -42,7 +42,7 @@ enum Command {
     /// Run one command for the agent
     #[command(hide = true)]
     Shim {
-        /// In a sandbox: the command writes to descriptors that arrive over stdin
+        /// Run inside a sandbox: the command writes to descriptors that arrive over stdin
         #[arg(long)]
         inside: bool,
     },
@@ -65,54 +65,54 @@ pub fn main() -> ExitCode {
         Command::Configure { state } => configure(&state),
         Command::Shim { inside } => match shim::run::run(inside) {
             Ok(()) => ExitCode::from(exit::OK),
-            Err(error) => exit::with_line(exit::FAILED, &format!("shim: {error}")),
+            Err(error) => exit::print_error(exit::FAILED, &format!("shim: {error}")),
         },
         Command::CollectOutput => match collector::run() {
             Ok(()) => ExitCode::from(exit::OK),
-            Err(error) => exit::with_line(exit::FAILED, &error),
+            Err(error) => exit::print_error(exit::FAILED, &error),
         },
     }
 }
 
 fn run(dir: &std::path::Path, config_stdin: bool) -> ExitCode {
     crate::inherited_state::reset();
-    let named = std::env::var("RUST_LOG").ok().and_then(|levels| levels.parse::<Targets>().ok());
+    let log_levels = std::env::var("RUST_LOG").ok().and_then(|levels| levels.parse::<Targets>().ok());
     let log = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(false)
         // tracing would print internal errors to stderr. If stderr is on a full disk, that write would end the process.
         .log_internal_errors(false)
         .compact();
-    let levels = named.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let levels = log_levels.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
     tracing_subscriber::registry().with(levels).with(log).init();
     let source = match config_stdin.then(read_config) {
         None => ConfigSource::File(ConfigFile::new(dir)),
         Some(Ok(config)) => ConfigSource::in_memory(config, dir),
-        Some(Err(line)) => return exit::with_line(exit::USAGE, &line),
+        Some(Err(line)) => return exit::print_error(exit::USAGE, &line),
     };
     let state = match state_dir::lock_state_dir(dir) {
         Ok(state) => state,
-        Err(line) => return exit::with_line(exit::FAILED, &line),
+        Err(line) => return exit::print_error(exit::FAILED, &line),
     };
     // One thread is enough, because all long-running work is in separate processes.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime.and_then(|runtime| runtime.block_on(agent::run(&state, source))) {
         Ok(()) => ExitCode::from(exit::OK),
-        Err(error) => exit::with_line(exit::FAILED, &format!("the agent can't run: {error}")),
+        Err(error) => exit::print_error(exit::FAILED, &format!("the agent can't run: {error}")),
     }
 }
 
 fn configure(dir: &std::path::Path) -> ExitCode {
     let config = match read_config() {
         Ok(config) => config,
-        Err(line) => return exit::with_line(exit::USAGE, &line),
+        Err(line) => return exit::print_error(exit::USAGE, &line),
     };
     if let Err(line) = state_dir::create_state_dir(dir) {
-        return exit::with_line(exit::FAILED, &line);
+        return exit::print_error(exit::FAILED, &line);
     }
     match config::write(dir, &config) {
         Ok(()) => ExitCode::from(exit::OK),
-        Err(error) => exit::with_line(
+        Err(error) => exit::print_error(
             exit::FAILED,
             &format!("the configuration can't be written to {}: {error}", dir.display()),
         ),

@@ -16,12 +16,12 @@ use crate::environment::Variables;
 /// Maximum length of the configuration, in bytes: the largest environment that Linux allows (2 MiB), and a margin.
 pub(crate) const MAX_CONFIG: u64 = 3 * 1024 * 1024;
 /// Default number of slots.
-const MAX_JOBS: u32 = 4;
+const DEFAULT_MAX_JOBS: u32 = 4;
 
 /// The agent's configuration. Unknown fields are ignored, so that a newer relay may write them.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Config {
-    /// `wss://HOST:PORT/agent`.
+    /// Address of the relay: `wss://HOST:PORT/agent`.
     pub(crate) url: String,
     /// The relay's certificate (PEM): the only one that the agent accepts.
     pub(crate) certificate: String,
@@ -58,7 +58,7 @@ fn default_codex() -> String {
 }
 
 fn default_max_jobs() -> u32 {
-    MAX_JOBS
+    DEFAULT_MAX_JOBS
 }
 
 // Implemented by hand: the token and the environment values must not get into a log.
@@ -94,8 +94,8 @@ impl Config {
     fn check(&self) -> Result<(), String> {
         check_url(&self.url)?;
         self.pinned_certificate()?;
-        let plain = !self.token.is_empty() && self.token.bytes().all(|byte| byte.is_ascii_graphic());
-        if !plain {
+        let is_plain = !self.token.is_empty() && self.token.bytes().all(|byte| byte.is_ascii_graphic());
+        if !is_plain {
             return Err(
                 "the configuration's token is empty or has characters that no header may have".to_owned()
             );
@@ -103,11 +103,11 @@ impl Config {
         if !(1..=MAX_AGENT_JOBS).contains(&self.max_jobs) {
             return Err(format!("the configuration's max_jobs must be 1 to {MAX_AGENT_JOBS}"));
         }
-        let bad = self
+        let bad_entry = self
             .env
             .iter()
             .find(|(name, value)| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0'));
-        match bad {
+        match bad_entry {
             Some((name, _)) => Err(format!(
                 "the configuration's env has a bad entry '{}'",
                 common::text_format::one_line(name, 40)
@@ -140,7 +140,7 @@ pub(crate) fn check_url(url: &str) -> Result<(), String> {
 pub(crate) struct ConfigFile {
     path: PathBuf,
     last_read: Option<FileStamp>,
-    /// Stamp of the last version that could not be read; its error was reported.
+    /// Stamp of the version whose read error was reported last.
     last_unreadable: Option<FileStamp>,
 }
 
@@ -169,20 +169,20 @@ impl ConfigFile {
         if self.last_read == Some(stamp) {
             return Ok(None);
         }
-        let shown = self.path.display();
+        let path = self.path.display();
         let json = if meta.size() > MAX_CONFIG {
-            Err(format!("{shown} is longer than {MAX_CONFIG} bytes"))
+            Err(format!("{path} is longer than {MAX_CONFIG} bytes"))
         } else {
             match fs::read(&self.path) {
                 Ok(json) => Ok(json),
                 // The next check tries again: the same file may be readable by then.
                 Err(error) if self.last_unreadable == Some(stamp) => {
-                    tracing::debug!("{shown} still can't be read: {error}");
+                    tracing::debug!("{path} still can't be read: {error}");
                     return Ok(None);
                 }
                 Err(error) => {
                     self.last_unreadable = Some(stamp);
-                    return Err(format!("{shown} can't be read: {error}"));
+                    return Err(format!("{path} can't be read: {error}"));
                 }
             }
         };
@@ -191,19 +191,19 @@ impl ConfigFile {
     }
 }
 
-/// Replaces the configuration of a state directory atomically; only its owner can read it.
+/// Replaces the configuration of a state directory atomically; only the file's owner can read the new file.
 pub(crate) fn write(state: &Path, config: &Config) -> io::Result<()> {
-    let new = state.join(format!("config.json.{}", std::process::id()));
+    let new_path = state.join(format!("config.json.{}", std::process::id()));
     // An earlier process with this process id may have been killed while it wrote.
-    let _ = fs::remove_file(&new);
-    let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(&new)?;
+    let _ = fs::remove_file(&new_path);
+    let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(&new_path)?;
     let written = serde_json::to_writer(&mut file, config)
         .map_err(io::Error::from)
         .and_then(|()| file.flush())
         .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&new, state.join("config.json")));
+        .and_then(|()| fs::rename(&new_path, state.join("config.json")));
     if written.is_err() {
-        let _ = fs::remove_file(&new);
+        let _ = fs::remove_file(&new_path);
     }
     written
 }
@@ -212,26 +212,26 @@ pub(crate) fn write(state: &Path, config: &Config) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Parses the fields together with a certificate; those of `json` take precedence.
+    /// Parses `json` as a configuration, with a certificate added if it has none.
     fn parse(json: &str) -> Result<Config, String> {
         let certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        let mut whole = serde_json::json!({"certificate": certificate});
+        let mut config = serde_json::json!({"certificate": certificate});
         match serde_json::from_str(json) {
-            Ok(serde_json::Value::Object(fields)) => whole.as_object_mut().unwrap().extend(fields),
+            Ok(serde_json::Value::Object(fields)) => config.as_object_mut().unwrap().extend(fields),
             _ => return Config::parse(json.as_bytes()),
         }
-        Config::parse(whole.to_string().as_bytes())
+        Config::parse(config.to_string().as_bytes())
     }
 
     #[test]
-    fn the_short_form_is_filled_up_and_unknown_fields_are_ignored() {
+    fn missing_fields_get_defaults_and_unknown_ones_are_ignored() {
         let config = parse(r#"{"url":"wss://127.0.0.1:9/agent","token":"ab","new":1}"#).unwrap();
         assert_eq!((config.max_jobs, config.user, config.env.len()), (4, None, 0));
     }
 
     #[test]
-    fn what_is_wrong_is_said_without_the_token() {
-        for (json, says) in [
+    fn error_messages_never_contain_the_token() {
+        for (json, part) in [
             (r#"{"url":"ws://h/agent","token":"s3cret"}"#, "wss://"),
             (r#"{"url":"wss:///agent","token":"s3cret"}"#, "is not valid"),
             (r#"{"url":"wss://h/agent","token":"s3cret","certificate":"s3"}"#, "certificate"),
@@ -243,14 +243,14 @@ mod tests {
             ("s3cret", "not JSON"),
         ] {
             let error = parse(json).unwrap_err();
-            assert!(error.contains(says) && !error.contains("s3"), "{error}");
+            assert!(error.contains(part) && !error.contains("s3"), "{error}");
         }
         let config = parse(r#"{"url":"wss://h/agent","token":"s3cret"}"#).unwrap();
         assert!(!format!("{config:?}").contains("s3cret"));
     }
 
     #[test]
-    fn a_file_that_could_not_be_read_is_told_of_once_and_taken_as_soon_as_it_can_be() {
+    fn an_unreadable_file_is_reported_once_and_read_as_soon_as_it_can_be() {
         let dir = tempfile::tempdir().unwrap();
         let mut file = ConfigFile::new(dir.path());
         let config = parse(r#"{"url":"wss://h/agent","token":"t"}"#).unwrap();
@@ -265,7 +265,7 @@ mod tests {
         fs::remove_dir(dir.path().join("config.json")).unwrap();
         write(dir.path(), &config).unwrap();
         assert_eq!(file.take_changed(), Ok(Some(config.clone())));
-        // The very file that could not be read before.
+        // The same version of the file, which could not be read before.
         let mut file = ConfigFile::new(dir.path());
         let meta = fs::metadata(dir.path().join("config.json")).unwrap();
         file.last_unreadable = Some(FileStamp {
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replaced_file_is_seen_once_and_is_private() {
+    fn a_replaced_file_is_returned_once_and_only_its_owner_can_read_it() {
         let dir = tempfile::tempdir().unwrap();
         let mut file = ConfigFile::new(dir.path());
         assert_eq!(file.take_changed(), Ok(None));

@@ -1,14 +1,14 @@
-//! Source of the configuration. Both sources can provide changes while the agent runs.
+//! Sources of the configuration: a file, or stdin. Both can provide changes while the agent runs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Config, ConfigFile, check_url};
 
-/// File in the state directory with the relay's address when the configuration came through stdin. The address is not a
-/// secret: a program that listens there still needs the relay's certificate.
+/// Name of the file in the state directory with the relay's address, used if the configuration came through stdin. The
+/// address is not a secret: a program that listens there still needs the relay's certificate.
 const ADDRESS_FILE: &str = "relay-url";
-/// Maximum length of an address, in bytes.
+/// Maximum length of the address, in bytes.
 const MAX_ADDRESS: u64 = 1024;
 
 /// Source of the configuration.
@@ -22,14 +22,14 @@ pub(crate) enum ConfigSource {
         config: Box<Config>,
         address_file: PathBuf,
         /// True once the configuration has been returned.
-        returned: bool,
+        was_returned: bool,
     },
 }
 
 impl ConfigSource {
     /// Creates the source for a configuration that was read from stdin.
     pub(crate) fn in_memory(config: Config, state: &Path) -> Self {
-        Self::Memory { config: Box::new(config), address_file: state.join(ADDRESS_FILE), returned: false }
+        Self::Memory { config: Box::new(config), address_file: state.join(ADDRESS_FILE), was_returned: false }
     }
 
     /// Returns the configuration, if it is new or has changed since the last call.
@@ -39,12 +39,12 @@ impl ConfigSource {
     pub(crate) fn take_changed(&mut self) -> Result<Option<Config>, String> {
         match self {
             Self::File(file) => file.take_changed(),
-            Self::Memory { config, address_file, returned } => {
+            Self::Memory { config, address_file, was_returned } => {
                 let new_address = read_address(address_file).filter(|url| *url != config.url);
-                if *returned && new_address.is_none() {
+                if *was_returned && new_address.is_none() {
                     return Ok(None);
                 }
-                *returned = true;
+                *was_returned = true;
                 if let Some(url) = new_address {
                     config.url = url;
                 }
@@ -54,7 +54,7 @@ impl ConfigSource {
     }
 }
 
-/// Returns the address in a file; `None` if it is missing or invalid. The last valid address then stays in use.
+/// Returns the relay's address in a file. Without a valid address it returns `None`, and the last one stays in use.
 fn read_address(path: &Path) -> Option<String> {
     let meta = fs::metadata(path).ok().filter(|meta| meta.is_file() && meta.len() <= MAX_ADDRESS)?;
     let text = if meta.len() > 0 { fs::read_to_string(path).ok()? } else { return None };
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_configuration_in_memory_is_taken_once_and_again_when_the_relay_has_moved() {
+    fn a_configuration_from_stdin_is_returned_again_only_with_a_new_address() {
         let dir = tempfile::tempdir().unwrap();
         let certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         let json = serde_json::json!({"url": "wss://h:1/agent", "token": "t", "certificate": certificate});

@@ -1,4 +1,4 @@
-//! Time limits, and the time they are measured in. Pure.
+//! Timers of time limits, and the clock that they are measured with. Pure.
 //!
 //! [`WorkTime`] is monotonic time without the pauses of the machine: if a container is frozen or a laptop sleeps for
 //! five minutes, these minutes do not count towards any limit. One [`TICK`] of each pause counts as work time.
@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use common::rule::OnLimit;
 
-/// Maximum time between two checks of the supervisor. A longer gap means that the whole machine stood still.
+/// Interval of the supervisor's checks. A gap that exceeds it by more than [`BUSY_DELAY`] is a pause of the machine.
 pub(crate) const TICK: Duration = Duration::from_secs(1);
-/// Maximum delay of a check that counts as the effect of a busy machine, not as a pause.
+/// Maximum delay of a check that counts as the effect of a busy machine, not as a pause of the machine.
 const BUSY_DELAY: Duration = Duration::from_secs(1);
 
-/// Clock of the time in which the job could work.
+/// Clock of a job's work time: the time in which the job could work.
 #[derive(Debug, Default)]
 pub struct WorkTime {
     last_real: Duration,
@@ -28,8 +28,8 @@ pub struct WorkTime {
 }
 
 impl WorkTime {
-    /// Returns the work time at `real`, a monotonic time since the job began.
-    pub fn at(&mut self, real: Duration) -> Duration {
+    /// Advances the clock to `real`, a monotonic time since the job began. Returns the work time at that moment.
+    pub fn advance_to(&mut self, real: Duration) -> Duration {
         let gap = real.saturating_sub(self.last_real);
         if self.on_hold {
             self.pause_total += gap;
@@ -40,9 +40,9 @@ impl WorkTime {
         self.last_real.saturating_sub(self.pause_total)
     }
 
-    /// Stops the work time at `real`, or continues it.
+    /// Stops the clock at `real`, or lets it run again.
     pub(crate) fn set_on_hold(&mut self, real: Duration, on_hold: bool) {
-        self.at(real);
+        self.advance_to(real);
         self.on_hold = on_hold;
     }
 }
@@ -83,7 +83,7 @@ pub struct Timer {
     used: Duration,
     /// Time since which the timer runs; `None` while it is paused.
     running_since: Option<Duration>,
-    /// True if the use of half of the limit was reported.
+    /// True once [`TimerEvent::HalfUsed`] was reported for this limit.
     half_reported: bool,
     action: Action,
 }
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moved_limit_warns_at_its_own_half() {
+    fn an_extended_limit_warns_at_its_new_half() {
         let mut timer = Timer::new(s(0), 10_000, Action::Fail);
         assert_eq!(timer.check(s(5)), Some(TimerEvent::HalfUsed));
         timer.extend(10_000);
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_of_nothing_and_of_everything_neither_panic_nor_wrap() {
+    fn zero_and_maximal_limits_neither_panic_nor_wrap() {
         assert_eq!(Timer::new(s(5), 0, Action::Warn).check(s(5)), Some(TimerEvent::Expired));
         let mut endless = Timer::new(s(5), u64::MAX, Action::Warn);
         endless.extend(u64::MAX);
@@ -201,20 +201,20 @@ mod tests {
     }
 
     #[test]
-    fn held_time_counts_for_nothing() {
+    fn time_on_hold_is_no_work_time() {
         let mut time = WorkTime::default();
         time.set_on_hold(s(1), true);
-        assert_eq!((time.at(s(2)), time.at(s(60))), (s(1), s(1)));
+        assert_eq!((time.advance_to(s(2)), time.advance_to(s(60))), (s(1), s(1)));
         time.set_on_hold(s(100), false);
-        assert_eq!(time.at(s(101)), s(2));
+        assert_eq!(time.advance_to(s(101)), s(2));
     }
 
     #[test]
-    fn pauses_are_not_work_and_a_busy_machine_is_no_pause() {
+    fn pauses_are_no_work_time_and_a_busy_machine_is_no_pause() {
         let mut time = WorkTime::default();
-        assert_eq!(time.at(s(1)), s(1));
-        assert_eq!(time.at(Duration::from_millis(2900)), Duration::from_millis(2900));
-        assert_eq!(time.at(Duration::from_millis(302_900)), Duration::from_millis(3900));
-        assert_eq!(time.at(Duration::from_millis(303_900)), Duration::from_millis(4900));
+        assert_eq!(time.advance_to(s(1)), s(1));
+        assert_eq!(time.advance_to(Duration::from_millis(2900)), Duration::from_millis(2900));
+        assert_eq!(time.advance_to(Duration::from_millis(302_900)), Duration::from_millis(3900));
+        assert_eq!(time.advance_to(Duration::from_millis(303_900)), Duration::from_millis(4900));
     }
 }

@@ -1,5 +1,5 @@
-//! Environment of a worker. To an empty environment are added, in this order, the allowed variables of the agent, and
-//! the values of the user, the configuration and the job. Pure.
+//! Environment of a worker: the agent's allowed variables, the values of the user, those that keep programs from asking
+//! questions, and those of the configuration and the job. Later values replace earlier ones. Pure.
 
 use std::collections::BTreeMap;
 
@@ -94,8 +94,8 @@ pub(crate) fn worker_environment(
     env
 }
 
-/// Returns an environment without the model's key and other variables that look secret. Keeps those that the job sets.
-pub(crate) fn without_secrets(env: &Variables, job_env: &Variables) -> Variables {
+/// Returns an environment without the model's key and other variables that look secret, unless the job sets them.
+pub(crate) fn strip_secrets(env: &Variables, job_env: &Variables) -> Variables {
     let keep = |name: &str| job_env.contains_key(name) || !looks_secret(name);
     env.iter().filter(|(name, _)| keep(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
@@ -131,8 +131,8 @@ mod tests {
     }
 
     #[test]
-    fn only_allowed_names_pass_and_later_sources_win() {
-        let own =
+    fn only_allowed_variables_pass_and_later_sources_win() {
+        let agent_env =
             vars(&[("PATH", "/bin"), ("AWS_SECRET", "x"), ("LC_ALL", "C"), ("HOME", "/root"), ("TZ", "UTC")]);
         let user = User {
             name: "worker".into(),
@@ -140,8 +140,12 @@ mod tests {
             home: "/home/worker".into(),
             shell: "/bin/sh".into(),
         };
-        let mut env =
-            worker_environment(&own, Some(&user), &vars(&[("A", "1"), ("B", "1")]), &vars(&[("B", "2")]));
+        let mut env = worker_environment(
+            &agent_env,
+            Some(&user),
+            &vars(&[("A", "1"), ("B", "1")]),
+            &vars(&[("B", "2")]),
+        );
         env.retain(|name, _| !UNATTENDED.iter().any(|(common, _)| common == name));
         let expected = vars(&[
             ("A", "1"),
@@ -156,11 +160,11 @@ mod tests {
             ("USER", "worker"),
         ]);
         similar_asserts::assert_eq!(env, expected);
-        assert_eq!(worker_environment(&own, None, &vars(&[]), &vars(&[]))["HOME"], "/root");
+        assert_eq!(worker_environment(&agent_env, None, &vars(&[]), &vars(&[]))["HOME"], "/root");
     }
 
     #[test]
-    fn programs_ask_nobody_unless_configuration_or_job_want_that() {
+    fn programs_ask_no_question_unless_configuration_or_job_allow_it() {
         let none = Variables::new();
         let env = worker_environment(&none, None, &vars(&[("PAGER", "less")]), &vars(&[("EDITOR", "ed")]));
         let value = |name: &str| env[name].as_str();
@@ -169,15 +173,15 @@ mod tests {
     }
 
     #[test]
-    fn commands_get_no_secret_but_the_job_s_own() {
+    fn commands_get_only_the_secrets_that_the_job_sets() {
         let env =
             vars(&[("CODEX_API_KEY", "k"), ("OPENAI_API_KEY", "k"), ("MY_TOKEN", "t"), ("PATH", "/bin")]);
         let job = vars(&[("MY_TOKEN", "t")]);
-        assert_eq!(without_secrets(&env, &job), vars(&[("MY_TOKEN", "t"), ("PATH", "/bin")]));
+        assert_eq!(strip_secrets(&env, &job), vars(&[("MY_TOKEN", "t"), ("PATH", "/bin")]));
     }
 
     #[test]
-    fn secrets_are_known_by_their_names() {
+    fn secret_variables_are_recognized_by_their_names() {
         assert!(looks_secret("MY_TOKEN") && looks_secret("aws_secret_access_key"));
         assert!(!looks_secret("PATH"));
         assert!(is_never_secret("PATH") && is_never_secret("LC_ALL") && is_never_secret("SHELL"));

@@ -4,14 +4,14 @@ use std::process::ExitCode;
 
 /// Success.
 pub(crate) const OK: u8 = 0;
-/// The state directory can't be used: permissions are missing, or another agent holds it.
+/// The command failed; for example, permissions for the state directory are missing, or another agent holds it.
 pub(crate) const FAILED: u8 = 1;
 /// The command line or the configuration on stdin is wrong.
 pub(crate) const USAGE: u8 = 2;
 
-/// Prints one line on stderr and returns the exit code.
+/// Prints a message of one line on stderr, and returns `code` as the exit code.
 #[expect(clippy::print_stderr, reason = "the one place where this program prints messages")]
-pub(crate) fn with_line(code: u8, line: &str) -> ExitCode {
+pub(crate) fn print_error(code: u8, line: &str) -> ExitCode {
     eprintln!("worker-agent: {line}");
     ExitCode::from(code)
 }

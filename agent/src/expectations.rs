@@ -1,5 +1,5 @@
-//! Expectations of a job (`--expect`), checked by a script that runs like any command of the job: as the worker's user
-//! or in the sandbox.
+//! Check of a job's expectations (`--expect`) by a script. The script runs like any command of the job: as the worker's
+//! user or in the sandbox.
 
 use std::time::Duration;
 
@@ -8,23 +8,23 @@ use common::place::is_commit_id;
 use tokio::time::timeout;
 
 use crate::confine::sandbox::JobSandbox;
-use crate::environment::{Variables, without_secrets};
+use crate::environment::{Variables, strip_secrets};
 use crate::process::{Exit, OutputPipes, OutputSource, capture};
 use crate::shim::protocol::Command;
 use crate::user::UserIds;
 use crate::workspace::WorkspaceDir;
 
-/// Script with the checks; its header documents its arguments.
+/// Script that checks expectations; the header of `expectations.sh` documents the arguments.
 const SCRIPT: &str = concat!(include_str!("git_env.sh"), include_str!("expectations.sh"));
-/// Timeout of one call: git compares all files of the work tree.
+/// Timeout of one call of the script, in which git compares all files of the work tree.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// Line of the script for a met expectation.
+/// Line that the script prints for a met expectation.
 const MET: &str = "met";
 
-/// The script in the working folder of one job.
+/// Settings for running the script in the working folder of one job.
 #[derive(Debug, Clone)]
 pub(crate) struct ExpectationCheck {
-    /// Environment without the job's own values: git starts programs that its environment names.
+    /// Worker's environment without the job's own values, because git starts programs that its environment names.
     pub(crate) env: Variables,
     pub(crate) user: Option<UserIds>,
     pub(crate) folder: WorkspaceDir,
@@ -32,36 +32,40 @@ pub(crate) struct ExpectationCheck {
 }
 
 impl ExpectationCheck {
-    /// Returns the commit that `HEAD` names before the job's first command; empty if there is none.
+    /// Returns the commit that `HEAD` names; empty if there is none. Called before the job's first command.
     ///
     /// # Errors
     /// One line with the reason.
-    pub(crate) async fn begin(&self) -> Result<String, String> {
+    pub(crate) async fn read_base(&self) -> Result<String, String> {
         let id = self.run(&["begin".to_owned()]).await?.trim().to_owned();
         if id.is_empty() || is_commit_id(&id) { Ok(id) } else { Err("git gave no id of a commit".to_owned()) }
     }
 
-    /// Returns one line for each expectation that is not met. `base` is a commit, or empty for none.
+    /// Returns one line for each expectation that is not met. `base` is the result of [`Self::read_base`].
     ///
     /// # Errors
-    /// One line with the reason why they can't be checked.
-    pub(crate) async fn unmet(&self, base: &str, expected: &[Expectation]) -> Result<Vec<String>, String> {
+    /// One line with the reason why the expectations can't be checked.
+    pub(crate) async fn find_unmet(
+        &self,
+        base: &str,
+        expected: &[Expectation],
+    ) -> Result<Vec<String>, String> {
         let mut arguments = vec!["check".to_owned(), base.to_owned()];
         arguments.extend(expected.iter().map(ToString::to_string));
         let output = self.run(&arguments).await?;
-        let found: Vec<&str> = output.lines().collect();
-        if found.len() != expected.len() {
+        let results: Vec<&str> = output.lines().collect();
+        if results.len() != expected.len() {
             return Err("git or the shell failed".to_owned());
         }
-        let unmet = expected.iter().zip(found).filter(|(_, found)| *found != MET);
-        Ok(unmet.map(|(expectation, found)| format!("{expectation}: {found}")).collect())
+        let unmet = expected.iter().zip(results).filter(|(_, result)| *result != MET);
+        Ok(unmet.map(|(expectation, result)| format!("{expectation}: {result}")).collect())
     }
 
     async fn run(&self, arguments: &[String]) -> Result<String, String> {
         let argv = ["sh", "-c", SCRIPT, "sh"].into_iter().map(str::to_owned).chain(arguments.iter().cloned());
         let mut command = Command {
             argv: argv.collect(),
-            env: without_secrets(&self.env, &Variables::new()),
+            env: strip_secrets(&self.env, &Variables::new()),
             cwd: ".".to_owned(),
             user: self.user,
             stdin: String::new(),
@@ -111,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn commits_and_changes_are_those_since_the_base() {
+    fn commits_and_changes_count_from_the_base_on() {
         let dir = tempfile::tempdir().unwrap();
         let top = dir.path();
         let check = |base: &str| script(top, &["check", base, "commit", "change"]);
@@ -137,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_counts_only_inside_the_folder_and_only_a_regular_one() {
+    fn only_a_regular_file_inside_the_working_folder_counts() {
         let dir = tempfile::tempdir().unwrap();
         let top = dir.path().join("top");
         fs::create_dir_all(top.join("dist/-a b")).unwrap();
@@ -148,7 +152,7 @@ mod tests {
         link("dist", "inner");
         link("../secret", "link");
         rustix::fs::mkfifoat(rustix::fs::CWD, top.join("fifo"), 0o600.into()).unwrap();
-        for (path, found) in [
+        for (path, result) in [
             ("dist/-a b/-out", MET),
             ("./inner/-a b/-out", MET),
             ("up/secret", "its path leads out of the working folder"),
@@ -158,7 +162,7 @@ mod tests {
             ("dist/none", "it does not exist"),
             ("none/none", "it does not exist"),
         ] {
-            assert_eq!(script(&top, &["check", "", &format!("file:{path}")]), [found], "{path}");
+            assert_eq!(script(&top, &["check", "", &format!("file:{path}")]), [result], "{path}");
         }
     }
 

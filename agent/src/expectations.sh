@@ -1,9 +1,9 @@
-# Checks what a job has to leave behind, in its working folder. Its repository's settings can name programs: none of
-# them is started here.
+# Checks a job's expectations (`--expect`) in the job's working folder. The settings of the repository there can name
+# programs; this script starts none of them.
 #
 #   sh -c SCRIPT sh begin               prints the commit that HEAD names; nothing if there is none
 #   sh -c SCRIPT sh check BASE WHAT...  prints one line for each WHAT (commit, change, file:PATH): `met`, or what was
-#                                       found instead. BASE is a commit, or empty for a history without one.
+#                                       found instead. BASE is a commit, or empty if there was none.
 
 unset CDPATH GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_OBJECT_DIRECTORY GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_COMMON_DIR \
     GIT_NAMESPACE GIT_CONFIG_PARAMETERS
@@ -56,7 +56,7 @@ check_file() {
     root=$(pwd -P)
     folder=$(dirname -- "./$1")
     name=$(basename -- "./$1")
-    # In a subshell, since links may lead out of the working folder.
+    # A subshell, so that this `cd` does not affect the following checks.
     (
         cd -P -- "$folder" 2>/dev/null || {
             echo 'it does not exist'

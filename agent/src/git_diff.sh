@@ -1,12 +1,12 @@
-# Counts what a job changed. The repository's own settings can name programs: none of them is started here.
+# Counts a job's changes. The settings of the repository can name programs; this script starts none of them.
 #
 #   sh -c SCRIPT sh begin WHERE             prints the commit and the tree that the job begins with, then a line with
 #                                           the properties of each new file
-#   sh -c SCRIPT sh count HEAD TREE WHERE   prints what differs from them, an entry that is not a path, and a line with
-#                                           the properties of each new file
+#   sh -c SCRIPT sh count HEAD TREE WHERE   prints what differs from TREE or HEAD (`git diff --numstat -z`), a separator
+#                                           (\001 and NUL), and a line with the properties of each new file
 #
-# HEAD is a commit, or the empty tree without one; TREE is HEAD, or contains the changes that were not committed. WHERE
-# is `top` for the first folder of a repository, or `below`. Exit code 3: no repository, or a folder that the repository
+# HEAD is a commit, or the empty tree if there is none. TREE is HEAD, or a tree with the uncommitted changes. WHERE
+# is `top` for a repository's top folder, or else `below`. Exit code 3: no repository, or a folder that the repository
 # around it ignores.
 
 export GIT_OPTIONAL_LOCKS=0
@@ -18,11 +18,11 @@ inside_repository() { [ "$(git rev-parse --is-inside-work-tree 2>/dev/null)" = t
 # Stops if the folder is ignored, and disables the programs that the repository names.
 prepare() {
     [ "$1" = top ] || ! git check-ignore --quiet . || exit 3
-    named='^(filter\..*\.(clean|smudge|process|required)|diff\..*\.(command|textconv)|merge\..*\.driver)$'
+    pattern='^(filter\..*\.(clean|smudge|process|required)|diff\..*\.(command|textconv)|merge\..*\.driver)$'
     while IFS= read -r name; do
         [ -z "$name" ] || set_config "$name" ''
     done <<END
-$(git config --name-only --get-regexp "$named")
+$(git config --name-only --get-regexp "$pattern")
 END
 }
 
@@ -45,7 +45,7 @@ read_status() {
     esac
 }
 
-# A file that is written again differs in one of these, also with the same content.
+# Prints inode, size and times of each new file. A file that is written again differs in one of them.
 print_new_files() {
     case $status in
     *'
@@ -53,7 +53,7 @@ print_new_files() {
     esac
 }
 
-# Prints the tree of the tracked files as they are. The index of the repository stays as it is.
+# Prints the id of a tree with the tracked files' current content. The index of the repository does not change.
 write_tree() {
     index=$(mktemp) || exit
     trap 'rm -f "$index"' EXIT
@@ -78,7 +78,7 @@ count)
         git diff "$@" --no-color --no-renames --no-ext-diff --no-textconv --ignore-submodules=dirty --relative
     }
     base=$3
-    # Changes from before the job that it only committed.
+    # If the job has only committed changes from before the job, these count as its changes.
     [ "$3" = "$2" ] || [ "$head" = "$2" ] || ! numstat --quiet "$3" || base=$2
     # While the commit and all tracked files are the same, only new files are left to count.
     { [ $is_clean ] && [ "$head" = "$base" ]; } || numstat --numstat -z "$base" || exit

@@ -1,4 +1,4 @@
-//! The script with the real git, and what is read from its output.
+//! Tests of the script with the real git, and of the functions that parse the script's output.
 
 use std::fs;
 use std::path::Path;
@@ -24,12 +24,12 @@ fn shell(folder: &Path, line: &str) {
 }
 
 /// Returns the changes that a job with this command line would report.
-fn job(folder: &Path, place: &str, line: &str) -> Changes {
-    let (code, output) = run(folder, &["begin", place]);
+fn changes_of_job(folder: &Path, location: &str, line: &str) -> Changes {
+    let (code, output) = run(folder, &["begin", location]);
     assert_eq!(code, 0);
-    let before = parse_baseline(&output, place == "top").unwrap();
+    let before = parse_baseline(&output, location == "top").unwrap();
     shell(folder, line);
-    let (code, output) = run(folder, &["count", &before.head, &before.tree, place]);
+    let (code, output) = run(folder, &["count", &before.head, &before.tree, location]);
     assert_eq!(code, 0, "{line}");
     parse_counts(&output, &before.new_files)
 }
@@ -67,23 +67,30 @@ fn jobs_that_follow_each_other_in_a_folder_report_their_own_changes() {
     let dir = tempfile::tempdir().unwrap();
     let top = dir.path();
     shell(top, "git init -q -b main .; printf 'a\\nb\\n' >f; echo x >g; git add .; C -m one");
-    assert_eq!(job(top, "top", "true"), Changes::default());
-    // No job commits: each change is that of one job.
-    assert_eq!(job(top, "top", "echo c >>f"), changes(1, 1, 0));
-    assert_eq!(job(top, "top", "echo new >h"), changes(1, 0, 0));
-    assert_eq!(job(top, "top", "true"), Changes::default());
-    assert_eq!(job(top, "top", "echo d >>f; echo more >>h; echo y >i"), changes(3, 1, 0));
-    assert_eq!(job(top, "top", "printf 'a\\nb\\n' >f"), changes(1, 0, 2), "undone");
-    assert_eq!(job(top, "top", "rm g"), changes(1, 0, 1));
-    assert_eq!(job(top, "top", "true"), Changes::default());
-    // A commit of the others' work is this job's change.
-    assert_eq!(job(top, "top", "git add -A; C -m two"), changes(2, 3, 0));
-    assert_eq!(job(top, "top", "echo z >>f; C -am three"), changes(1, 1, 0));
+    assert_eq!(changes_of_job(top, "top", "true"), Changes::default());
+    // None of these jobs commits, so each change is that of one job.
+    assert_eq!(changes_of_job(top, "top", "echo c >>f"), changes(1, 1, 0));
+    assert_eq!(changes_of_job(top, "top", "echo new >h"), changes(1, 0, 0));
+    assert_eq!(changes_of_job(top, "top", "true"), Changes::default());
+    assert_eq!(changes_of_job(top, "top", "echo d >>f; echo more >>h; echo y >i"), changes(3, 1, 0));
+    assert_eq!(changes_of_job(top, "top", "printf 'a\\nb\\n' >f"), changes(1, 0, 2), "undone");
+    assert_eq!(changes_of_job(top, "top", "rm g"), changes(1, 0, 1));
+    assert_eq!(changes_of_job(top, "top", "true"), Changes::default());
+    // A job that commits the work of earlier jobs reports it as its own change.
+    assert_eq!(changes_of_job(top, "top", "git add -A; C -m two"), changes(2, 3, 0));
+    assert_eq!(changes_of_job(top, "top", "echo z >>f; C -am three"), changes(1, 1, 0));
     shell(top, "echo mine >>f");
-    assert_eq!(job(top, "top", "C -am four"), changes(1, 1, 0), "changes from before that it committed");
+    assert_eq!(
+        changes_of_job(top, "top", "C -am four"),
+        changes(1, 1, 0),
+        "it committed changes from before the job"
+    );
     shell(top, "git mv f moved; printf 'a\\tb\\n' >\"$(printf 'odd\\nname')\"");
-    assert_eq!(job(top, "top", "true"), Changes::default());
-    assert_eq!(job(top, "top", "echo 1 >>moved; echo 2 >>\"$(printf 'odd\\nname')\""), changes(2, 1, 0));
+    assert_eq!(changes_of_job(top, "top", "true"), Changes::default());
+    assert_eq!(
+        changes_of_job(top, "top", "echo 1 >>moved; echo 2 >>\"$(printf 'odd\\nname')\""),
+        changes(2, 1, 0)
+    );
 }
 
 #[test]
@@ -91,19 +98,19 @@ fn a_subfolder_an_unborn_branch_and_conflicts_are_counted_too() {
     let dir = tempfile::tempdir().unwrap();
     let top = dir.path();
     shell(top, "git init -q -b main .; mkdir sub; echo a >sub/a; git add .");
-    assert_eq!(job(top, "below", "true"), Changes::default(), "no commit yet");
-    assert_eq!(job(top, "below", "echo b >>sub/a"), changes(1, 1, 0));
+    assert_eq!(changes_of_job(top, "below", "true"), Changes::default(), "no commit yet");
+    assert_eq!(changes_of_job(top, "below", "echo b >>sub/a"), changes(1, 1, 0));
     shell(top, "C -am one; echo dirty >>sub/a; echo out >outside");
     let sub = top.join("sub");
-    assert_eq!(job(&sub, "below", "true"), Changes::default());
-    assert_eq!(job(&sub, "below", "echo c >>a; echo n >new; echo o >../other"), changes(2, 1, 0));
+    assert_eq!(changes_of_job(&sub, "below", "true"), Changes::default());
+    assert_eq!(changes_of_job(&sub, "below", "echo c >>a; echo n >new; echo o >../other"), changes(2, 1, 0));
     shell(
         top,
         "git checkout -q -f; git clean -qfd; git checkout -q -b x; echo x >sub/a; C -am x; \
                 git checkout -q main; echo y >sub/a; C -am y; ! git merge -q x 2>/dev/null",
     );
-    assert_eq!(job(top, "top", "true"), Changes::default(), "an unresolved conflict");
-    assert_eq!(job(top, "top", "echo y >sub/a; git add .; C -m merged"), changes(1, 0, 4));
+    assert_eq!(changes_of_job(top, "top", "true"), Changes::default(), "an unresolved conflict");
+    assert_eq!(changes_of_job(top, "top", "echo y >sub/a; git add .; C -m merged"), changes(1, 0, 4));
     fs::write(top.join(".gitignore"), "ignored\n").unwrap();
     fs::create_dir(top.join("ignored")).unwrap();
     assert_eq!(run(&top.join("ignored"), &["begin", "below"]).0, NO_REPOSITORY);

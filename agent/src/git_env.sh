@@ -1,4 +1,4 @@
-# Head of every script that runs git: no program that a repository or the environment names is started.
+# First lines of every script that runs git: git starts no program that a repository or the environment names.
 
 export GIT_TERMINAL_PROMPT=0 GIT_CONFIG_NOSYSTEM=1 GIT_NO_LAZY_FETCH=1
 export GIT_ALLOW_PROTOCOL=none GIT_SSH_COMMAND=false GIT_ASKPASS=false GIT_PAGER=cat GIT_EDITOR=false

@@ -1,4 +1,4 @@
-//! Commit that a repository's `HEAD` names, read without git: a job's first command may commit before git has started.
+//! Reader of the commit that a repository's `HEAD` names, without git: git might start only after a job's first commit.
 //!
 //! Workers can write the files that are read here. So the files are untrusted: only an object id is taken from them.
 
@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 
 use crate::confine::repository::{RealDisk, read_line};
 
-/// Maximum size of the list of packed references, in bytes. For a larger list git is faster.
+/// Maximum size of the list of packed references, in bytes. For a larger list, running git is faster.
 const MAX_PACKED_REFS: u64 = 4 << 20;
 
 /// State of a workspace's `HEAD`, as far as it can be read without git.
@@ -34,12 +34,12 @@ pub(crate) enum Head {
 /// Reads the commit of the repository around a workspace. Blocks on the disk.
 pub(crate) fn read(workspace: &Path) -> Head {
     // Git ignores a folder without `HEAD`, such as the one that Codex's sandbox protects in `/tmp`.
-    let with_git = |folder: &&Path| {
+    let has_git = |folder: &&Path| {
         let git = folder.join(".git");
         git.join("HEAD").symlink_metadata().is_ok()
             || git.symlink_metadata().is_ok_and(|found| !found.is_dir())
     };
-    let Some(top) = workspace.ancestors().find(with_git) else { return Head::NoRepository };
+    let Some(top) = workspace.ancestors().find(has_git) else { return Head::NoRepository };
     match head_commit(top) {
         Some(id) => Head::Commit { id, is_top: top == workspace },
         None => Head::Unclear,
@@ -87,7 +87,7 @@ mod tests {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
-    /// Returns a repository with one commit, and the id of that.
+    /// Returns a repository with one commit, and the id of that commit.
     fn repository() -> (tempfile::TempDir, PathBuf, String) {
         let dir = tempfile::tempdir().unwrap();
         let top = dir.path().canonicalize().unwrap().join("top");
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_plain_commit_is_left_to_git() {
+    fn an_unusual_or_broken_head_is_left_to_git() {
         let (dir, top, id) = repository();
         assert_eq!(read(&dir.path().canonicalize().unwrap()), Head::NoRepository);
         fs::write(top.join(".git/secret"), &id).unwrap();

@@ -1,6 +1,6 @@
-//! Requests for a stream between git in a job's clone and the job's repository at the relay.
+//! Requests for streams: each connects git in a job's clone with the job's repository at the relay.
 //!
-//! The uplink makes a socket for each stream. It keeps one end, and the job gives the other end to git.
+//! The uplink makes a socket pair for each stream. It keeps one end, and the job gives the other end to git.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::spool::RunId;
 
-/// Maximum number of requests that wait for a connection: each job has one at a time.
+/// Maximum number of requests that wait for a connection. Each job has at most one at a time.
 const MAX_REQUESTS: usize = common::job::MAX_AGENT_JOBS as usize;
 
 /// Request for a stream.
@@ -19,19 +19,19 @@ pub(crate) struct StreamRequest {
     /// Run that the stream belongs to.
     pub(crate) run: RunId,
     pub(crate) service: GitService,
-    /// Receiver of the stream.
+    /// Sender that gives the opened stream to the job.
     pub(crate) opened: oneshot::Sender<io::Result<OpenedStream>>,
 }
 
-/// A stream that the relay was asked to serve.
+/// A stream for which the uplink has made the sockets.
 #[derive(Debug)]
 pub(crate) struct OpenedStream {
     /// Git's end of the socket.
     pub(crate) git: OwnedFd,
-    pub(crate) ended: StreamResult,
+    pub(crate) result: StreamResult,
 }
 
-/// Result of a stream, once it has ended.
+/// Receiver of the result of a stream, which it has once the stream has ended.
 #[derive(Debug)]
 pub(crate) struct StreamResult(pub(crate) oneshot::Receiver<StreamEnd>);
 
@@ -42,13 +42,13 @@ impl StreamResult {
     }
 }
 
-/// Sender of requests to the uplink.
+/// Sender of stream requests to the uplink.
 #[derive(Debug, Clone)]
 pub(crate) struct StreamOpener {
     requests: mpsc::Sender<StreamRequest>,
 }
 
-/// Creates the queue of requests.
+/// Creates the queue of stream requests: the sender for jobs and the receiver for the uplink.
 pub(crate) fn queue() -> (StreamOpener, mpsc::Receiver<StreamRequest>) {
     let (requests, queue) = mpsc::channel(MAX_REQUESTS);
     (StreamOpener { requests }, queue)

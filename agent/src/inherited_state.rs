@@ -12,7 +12,7 @@ use std::{mem, ptr};
 use rustix::fs::Mode;
 use rustix::io::{FdFlags, fcntl_setfd};
 
-/// Standard signals, including the highest one.
+/// Numbers of the standard signals.
 const SIGNALS: std::ops::RangeInclusive<libc::c_int> = 1..=31;
 
 /// Resets signals, umask and descriptors of this process; its children inherit the result. `SIGPIPE` stays ignored, as
@@ -28,20 +28,20 @@ pub(crate) fn reset() {
     }
     // SAFETY: the set is filled by `sigemptyset` before it is read.
     unsafe {
-        let mut none = mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+        let mut empty_set = mem::zeroed();
+        libc::sigemptyset(&raw mut empty_set);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const empty_set, ptr::null_mut());
     }
     rustix::process::umask(Mode::WGRP | Mode::WOTH);
     close_on_exec();
 }
 
-/// Marks every descriptor above stderr close-on-exec: a worker inherits only its own 0, 1 and 2.
+/// Marks every descriptor above stderr close-on-exec: a worker inherits only stdin, stdout and stderr.
 fn close_on_exec() {
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
-    let open: Vec<RawFd> =
+    let open_fds: Vec<RawFd> =
         entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    for raw in open.into_iter().filter(|raw| *raw > 2) {
+    for raw in open_fds.into_iter().filter(|raw| *raw > 2) {
         // SAFETY: the borrow lives for one fcntl; on a number that is no longer open it fails with EBADF.
         let fd = unsafe { BorrowedFd::borrow_raw(raw) };
         // If the descriptor was closed in the meantime, there is nothing to mark.

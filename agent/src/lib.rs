@@ -1,4 +1,4 @@
-//! `worker-agent`: runs workers, supervises them, and delivers their milestones to a relay.
+//! `worker-agent`: runs workers, supervises them, and delivers their events to a relay.
 //!
 //! ```text
 //! relay ──Start──► uplink ──► job (one supervisor each) ──► process ──► shim ──► the command and all it starts

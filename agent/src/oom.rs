@@ -2,7 +2,7 @@
 //! killed for lack of memory, and the memory limit.
 //!
 //! cgroup version 2 has these values in `memory.events` and `memory.max`, version 1 in `memory.oom_control` and
-//! `memory.limit_in_bytes`. If the agent has no cgroup of its own, they are unknown.
+//! `memory.limit_in_bytes`. If the agent has no cgroup of its own, these values are unknown.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ const MOUNT: &str = "/sys/fs/cgroup";
 /// Threshold for "no limit", in bytes: version 1 reports no limit as a huge number.
 const UNLIMITED: u64 = 1 << 60;
 
+/// Files with the memory values of a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct MemoryController {
     /// File with a line `oom_kill N`.
@@ -20,7 +21,7 @@ struct MemoryController {
 }
 
 impl MemoryController {
-    /// Returns the controller of this process, if it has one.
+    /// Returns the controller of this process's cgroup, if there is one.
     fn of_this_process() -> Option<Self> {
         Self::find(Path::new(MOUNT), &fs::read_to_string("/proc/self/cgroup").ok()?)
     }
@@ -28,16 +29,16 @@ impl MemoryController {
     /// Returns the controller of a process from the content of its `/proc/PID/cgroup`.
     fn find(mount: &Path, cgroup: &str) -> Option<Self> {
         let lines = || cgroup.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
-        let first = lines().find(|(controllers, _)| controllers.split(',').any(|name| name == "memory"));
-        let (mount, events, limit, path) = if let Some((_, path)) = first {
+        let version_1 = lines().find(|(controllers, _)| controllers.split(',').any(|name| name == "memory"));
+        let (mount, events, limit, path) = if let Some((_, path)) = version_1 {
             (mount.join("memory"), "memory.oom_control", "memory.limit_in_bytes", path)
         } else {
             let (_, path) = lines().find(|(controllers, _)| controllers.is_empty())?;
             (mount.to_owned(), "memory.events", "memory.max", path)
         };
-        // In a container, the path is that of the host, while the mount only shows the container's own cgroup.
-        let places = [mount.join(path.trim_start_matches('/')), mount];
-        let dir = places.into_iter().find(|dir| read_kill_count(&dir.join(events)).is_some())?;
+        // In a container, the path can be one on the host, while the mount shows only the container's own cgroup.
+        let candidates = [mount.join(path.trim_start_matches('/')), mount];
+        let dir = candidates.into_iter().find(|dir| read_kill_count(&dir.join(events)).is_some())?;
         Some(Self { events_file: dir.join(events), limit_file: dir.join(limit) })
     }
 
@@ -93,7 +94,7 @@ fn read_kill_count(events: &Path) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn place(files: &[(&str, &str)]) -> tempfile::TempDir {
+    fn create_files(files: &[(&str, &str)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         for (path, text) in files {
             let path = dir.path().join(path);
@@ -103,38 +104,38 @@ mod tests {
         dir
     }
 
-    fn seen(dir: &tempfile::TempDir, cgroup: &str) -> Option<(u64, Option<u64>)> {
+    fn find_values(dir: &tempfile::TempDir, cgroup: &str) -> Option<(u64, Option<u64>)> {
         MemoryController::find(dir.path(), cgroup).map(|memory| (memory.kill_count(), memory.limit()))
     }
 
     #[test]
     fn version_2_is_read_on_a_host_and_in_a_container() {
-        let dir = place(&[
+        let dir = create_files(&[
             ("user.slice/memory.events", "low 0\noom 2\noom_kill 2\noom_group_kill 0\n"),
             ("user.slice/memory.max", "max\n"),
             ("memory.events", "oom_kill 1\n"),
             ("memory.max", "314572800\n"),
         ]);
-        assert_eq!(seen(&dir, "0::/user.slice\n"), Some((2, None)));
-        assert_eq!(seen(&dir, "0::/\n"), Some((1, Some(314_572_800))));
-        assert_eq!(seen(&dir, "0::/docker/5b\n"), Some((1, Some(314_572_800))), "a path of the host");
+        assert_eq!(find_values(&dir, "0::/user.slice\n"), Some((2, None)));
+        assert_eq!(find_values(&dir, "0::/\n"), Some((1, Some(314_572_800))));
+        assert_eq!(find_values(&dir, "0::/docker/5b\n"), Some((1, Some(314_572_800))), "a path of the host");
     }
 
     #[test]
     fn version_1_is_read_also_beside_version_2() {
-        let dir = place(&[
+        let dir = create_files(&[
             ("memory/docker/5b/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"),
             ("memory/docker/5b/memory.limit_in_bytes", "9223372036854771712\n"),
         ]);
         let cgroup = "5:devices:/x\n4:cpu,memory:/docker/5b\n0::/docker/5b\n";
-        assert_eq!(seen(&dir, cgroup), Some((3, None)));
+        assert_eq!(find_values(&dir, cgroup), Some((3, None)));
     }
 
     #[test]
-    fn where_nothing_is_told_nothing_is_known() {
-        let dir = place(&[("memory.stat", "")]);
-        assert_eq!(seen(&dir, "0::/\n"), None);
-        assert_eq!(seen(&dir, ""), None);
-        assert_eq!(seen(&dir, "garbage"), None);
+    fn a_cgroup_without_memory_files_has_no_controller() {
+        let dir = create_files(&[("memory.stat", "")]);
+        assert_eq!(find_values(&dir, "0::/\n"), None);
+        assert_eq!(find_values(&dir, ""), None);
+        assert_eq!(find_values(&dir, "garbage"), None);
     }
 }

@@ -1,5 +1,5 @@
-//! Parser of `/proc/PID/stat`, shared by the shim, which ends the processes below it, and the observer, which
-//! measures them.
+//! Parser of `/proc/PID/stat`, shared by the shim, which ends its descendants, and the observer, which
+//! measures processes.
 
 use std::fmt::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,13 +14,13 @@ mod field {
     pub(super) const USER_TIME: usize = 14;
     pub(super) const WAITED_SYSTEM_TIME: usize = 17;
     pub(super) const THREADS: usize = 20;
-    pub(super) const STARTED: usize = 22;
-    pub(super) const RESIDENT: usize = 24;
-    pub(super) const ARGUMENTS: usize = 48;
+    pub(super) const START_TIME: usize = 22;
+    pub(super) const RESIDENT_PAGES: usize = 24;
+    pub(super) const ARGUMENTS_ADDRESS: usize = 48;
     pub(super) const EXIT_CODE: usize = 52;
 }
 
-/// Longest line, in bytes: 50 numbers of 20 digits and the name.
+/// Maximum length of the line in that file, in bytes: 50 numbers of 20 digits and the name.
 const MAX_LINE: usize = 2048;
 
 /// Parsed `/proc/PID/stat` of a process.
@@ -33,9 +33,9 @@ pub(crate) struct ProcessStat<'a> {
     pub(crate) session: u32,
     /// Start time in clock ticks since boot. Unique together with the process id.
     pub(crate) start_ticks: u64,
-    /// True if the process has ended and no thread is left. The state letter alone does not tell: a process whose first
+    /// True if the process has ended and no thread is left. The state letter alone is not enough: a process whose first
     /// thread has ended has the same letter while other threads run.
-    pub(crate) zombie: bool,
+    pub(crate) is_zombie: bool,
     /// Clock ticks used by the process and by the children that it waited for.
     pub(crate) cpu_ticks: u64,
     pub(crate) resident_pages: u64,
@@ -53,31 +53,31 @@ pub(crate) fn parse(line: &[u8]) -> Option<ProcessStat<'_>> {
     let mut words = rest.split_ascii_whitespace();
     let state = *words.next()?.as_bytes().first()?;
     let mut fields = [0_u64; field::EXIT_CODE + 1];
-    let mut known = field::PARENT;
+    let mut field_count = field::PARENT;
     for (slot, word) in fields.iter_mut().skip(field::PARENT).zip(words) {
         // Some fields can be negative, but not those used here.
         *slot = word.parse().unwrap_or(0);
-        known += 1;
+        field_count += 1;
     }
-    if known <= field::RESIDENT {
+    if field_count <= field::RESIDENT_PAGES {
         return None;
     }
-    let small = |number: usize| u32::try_from(fields[number]).unwrap_or(0);
+    let field_u32 = |number: usize| u32::try_from(fields[number]).unwrap_or(0);
     Some(ProcessStat {
         name,
         state,
-        parent: small(field::PARENT),
-        session: small(field::SESSION),
-        start_ticks: fields[field::STARTED],
-        zombie: matches!(state, b'Z' | b'X') && fields[field::THREADS] <= 1,
+        parent: field_u32(field::PARENT),
+        session: field_u32(field::SESSION),
+        start_ticks: fields[field::START_TIME],
+        is_zombie: matches!(state, b'Z' | b'X') && fields[field::THREADS] <= 1,
         cpu_ticks: fields[field::USER_TIME..=field::WAITED_SYSTEM_TIME].iter().sum(),
-        resident_pages: fields[field::RESIDENT],
-        arguments_address: fields[field::ARGUMENTS],
+        resident_pages: fields[field::RESIDENT_PAGES],
+        arguments_address: fields[field::ARGUMENTS_ADDRESS],
         wait_status: i32::try_from(fields[field::EXIT_CODE]).unwrap_or(0),
     })
 }
 
-/// `/proc`, with buffers that are reused.
+/// Reader of `/proc`. It reuses its buffers.
 #[derive(Debug)]
 pub(crate) struct ProcFs {
     directory: OwnedFd,
@@ -140,7 +140,7 @@ mod tests {
             parent: 7,
             session: 6,
             start_ticks: 9000,
-            zombie: true,
+            is_zombie: true,
             cpu_ticks: 10,
             resident_pages: 2,
             arguments_address: 0,
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_short_is_refused() {
+    fn a_truncated_line_is_refused() {
         for line in ["", "42", "42 (a", "42 )a(", "42 (a)", "42 (a) R", "42 (a) R 1 2 3"] {
             assert_eq!(parse(line.as_bytes()), None, "{line}");
         }
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn a_process_whose_first_thread_ended_is_no_zombie() {
         let line = b"42 (a) Z 7 1 6 0 -1 0 0 0 0 0 1 2 3 4 20 0 5 0 9000 1 2 3";
-        assert_eq!(parse(line).map(|stat| stat.zombie), Some(false));
+        assert_eq!(parse(line).map(|stat| stat.is_zombie), Some(false));
     }
 
     #[test]
@@ -167,7 +167,7 @@ mod tests {
         let me = std::process::id();
         let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().cast_unsigned());
         let mut proc = ProcFs::open().unwrap();
-        assert_eq!(proc.stat(me).map(|stat| (stat.parent, stat.zombie)), Some((parent, false)));
+        assert_eq!(proc.stat(me).map(|stat| (stat.parent, stat.is_zombie)), Some((parent, false)));
         assert!(proc.process_ids().any(|(pid, _)| pid == me));
         assert_eq!(proc.stat(u32::MAX), None);
     }

@@ -1,4 +1,4 @@
-//! A running command. It yields typed events and takes requests to end the command.
+//! A running command with its shim: yields typed events, and takes requests to end the command.
 //!
 //! ```text
 //!  Spawned ──► Output* ──► Exited ──► Output* ──► Ended          a command that ran
@@ -6,8 +6,8 @@
 //!  … ──► Lost                                                     a command whose shim was killed
 //! ```
 //!
-//! A command has ended when its leader has exited *and* its pipes are at their end or [`DRAIN_TIMEOUT`] has passed.
-//! Then the processes left behind are ended, and [`Event::Ended`] is the last event.
+//! A command has ended when its leader (its first process) has exited *and* its pipes are at their end or
+//! [`DRAIN_TIMEOUT`] has passed. Then the sweep ends the leftover processes, and [`Event::Ended`] is the last event.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -30,10 +30,10 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum time for reading the remaining output after the sweep. By then only a process that could not be killed can
 /// still hold the pipes.
 const FINAL_READ_TIMEOUT: Duration = Duration::from_millis(200);
-/// Size of one read of output, in bytes: a whole pipe.
+/// Size of one read of output, in bytes: the capacity of a pipe.
 const READ_SIZE: usize = 64 * 1024;
 
-/// Maximum output that [`capture`] keeps, in bytes: enough to list a hundred thousand changed files.
+/// Maximum output that [`capture`] returns, in bytes: enough to list a hundred thousand changed files.
 const MAX_CAPTURE: usize = 8 * 1024 * 1024;
 
 /// Stream that output came from.
@@ -44,7 +44,7 @@ pub(crate) enum OutputSource {
     Stderr,
 }
 
-/// Pipes of stdout and stderr.
+/// Pipes for a command's stdout and stderr.
 #[derive(Debug)]
 pub(crate) enum OutputPipes {
     /// One pipe for both, which keeps the order of the writes.
@@ -55,7 +55,7 @@ pub(crate) enum OutputPipes {
     Stream(OwnedFd),
 }
 
-/// Exit status of the leader.
+/// Exit status of a command's leader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// Exited by itself, with this code.
@@ -81,7 +81,7 @@ pub(crate) enum Event {
         /// Process id of the leader.
         pid: u32,
     },
-    /// The command never ran. The last event.
+    /// The command never ran. This is the last event.
     SpawnFailed {
         /// Reason, in one line.
         message: String,
@@ -94,14 +94,14 @@ pub(crate) enum Event {
         bytes: Vec<u8>,
     },
     Exited(Exit),
-    /// All processes of the command have ended, except the survivors. The last event.
+    /// All processes of the command have ended, except the survivors. This is the last event.
     Ended {
         /// Processes that did not end by themselves: TERM or KILL was sent to them.
         killed: u32,
         /// Processes that could not be killed.
         survivors: u32,
     },
-    /// The shim ended without a report. The last event.
+    /// The shim ended without a report. This is the last event.
     Lost,
 }
 
@@ -117,7 +117,7 @@ pub(crate) struct Process {
     stdout: Pipe,
     stderr: Pipe,
     phase: Phase,
-    output_paused: bool,
+    is_output_paused: bool,
     /// Child handle of the shim. Dropping it reaps the shim.
     shim: tokio::process::Child,
     shim_pid: Option<u32>,
@@ -128,20 +128,20 @@ enum Phase {
     /// The shim has not reported yet. Output is not read yet, so that none precedes [`Event::Spawned`].
     Starting,
     Running,
-    /// The leader exited; output is read until `until`.
+    /// The leader exited; output is read until `deadline`.
     Draining {
-        until: Instant,
+        deadline: Instant,
     },
     /// The shim was asked to end the processes that the command left behind.
     Sweeping,
-    /// The shim has sent its last report; output is read until `until`.
+    /// The shim has sent its last report; output is read until `deadline`.
     Ended {
-        last: Event,
-        until: Instant,
+        last_event: Event,
+        deadline: Instant,
     },
 }
 
-/// Reading end of a pipe, until its end.
+/// Reading end of a pipe; the receiver is dropped at the end of the pipe.
 #[derive(Debug)]
 struct Pipe {
     receiver: Option<Receiver>,
@@ -173,29 +173,29 @@ impl Pipe {
 
 /// Input that [`Process::next`] waited for.
 enum Input {
-    Control(io::Result<usize>),
+    ShimReport(io::Result<usize>),
     /// The shim's socket takes more requests.
     Writable,
     /// Output; empty at the end of the pipe.
-    Read(OutputSource, Vec<u8>),
-    Time,
+    Output(OutputSource, Vec<u8>),
+    DeadlinePassed,
 }
 
 impl Process {
     /// Starts a shim and sends it the command. The shim starts in `folder`, so a command with the working directory `.`
-    /// runs in that folder, even if its path leads elsewhere now.
+    /// runs in that folder, even if the folder's path leads elsewhere now.
     ///
     /// # Errors
     /// The shim could not be started. If the *command* could not be started, [`Event::SpawnFailed`] has the reason.
     pub(crate) fn spawn(
         command: Command,
-        streams: OutputPipes,
+        pipes: OutputPipes,
         folder: Option<&WorkspaceDir>,
     ) -> io::Result<Self> {
         let (agent_end, shim_end) = StdStream::pair()?;
         agent_end.set_nonblocking(true)?;
         let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
-        let (stdout, out, stderr, err) = match streams {
+        let (stdout, out, stderr, err) = match pipes {
             OutputPipes::Merged => (Some(read), write.try_clone()?, None, write),
             OutputPipes::Split => {
                 let (stderr, err) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -221,7 +221,7 @@ impl Process {
             stdout: Pipe::new(stdout)?,
             stderr: Pipe::new(stderr)?,
             phase: Phase::Starting,
-            output_paused: false,
+            is_output_paused: false,
             shim_pid: shim.id(),
             shim,
         })
@@ -253,8 +253,8 @@ impl Process {
 
     /// Pauses or resumes reading the output of a running command. During a pause the command blocks when its pipe is
     /// full. After the leader's exit all remaining output is read.
-    pub(crate) fn set_output_paused(&mut self, paused: bool) {
-        self.output_paused = paused;
+    pub(crate) fn set_output_paused(&mut self, is_paused: bool) {
+        self.is_output_paused = is_paused;
     }
 
     /// Queues a request for the shim. If the shim is gone, `next` reports that.
@@ -284,22 +284,22 @@ impl Process {
             if let Some(event) = self.advance() {
                 return event;
             }
-            let until = match self.phase {
+            let deadline = match self.phase {
                 Phase::Starting | Phase::Running | Phase::Sweeping => None,
-                Phase::Draining { until } | Phase::Ended { until, .. } => Some(until),
+                Phase::Draining { deadline } | Phase::Ended { deadline, .. } => Some(deadline),
             };
             let has_ended = matches!(self.phase, Phase::Ended { .. });
             let reads_output = match self.phase {
                 Phase::Starting => false,
-                Phase::Running => !self.output_paused,
+                Phase::Running => !self.is_output_paused,
                 Phase::Draining { .. } | Phase::Sweeping | Phase::Ended { .. } => true,
             };
             let input = tokio::select! {
-                read = self.reports.read_buf(&mut self.receive_buffer), if !has_ended => Input::Control(read),
+                read = self.reports.read_buf(&mut self.receive_buffer), if !has_ended => Input::ShimReport(read),
                 _ = self.requests.writable(), if !has_ended && !self.send_queue.is_empty() => Input::Writable,
-                bytes = self.stdout.read(), if reads_output => Input::Read(OutputSource::Stdout, bytes),
-                bytes = self.stderr.read(), if reads_output => Input::Read(OutputSource::Stderr, bytes),
-                () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => Input::Time,
+                bytes = self.stdout.read(), if reads_output => Input::Output(OutputSource::Stdout, bytes),
+                bytes = self.stderr.read(), if reads_output => Input::Output(OutputSource::Stderr, bytes),
+                () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => Input::DeadlinePassed,
             };
             if let Some(event) = self.on_input(input) {
                 return event;
@@ -318,26 +318,26 @@ impl Process {
             }
             Err(_) => self.on_last_report(Event::Lost),
         }
-        let drained = self.stdout.is_closed() && self.stderr.is_closed();
+        let is_drained = self.stdout.is_closed() && self.stderr.is_closed();
         match &self.phase {
-            Phase::Draining { .. } if drained => {
+            Phase::Draining { .. } if is_drained => {
                 self.phase = Phase::Sweeping;
                 self.queue_request(&Request::Sweep);
                 None
             }
-            Phase::Ended { last, .. } if drained => Some(last.clone()),
+            Phase::Ended { last_event, .. } if is_drained => Some(last_event.clone()),
             _ => None,
         }
     }
 
     fn on_input(&mut self, input: Input) -> Option<Event> {
         match input {
-            Input::Control(Ok(n)) if n > 0 => {
+            Input::ShimReport(Ok(n)) if n > 0 => {
                 self.decoder.push(&self.receive_buffer);
                 self.receive_buffer.clear();
                 None
             }
-            Input::Control(_) => {
+            Input::ShimReport(_) => {
                 self.on_last_report(Event::Lost);
                 None
             }
@@ -345,14 +345,14 @@ impl Process {
                 self.send_queued();
                 None
             }
-            Input::Read(_, bytes) if bytes.is_empty() => None,
-            Input::Read(source, bytes) => Some(Event::Output { source, bytes }),
-            Input::Time if matches!(self.phase, Phase::Draining { .. }) => {
+            Input::Output(_, bytes) if bytes.is_empty() => None,
+            Input::Output(source, bytes) => Some(Event::Output { source, bytes }),
+            Input::DeadlinePassed if matches!(self.phase, Phase::Draining { .. }) => {
                 self.phase = Phase::Sweeping;
                 self.queue_request(&Request::Sweep);
                 None
             }
-            Input::Time => {
+            Input::DeadlinePassed => {
                 self.stdout.receiver = None;
                 self.stderr.receiver = None;
                 None
@@ -372,7 +372,7 @@ impl Process {
             }
             Report::Exited { code, signal } => {
                 if matches!(self.phase, Phase::Running) {
-                    self.phase = Phase::Draining { until: Instant::now() + DRAIN_TIMEOUT };
+                    self.phase = Phase::Draining { deadline: Instant::now() + DRAIN_TIMEOUT };
                 }
                 Some(Event::Exited(code.map_or(Exit::Signal(signal.unwrap_or(0)), Exit::Code)))
             }
@@ -383,9 +383,9 @@ impl Process {
         }
     }
 
-    fn on_last_report(&mut self, last: Event) {
+    fn on_last_report(&mut self, last_event: Event) {
         if !matches!(self.phase, Phase::Ended { .. }) {
-            self.phase = Phase::Ended { last, until: Instant::now() + FINAL_READ_TIMEOUT };
+            self.phase = Phase::Ended { last_event, deadline: Instant::now() + FINAL_READ_TIMEOUT };
         }
     }
 }
@@ -397,11 +397,11 @@ impl Process {
 /// Returns the last event of a command that did not run or whose shim was lost.
 pub(crate) async fn capture(
     command: Command,
-    streams: OutputPipes,
+    pipes: OutputPipes,
     wanted_source: OutputSource,
     folder: Option<&WorkspaceDir>,
 ) -> Result<(Option<Exit>, Vec<u8>), Event> {
-    let spawned = Process::spawn(command, streams, folder);
+    let spawned = Process::spawn(command, pipes, folder);
     let mut process = spawned.map_err(|error| Event::SpawnFailed { message: error.to_string() })?;
     let (mut exit, mut output) = (None, Vec::new());
     loop {

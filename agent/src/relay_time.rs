@@ -1,14 +1,18 @@
-//! The relay's time, derived by the agent.
+//! Clock of the agent that follows the relay's time.
 //!
 //! ```text
 //!  agent starts: its own wall clock ──welcome──► the relay's time ──welcome──► …
-//!                                                     └── a job is accepted: it keeps this scale to its end
+//!                                                     └── a job is accepted: the job keeps this scale to its end
 //! ```
 //!
-//! Clocks of two machines differ, and users set clocks while jobs run. So the timestamps of all events of a job are on
-//! one scale, which advances with the monotonic clock, also while the machine sleeps.
+//! The welcome, the relay's answer to the agent's hello, has the relay's time. Clocks of two machines differ, and users
+//! set clocks while jobs run. So all events of a job have timestamps on one scale, which advances with the monotonic
+//! clock, also while the machine sleeps.
 
-#![cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "the simulation uses it, too"))]
+#![cfg_attr(
+    not(feature = "internals"),
+    expect(unreachable_pub, reason = "the simulation uses this clock, too")
+)]
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,7 +20,7 @@ use std::time::Duration;
 use common::time_scale::TimeScale;
 use jiff::Timestamp;
 
-/// Clock difference below which nothing is logged.
+/// Difference between the agent's and the relay's clock above which a warning is logged.
 const MAX_DRIFT: Duration = Duration::from_secs(2);
 
 /// Clock that follows the relay's time.
@@ -26,7 +30,7 @@ pub struct RelayTime {
     clock_source: ClockSource,
 }
 
-/// Source of the time.
+/// Clocks that a [`RelayTime`] reads.
 #[derive(Debug, Clone)]
 pub enum ClockSource {
     /// Clocks of this machine.
@@ -85,13 +89,13 @@ impl RelayTime {
         *self.lock_scale()
     }
 
-    /// Returns the current time on this scale; if `scale` is `None`, on the agent's current scale.
+    /// Returns the current time on `scale`, or on the agent's current scale if `scale` is `None`.
     pub(crate) fn now(&self, scale: Option<TimeScale>) -> Timestamp {
         scale.unwrap_or_else(|| self.scale()).wall_time(self.monotonic())
     }
 
     /// Adjusts the current scale to the relay's time. `hello_sent` is the monotonic time at which the hello was sent,
-    /// and `relay_now` the relay's time in its answer.
+    /// and `relay_now` is the relay's time in the welcome.
     pub fn synchronize(&self, hello_sent: Duration, relay_now: Timestamp) {
         let (received_at, wall) = (self.monotonic(), self.clock_source.wall());
         let scale = TimeScale::from_remote(relay_now, hello_sent, received_at, wall);
@@ -116,9 +120,9 @@ fn monotonic_since_boot() -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// On other systems only the wall clock includes the machine's sleep.
+/// Returns the wall clock: on other systems than Linux, only that clock includes the machine's sleep.
 #[cfg(not(target_os = "linux"))]
-fn since_boot() -> Duration {
+fn monotonic_since_boot() -> Duration {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
 }
 
@@ -144,7 +148,7 @@ mod tests {
         machine.lock().unwrap().wall += hour;
         machine.lock().unwrap().monotonic += Duration::from_secs(12);
         let later = relay + Duration::from_secs(12);
-        assert_eq!((time.now(None), time.now(job)), (later, later), "the own clock was set");
+        assert_eq!((time.now(None), time.now(job)), (later, later), "the agent's own clock was set");
         time.synchronize(Duration::from_secs(62), relay + hour * 2);
         assert_eq!((time.now(None), time.now(job)), (relay + hour * 2, later), "the relay's clock was set");
     }

@@ -1,4 +1,4 @@
-//! Properties of a sandbox, verified from the inside before the first line of a command runs.
+//! Check of a sandbox's properties, made inside of the sandbox before its command starts.
 //!
 //! A sandbox is created from paths. A process that can write to the folder around a workspace can replace the workspace
 //! with a link, after relay has checked the path and before the sandbox is created. So the mounts are compared with the
@@ -21,7 +21,7 @@ const PRIVATE_MOUNTS: [&str; 2] = ["/dev", "/proc"];
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FileIdentity {
     pub(crate) dev: u64,
-    /// Inode on that device.
+    /// Inode number on the device `dev`.
     pub(crate) ino: u64,
 }
 
@@ -89,7 +89,7 @@ pub(crate) fn open_without_links(path: &Path) -> io::Result<OwnedFd> {
     Ok(folder)
 }
 
-/// Returns the writable mount points that `is_reachable` accepts, which no other mount covers.
+/// Returns the writable mount points that `is_reachable` accepts: it is false for a mount that another mount covers.
 fn writable_mounts(mountinfo: &str, is_reachable: impl Fn(&str, u64) -> bool) -> Vec<String> {
     let mount = |line: &str| {
         let mut fields = line.split(' ');
@@ -110,7 +110,7 @@ fn is_reachable(point: &str, id: u64) -> bool {
     }
 }
 
-/// Decodes a field, in which the kernel writes each separator as `\` and three octal digits.
+/// Decodes a field of `mountinfo`, in which the kernel writes each separator as `\` and three octal digits.
 fn unescape(field: &str) -> String {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field.as_bytes();
@@ -132,7 +132,7 @@ fn is_visible(path: &Path) -> bool {
         || File::options().read(true).open(path).is_ok_and(|file| !is_empty_file(&file))
 }
 
-/// Returns true for an empty file. An empty file mounted over a hidden one hides it too.
+/// Returns true for an empty file. A sandbox can also hide a file by mounting an empty file over it.
 fn is_empty_file(file: &File) -> bool {
     file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 0)
 }
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mounts_that_can_be_written_are_found_unless_they_are_covered() {
+    fn writable_mounts_are_found_unless_other_mounts_cover_them() {
         let mountinfo = "109 44 254:0 / / ro,nosuid - ext4 /dev/vda rw\n\
                          129 128 0:23 / /dev/shm rw,relatime - tmpfs tmpfs rw\n\
                          143 109 254:0 /tmp /tmp rw,nosuid shared:1 - ext4 /dev/vda rw\n\

@@ -1,4 +1,4 @@
-//! Permission profile of a sandbox: writable, read-only and hidden paths of its commands. Pure.
+//! Permission profile of a sandbox: the paths that its commands can write, can only read, or can't see. Pure.
 
 use std::path::Path;
 
@@ -25,8 +25,8 @@ impl Profile {
         self.add_writable(path.to_owned());
         self.add_writable(format!("{}/.git", path.trim_end_matches('/')));
         if include_protected {
-            for kept in PROTECTED_FOLDERS {
-                self.add_writable(format!("{}/{kept}", path.trim_end_matches('/')));
+            for folder in PROTECTED_FOLDERS {
+                self.add_writable(format!("{}/{folder}", path.trim_end_matches('/')));
             }
         }
     }
@@ -47,8 +47,8 @@ impl Profile {
         self.list_ancestors(path);
     }
 
-    /// Makes a folder inside a hidden one visible, and these entries of it read-only. The folder becomes writable,
-    /// because inside a hidden folder Codex can make only writable paths visible.
+    /// Makes a folder inside a hidden one visible, and the paths `entries` in it read-only. The folder becomes
+    /// writable, because inside a hidden folder Codex can make only writable paths visible.
     pub(crate) fn expose(&mut self, folder: &str, entries: &[String]) {
         self.allow_write(folder, true);
         for entry in entries {
@@ -69,12 +69,12 @@ impl Profile {
     /// Lists the folders between a path and the outermost writable folder around it, so that none of them can be
     /// renamed and replaced.
     fn list_ancestors(&mut self, path: &str) {
-        let above = Path::new(path).ancestors().skip(1);
+        let ancestors = Path::new(path).ancestors().skip(1);
         let is_root = |folder: &Path| self.writable.iter().any(|root| Path::new(root) == folder);
-        let mut between: Vec<&str> = above.clone().filter_map(Path::to_str).collect();
-        let Some(outermost) = above.filter(|folder| is_root(folder)).last() else { return };
-        between.retain(|folder| Path::new(folder) != outermost && Path::new(folder).starts_with(outermost));
-        for folder in between {
+        let mut inner: Vec<&str> = ancestors.clone().filter_map(Path::to_str).collect();
+        let Some(outermost) = ancestors.filter(|folder| is_root(folder)).last() else { return };
+        inner.retain(|folder| Path::new(folder) != outermost && Path::new(folder).starts_with(outermost));
+        for folder in inner {
             if !self.readable.iter().any(|readable| Path::new(folder).starts_with(readable)) {
                 self.allow_write(folder, false);
             }
@@ -83,18 +83,18 @@ impl Profile {
 
     /// Returns the value of Codex's `permissions.NAME.filesystem`.
     pub(crate) fn filesystem_toml(&self) -> String {
-        let with = |paths: &[String], access| {
+        let entries_with = |paths: &[String], access| {
             paths.iter().map(move |path| (path.clone(), access)).collect::<Vec<(String, &str)>>()
         };
         // Each path gets one entry, with its strictest permission.
-        let open = |path: &&String| !self.hidden.contains(path) && !self.readable.contains(path);
-        let writable: Vec<String> = self.writable.iter().filter(open).cloned().collect();
+        let is_only_writable = |path: &&String| !self.hidden.contains(path) && !self.readable.contains(path);
+        let writable: Vec<String> = self.writable.iter().filter(is_only_writable).cloned().collect();
         let readable = self.readable.iter().filter(|path| !self.hidden.contains(path));
         let readable: Vec<String> = readable.cloned().collect();
         let mut entries = vec![(":root".to_owned(), "read")];
-        entries.extend(with(&writable, "write"));
-        entries.extend(with(&readable, "read"));
-        entries.extend(with(&self.hidden, "none"));
+        entries.extend(entries_with(&writable, "write"));
+        entries.extend(entries_with(&readable, "read"));
+        entries.extend(entries_with(&self.hidden, "none"));
         let texts = entries.iter().map(|(path, access)| format!("{}=\"{access}\"", quote_toml(path)));
         format!("{{{}}}", texts.collect::<Vec<_>>().join(","))
     }
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_path_has_one_entry_and_the_strictest_counts() {
+    fn each_path_has_one_entry_with_its_strictest_permission() {
         let mut profile = Profile::default();
         profile.allow_write("/w", false);
         profile.protect("/w/codex");
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hidden_folder_is_named_last_with_everything_above_it() {
+    fn hidden_paths_are_listed_last_and_after_the_folders_above_them() {
         let mut profile = Profile::default();
         profile.allow_write("/w s", false);
         profile.allow_write("/tmp", true);

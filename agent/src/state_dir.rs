@@ -1,4 +1,4 @@
-//! State directory: the agent's id, its lock, its configuration and its spool.
+//! State directory of an agent. It contains the agent's id, its lock, its configuration and its spool.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Write};
@@ -6,13 +6,13 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Maximum number of attempts to take the lock. They take 100 ms in all, while a process that only checks the lock holds
-/// it for microseconds.
+/// Maximum number of attempts to take the lock. All attempts together take 100 ms. A process that only checks the lock
+/// holds it for microseconds.
 const MAX_ATTEMPTS: u32 = 10;
 /// Pause between two attempts to take the lock.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
-/// File that the agent using the directory locks; contains its process id.
+/// File that the agent locks while it uses the directory. The file contains the agent's process id.
 const LOCK_FILE: &str = "agent.lock";
 
 /// A state directory that this process has locked.
@@ -27,7 +27,7 @@ pub(crate) struct StateDir {
 }
 
 impl StateDir {
-    /// Returns true if the locked directory was removed or replaced. No later agent would find the data in it.
+    /// Returns true if the locked directory was removed or replaced. A later agent would not find the data in it.
     pub(crate) fn is_lost(&self) -> bool {
         let file_id = |meta: fs::Metadata| (meta.dev(), meta.ino());
         is_replaced(self.lock.metadata().map(file_id), fs::metadata(self.dir.join(LOCK_FILE)).map(file_id))
@@ -35,9 +35,9 @@ impl StateDir {
 }
 
 /// Returns true if the file that this process holds is certainly not the current one. A disk error proves nothing.
-fn is_replaced(held: io::Result<(u64, u64)>, current: io::Result<(u64, u64)>) -> bool {
+fn is_replaced(locked: io::Result<(u64, u64)>, current: io::Result<(u64, u64)>) -> bool {
     use io::ErrorKind::{NotADirectory, NotFound};
-    match (held, current) {
+    match (locked, current) {
         (Ok(locked), Ok(current)) => locked != current,
         (_, Err(error)) => matches!(error.kind(), NotFound | NotADirectory),
         (Err(_), Ok(_)) => false,
@@ -57,12 +57,12 @@ pub(crate) fn create_state_dir(dir: &Path) -> Result<(), String> {
 /// One line that names the directory and says that it can't be used or that another agent holds it.
 pub(crate) fn lock_state_dir(dir: &Path) -> Result<StateDir, String> {
     create_state_dir(dir)?;
-    let shown = dir.display();
-    let unusable = |error: io::Error| format!("the state folder {shown} can't be used: {error}");
+    let path = dir.display();
+    let unusable = |error: io::Error| format!("the state folder {path} can't be used: {error}");
     let lock = File::options().write(true).create(true).truncate(false).mode(0o600).open(dir.join(LOCK_FILE));
     let mut lock = lock.map_err(unusable)?;
     if !try_lock(&lock).map_err(unusable)? {
-        return Err(format!("another agent already uses the state folder {shown}"));
+        return Err(format!("another agent already uses the state folder {path}"));
     }
     // Programs can signal the holder of the lock: while the lock is held, this process id is valid.
     let pid = format!("{}\n", std::process::id());
@@ -95,11 +95,11 @@ fn read_or_create_agent_id(path: &Path) -> io::Result<String> {
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
     let id = hex::encode(random);
-    let new = path.with_extension("new");
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    let new_path = path.with_extension("new");
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new_path)?;
     file.write_all(id.as_bytes())?;
     file.sync_all()?;
-    fs::rename(&new, path)?;
+    fs::rename(&new_path, path)?;
     Ok(id)
 }
 
@@ -108,19 +108,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_missing_or_replaced_folder_is_lost_and_a_disk_without_an_answer_is_not() {
-        let no = |kind: io::ErrorKind| Err(kind.into());
-        assert!(is_replaced(Ok((1, 2)), no(io::ErrorKind::NotFound)));
+    fn a_directory_is_lost_if_missing_or_replaced_but_not_on_a_disk_error() {
+        let fails = |kind: io::ErrorKind| Err(kind.into());
+        assert!(is_replaced(Ok((1, 2)), fails(io::ErrorKind::NotFound)));
         assert!(is_replaced(Ok((1, 2)), Ok((1, 3))));
         assert!(!is_replaced(Ok((1, 2)), Ok((1, 2))));
-        for trouble in [io::Error::from_raw_os_error(5), io::ErrorKind::OutOfMemory.into()] {
-            assert!(!is_replaced(Ok((1, 2)), Err(trouble)));
+        for disk_error in [io::Error::from_raw_os_error(5), io::ErrorKind::OutOfMemory.into()] {
+            assert!(!is_replaced(Ok((1, 2)), Err(disk_error)));
         }
-        assert!(!is_replaced(no(io::ErrorKind::Other), Ok((1, 2))));
+        assert!(!is_replaced(fails(io::ErrorKind::Other), Ok((1, 2))));
     }
 
     #[test]
-    fn the_folder_has_one_holder_and_the_id_stays() {
+    fn only_one_agent_holds_the_directory_and_the_id_stays() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b");
         let first = lock_state_dir(&path).unwrap();

@@ -1,4 +1,4 @@
-//! The human-readable log of a Codex worker. Pure.
+//! Human-readable log of a Codex worker. Pure.
 //!
 //! ```text
 //! 14:03:07 $ npm ci
@@ -22,12 +22,12 @@ use crate::steps::rules;
 const MAX_OUTPUT: usize = 16 * 1024;
 /// Maximum length of one message or warning, in bytes.
 const MAX_TEXT: usize = 16 * 1024;
-/// Maximum number of running commands whose start is remembered.
-const MAX_OPEN: usize = 256;
-/// Meaningless lines on stderr.
+/// Maximum number of running commands whose start time is remembered.
+const MAX_RUNNING_COMMANDS: usize = 256;
+/// Lines that Codex prints on stderr and that the log leaves out, because they mean nothing to users.
 const NOISE: &[&str] = &["Reading additional input from stdin...", "Reading prompt from stdin..."];
 
-/// Renders events as text.
+/// Renderer of a worker's events as text.
 #[derive(Debug, Default)]
 pub(crate) struct Transcript {
     command_starts: HashMap<String, Duration>,
@@ -35,10 +35,10 @@ pub(crate) struct Transcript {
 }
 
 impl Transcript {
-    /// Returns the text of an event; empty for events that users need not see. `now` is monotonic time; `at` is the
-    /// time that the text shows.
-    pub(crate) fn render_event(&mut self, now: Duration, at: Timestamp, event: &CodexEvent) -> String {
-        let stamp = at.strftime("%H:%M:%S").to_string();
+    /// Returns the text of an event; empty for events that users need not see. `now` is monotonic time; `wall_time` is
+    /// the time that the text shows.
+    pub(crate) fn render_event(&mut self, now: Duration, wall_time: Timestamp, event: &CodexEvent) -> String {
+        let stamp = wall_time.strftime("%H:%M:%S").to_string();
         match event {
             CodexEvent::ThreadStarted { id } => format!("{stamp} thread {id}\n"),
             CodexEvent::TurnStarted => String::new(),
@@ -59,21 +59,21 @@ impl Transcript {
     fn render_item(&mut self, now: Duration, stamp: &str, phase: Phase, id: &str, item: &Item) -> String {
         match (item, phase) {
             (Item::Command { command, .. }, Phase::Started) => {
-                if self.command_starts.len() < MAX_OPEN {
+                if self.command_starts.len() < MAX_RUNNING_COMMANDS {
                     self.command_starts.insert(id.to_owned(), now);
                 }
-                with_stamp(stamp, "$ ", &rules::without_shell(command))
+                with_stamp(stamp, "$ ", &rules::strip_shell(command))
             }
             (Item::Command { command, output, gap, exit_code, .. }, Phase::Completed) => {
                 let started = self.command_starts.remove(id);
                 let mut text = String::new();
                 if started.is_none() {
-                    text = with_stamp(stamp, "$ ", &rules::without_shell(command));
+                    text = with_stamp(stamp, "$ ", &rules::strip_shell(command));
                 }
-                let (at, missing) = gap.unwrap_or((output.len() / 2, 0));
-                indent(&mut text, &head_and_tail(output, at, missing, MAX_OUTPUT));
+                let (gap_start, missing_bytes) = gap.unwrap_or((output.len() / 2, 0));
+                indent(&mut text, &head_and_tail(output, gap_start, missing_bytes, MAX_OUTPUT));
                 let exit = exit_code.map_or_else(|| "no exit code".to_owned(), |code| format!("exit {code}"));
-                let took = started.map(|started| {
+                let duration = started.map(|started| {
                     format!(
                         " after {}",
                         common::duration::format_duration(common::duration::to_millis(
@@ -81,7 +81,7 @@ impl Transcript {
                         ))
                     )
                 });
-                let _ = writeln!(text, "    {exit}{}", took.unwrap_or_default());
+                let _ = writeln!(text, "    {exit}{}", duration.unwrap_or_default());
                 text
             }
             (Item::Message(message), Phase::Completed) => with_stamp(stamp, "", message),
@@ -114,13 +114,13 @@ impl Transcript {
         }
     }
 
-    /// Returns the text of a line of stderr; empty for known noise.
+    /// Returns the text of a line of stderr; empty for blank lines and those in [`NOISE`].
     pub(crate) fn render_stderr_line(line: &Line) -> String {
         let text = match line {
             Line::Whole(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-            Line::Truncated { head, dropped, .. } => {
+            Line::Truncated { head, dropped_bytes, .. } => {
                 format!(
-                    "{} [… {dropped} bytes …]",
+                    "{} [… {dropped_bytes} bytes …]",
                     common::text_format::truncate(&String::from_utf8_lossy(head), MAX_TEXT)
                 )
             }
@@ -133,7 +133,7 @@ impl Transcript {
     }
 }
 
-/// Returns a text with a time stamp; its further lines are indented.
+/// Returns a text with a time stamp before its first line; the other lines are indented.
 fn with_stamp(stamp: &str, prefix: &str, text: &str) -> String {
     let text = shorten_text(text.trim_end(), MAX_TEXT);
     let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
@@ -153,7 +153,7 @@ fn shorten_text(text: &str, max_bytes: usize) -> String {
     head_and_tail(text, text.len() / 2, 0, max_bytes)
 }
 
-/// Shortens a text in which `missing_bytes` bytes are already missing at offset `gap`.
+/// Shortens a text like [`shorten_text`]; `missing_bytes` bytes of it are already missing at offset `gap`.
 fn head_and_tail(text: &str, gap: usize, missing_bytes: u64, max_bytes: usize) -> String {
     let (mut head, mut tail) = (gap, gap);
     if text.len() > max_bytes {
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_reads_like_a_terminal_session() {
+    fn the_log_of_a_worker_looks_like_a_terminal_session() {
         let text = render(&[
             r#"{"type":"item.started","item":{"id":"1","type":"command_execution","command":"/bin/bash -lc 'npm ci'","status":"in_progress"}}"#,
             r#"{"type":"item.completed","item":{"id":"1","type":"command_execution","command":"/bin/bash -lc 'npm ci'","aggregated_output":"a\nb\n","exit_code":1,"status":"failed"}}"#,
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_huge_output_shows_its_ends_and_what_is_missing() {
+    fn a_huge_output_shows_its_ends_and_the_size_of_the_gap() {
         let text = shorten_text(&format!("{}{}", "ä".repeat(20_000), "z".repeat(20_000)), MAX_OUTPUT);
         assert!(text.len() < MAX_OUTPUT + 100 && text.contains("… 43616 bytes …"), "{}", &text[8000..8300]);
     }

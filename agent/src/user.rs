@@ -1,4 +1,4 @@
-//! The user that workers run as.
+//! User that workers run as.
 //!
 //! `/etc/passwd` is read directly, because a static binary can't use the name service of libc.
 
@@ -6,12 +6,12 @@ use std::fs;
 
 use serde::{Deserialize, Serialize};
 
-/// User and group to run as.
+/// User and group that a process runs as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct UserIds {
     /// User id.
     pub(crate) uid: u32,
-    /// Group id; there are no supplementary groups.
+    /// Group id. The process gets no supplementary groups.
     pub(crate) gid: u32,
 }
 
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_is_read_from_its_line_and_no_prefix_is_taken_for_it() {
+    fn a_user_is_found_only_by_its_whole_name() {
         let passwd = "root:x:0:0:root:/root:/bin/bash\nworker2:x:9:9::/:\nbroken\nworker:x:1000:1001:W,,,:/home/worker:\n";
         let worker = find_in_passwd(passwd, "worker").unwrap();
         assert_eq!((worker.ids, worker.shell.as_str()), (UserIds { uid: 1000, gid: 1001 }, "/bin/sh"));

@@ -1,4 +1,4 @@
-//! Workspace of a job. It is opened once, so the job works in the folder that was checked even if its path leads
+//! Workspace of a job. It is opened once, so the job works in the folder that was checked, even if the path leads
 //! elsewhere later.
 
 use std::io;
@@ -27,8 +27,8 @@ impl WorkspaceDir {
     /// One line with the fault: the workspace is missing, a part of its path is a link, or no job may work there.
     pub(crate) fn open(path: &str, roots: &[String]) -> Result<Self, String> {
         let shown = one_line(path, 300);
-        let outside = !roots.is_empty() && !roots.iter().any(|root| Path::new(path).starts_with(root));
-        if outside {
+        let is_outside = !roots.is_empty() && !roots.iter().any(|root| Path::new(path).starts_with(root));
+        if is_outside {
             return Err(format!(
                 "the workspace {shown} is not in a folder that jobs may work in: {}",
                 one_line(&roots.join(", "), 300)
@@ -37,7 +37,7 @@ impl WorkspaceDir {
         if Path::new(path).components().count() < 2 {
             return Err("the workspace is the root of the file system: choose a folder with -w".to_owned());
         }
-        let fd = open_path(Path::new(path)).map_err(|broken| match broken {
+        let fd = open_path(Path::new(path)).map_err(|error| match error {
             OpenFolderError::Link(link) => {
                 format!(
                     "the workspace {shown} leads through the link {}: use the real path with -w",
@@ -52,7 +52,7 @@ impl WorkspaceDir {
         Ok(Self { path: path.to_owned(), fd: Arc::new(fd), identity })
     }
 
-    /// Returns the path at the time of opening.
+    /// Returns the path that the workspace was opened with.
     pub(crate) fn path(&self) -> &str {
         &self.path
     }
@@ -89,24 +89,24 @@ fn open_path(path: &Path) -> Result<OwnedFd, OpenFolderError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     // `O_PATH` works without read permission on the parent folders.
     let parent_flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let plain = path
+    let is_plain = path
         .components()
         .all(|part| matches!(part, std::path::Component::RootDir | std::path::Component::Normal(_)));
-    if !plain || !path.is_absolute() {
+    if !is_plain || !path.is_absolute() {
         return Err(OpenFolderError::Other(io::Error::other("it is not a plain absolute path")));
     }
     let mut folder = openat(CWD, "/", parent_flags, Mode::empty())
         .map_err(|error| OpenFolderError::Other(error.into()))?;
-    let mut done = std::path::PathBuf::from("/");
+    let mut opened_path = std::path::PathBuf::from("/");
     let mut parts = path.components().skip(1).peekable();
     while let Some(part) = parts.next() {
-        done.push(part);
+        opened_path.push(part);
         let flags = if parts.peek().is_some() { parent_flags } else { flags };
         folder = openat(&folder, part.as_os_str(), flags, Mode::empty()).map_err(|error| match error {
             Errno::NOENT => OpenFolderError::Missing,
             // The kernel may report a link as "not a folder".
-            Errno::NOTDIR | Errno::LOOP if is_link(&done) => {
-                OpenFolderError::Link(done.display().to_string())
+            Errno::NOTDIR | Errno::LOOP if is_link(&opened_path) => {
+                OpenFolderError::Link(opened_path.display().to_string())
             }
             Errno::NOTDIR => OpenFolderError::Other(io::Error::other("it is not a folder")),
             error => OpenFolderError::Other(error.into()),
@@ -126,7 +126,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn only_a_real_folder_below_a_root_is_opened() {
+    fn only_a_folder_without_links_in_its_path_is_opened_below_a_root() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().canonicalize().unwrap();
         fs::create_dir_all(dir.join("in/ws")).unwrap();

@@ -1,7 +1,7 @@
-//! The workspace's own copy of a job's log, for users who look there: `.codex-worker/`.
+//! Copy of a job's log in the folder `.codex-worker/` of the job's workspace, for users who look there.
 //!
-//! The worker owns that folder and may be hostile. So all access goes through directory descriptors and only creates
-//! new files (`O_EXCL`, never through a link). No existing file is ever opened, and nothing is read.
+//! The worker can write to that folder, and may be hostile. So all access goes through directory descriptors and only
+//! creates new files (`O_EXCL`, never through a link). No existing file is ever opened, and nothing is read.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -40,7 +40,7 @@ impl LogFile {
     }
 }
 
-/// Files of one job. A file is created when it gets its first output.
+/// Log files of one job. Each file is created when it gets its first output.
 #[derive(Debug)]
 pub(crate) struct WorkspaceLog {
     job_dir: OwnedFd,
@@ -56,7 +56,7 @@ struct BoundedFile {
 }
 
 impl WorkspaceLog {
-    /// Creates the folder of a job; `owner` is its user if it differs from the agent's.
+    /// Creates the folder of a job. `owner` is the user that the worker runs as, if it is not the agent's user.
     ///
     /// # Errors
     /// The file system failed, or another file exists at the folder's path.
@@ -90,7 +90,7 @@ impl WorkspaceLog {
         let bounded = if let Some(bounded) = slot {
             bounded
         } else {
-            // The file exists already: an earlier run of the job or another program created it.
+            // The file may exist already, created by an earlier run of the job or by another program.
             match unlinkat(&self.job_dir, file.name(), AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(error) => return Err(error.into()),
@@ -104,9 +104,9 @@ impl WorkspaceLog {
             return Ok(());
         }
         let remaining = usize::try_from(MAX_FILE - bounded.written_bytes).unwrap_or(usize::MAX);
-        let kept = &bytes[..bytes.len().min(remaining)];
-        bounded.file.write_all(kept)?;
-        bounded.written_bytes += kept.len() as u64;
+        let written = &bytes[..bytes.len().min(remaining)];
+        bounded.file.write_all(written)?;
+        bounded.written_bytes += written.len() as u64;
         if bounded.written_bytes >= MAX_FILE {
             bounded.file.write_all(b"\n[this copy ends here: the relay has the rest]\n")?;
         }
@@ -124,8 +124,7 @@ fn open_folder(parent: impl AsFd, name: &str, owner: Option<UserIds>) -> io::Res
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = openat(&parent, name, flags, Mode::empty())?;
     if is_new {
-        // Another program may have replaced the new folder already, so the owner is changed only if
-        // the agent owns the folder.
+        // The owner is changed only if the agent owns the folder: another program may have replaced the new folder.
         let is_own = fstat(&dir)?.st_uid == rustix::process::geteuid().as_raw();
         if is_own {
             set_owner(&dir, owner)?;
@@ -166,14 +165,14 @@ mod tests {
 
     use rustix::fs::CWD;
 
-    fn job() -> JobId {
+    fn job_id() -> JobId {
         "abe-smoke#1".parse().unwrap()
     }
 
     #[test]
     fn the_folder_ignores_itself_and_the_newest_log_is_linked() {
         let ws = tempfile::tempdir().unwrap();
-        let mut log = WorkspaceLog::open(fs::File::open(ws.path()).unwrap(), &job(), None).unwrap();
+        let mut log = WorkspaceLog::open(fs::File::open(ws.path()).unwrap(), &job_id(), None).unwrap();
         log.append(LogFile::Log, b"hello\n").unwrap();
         log.append(LogFile::Message, b"done").unwrap();
         let dir = ws.path().join(".codex-worker");
@@ -181,11 +180,11 @@ mod tests {
         assert_eq!(fs::read(dir.join("log.txt")).unwrap(), b"hello\n");
         let mode = |path: &str| fs::metadata(dir.join(path)).unwrap().permissions().mode() & 0o777;
         let modes = [".", "abe-smoke.1", "log.txt", "abe-smoke.1/last-message.txt"].map(mode);
-        assert_eq!(modes, [0o700, 0o700, 0o600, 0o600], "only the worker reads what it said");
+        assert_eq!(modes, [0o700, 0o700, 0o600, 0o600], "only the worker's user can read the files");
         assert_eq!(fs::read(dir.join("abe-smoke.1/last-message.txt")).unwrap(), b"done");
         assert_eq!(fs::read(ws.path().join(log.path())).unwrap(), b"hello\n");
-        let mut again = WorkspaceLog::open(fs::File::open(ws.path()).unwrap(), &job(), None).unwrap();
-        again.append(LogFile::Log, b"new").unwrap();
+        let mut new_log = WorkspaceLog::open(fs::File::open(ws.path()).unwrap(), &job_id(), None).unwrap();
+        new_log.append(LogFile::Log, b"new").unwrap();
         assert_eq!(fs::read(dir.join("log.txt")).unwrap(), b"new");
     }
 
@@ -196,7 +195,7 @@ mod tests {
         fs::write(&victim, "safe").unwrap();
         let ws = tempfile::tempdir().unwrap();
         symlink(outside.path(), ws.path().join(".codex-worker")).unwrap();
-        assert!(WorkspaceLog::open(fs::File::open(ws.path()).unwrap(), &job(), None).is_err());
+        assert!(WorkspaceLog::open(fs::File::open(ws.path()).unwrap(), &job_id(), None).is_err());
 
         let ws = tempfile::tempdir().unwrap();
         let dir = ws.path().join(".codex-worker/abe-smoke.1");
@@ -207,7 +206,7 @@ mod tests {
         symlink(outside.path().join("new"), ws.path().join(".codex-worker/.gitignore")).unwrap();
         rustix::fs::mknodat(CWD, dir.join("last-message.txt"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
             .unwrap();
-        let mut log = WorkspaceLog::open(fs::File::open(ws.path()).unwrap(), &job(), None).unwrap();
+        let mut log = WorkspaceLog::open(fs::File::open(ws.path()).unwrap(), &job_id(), None).unwrap();
         for part in [LogFile::Log, LogFile::Codex, LogFile::Message] {
             log.append(part, b"x").unwrap();
         }
@@ -216,20 +215,20 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_in_the_place_of_a_file_is_an_error_and_no_harm() {
+    fn a_folder_at_the_path_of_a_log_file_is_an_error() {
         let ws = tempfile::tempdir().unwrap();
         fs::create_dir_all(ws.path().join(".codex-worker/abe-smoke.1/log.txt")).unwrap();
-        assert!(WorkspaceLog::open(fs::File::open(ws.path()).unwrap(), &job(), None).is_err());
+        assert!(WorkspaceLog::open(fs::File::open(ws.path()).unwrap(), &job_id(), None).is_err());
     }
 
     #[test]
-    fn each_file_is_bounded_and_says_so() {
+    fn a_file_of_maximum_length_says_that_the_copy_ends() {
         let ws = tempfile::tempdir().unwrap();
-        let mut log = WorkspaceLog::open(fs::File::open(ws.path()).unwrap(), &job(), None).unwrap();
+        let mut log = WorkspaceLog::open(fs::File::open(ws.path()).unwrap(), &job_id(), None).unwrap();
         for _ in 0..20 {
             log.append(LogFile::Codex, &vec![b'x'; 1024 * 1024]).unwrap();
         }
-        let written = fs::read(ws.path().join(".codex-worker/abe-smoke.1/codex.jsonl")).unwrap();
-        assert!(written.len() < 16 * 1024 * 1024 + 100 && written.ends_with(b"has the rest]\n"));
+        let content = fs::read(ws.path().join(".codex-worker/abe-smoke.1/codex.jsonl")).unwrap();
+        assert!(content.len() < 16 * 1024 * 1024 + 100 && content.ends_with(b"has the rest]\n"));
     }
 }

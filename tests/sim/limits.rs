@@ -40,7 +40,7 @@ impl Limit {
         let real = now.saturating_sub(self.begun);
         let worked = match planted {
             Some(OfAgent::FrozenTimeCounts) => real,
-            _ => self.time.at(real),
+            _ => self.time.advance_to(real),
         };
         self.timer.check(worked) == Some(TimerEvent::Expired)
     }

@@ -3,7 +3,9 @@
 use common::event::{Event, EventBody};
 use jiff::Timestamp;
 use relay_tests::harness::figures::figure;
-use worker_agent::internals::test_support::{Piece, Scanned, build_segment, event_bytes, scan_segment};
+use worker_agent::internals::test_support::{
+    Piece, SegmentContent, build_segment, event_bytes, scan_segment,
+};
 
 use crate::cases::{Flip, every, flips};
 
@@ -46,7 +48,14 @@ fn s03_a_spooled_segment_cut_anywhere_gives_exactly_its_whole_records() {
             let whole = ends.partition_point(|end| *end <= length);
             let expected = whole.checked_sub(1).map(|last| {
                 let (first, next, end) = (1, whole as u64, ends[last]);
-                Scanned { first, next, end, torn: end < length, damaged: false, salvaged: 0 }
+                SegmentContent {
+                    first_seq: first,
+                    next_seq: next,
+                    valid_end: end,
+                    is_torn: end < length,
+                    is_damaged: false,
+                    salvaged_count: 0,
+                }
             });
             if found == expected { Ok(()) } else { Err(format!("{found:?}, not {expected:?}")) }
         },
@@ -73,7 +82,14 @@ fn s04_a_spooled_segment_with_any_single_bit_flipped_is_never_accepted_altered()
             let at = ends.partition_point(|end| *end <= byte);
             let expected = at.checked_sub(1).map(|last| {
                 let (next, end, salvaged) = (at as u64, ends[last], ends.len() - 1 - at);
-                Scanned { first: 1, next, end, torn: salvaged == 0, damaged: salvaged > 0, salvaged }
+                SegmentContent {
+                    first_seq: 1,
+                    next_seq: next,
+                    valid_end: end,
+                    is_torn: salvaged == 0,
+                    is_damaged: salvaged > 0,
+                    salvaged_count: salvaged,
+                }
             });
             if found == expected { Ok(()) } else { Err(format!("{found:?}, not {expected:?}")) }
         },

@@ -56,7 +56,7 @@ impl World {
             Action::CheckConfig if self.end.configured => {}
             Action::CheckConfig => {
                 self.end.configured = true;
-                return Ok(Some(Input::Configured { relay_changed: false }));
+                return Ok(Some(Input::Configured { has_relay_changed: false }));
             }
             Action::Connect => self.end.connecting = true,
             Action::Synchronize { .. } if self.planted.agent == Some(OfAgent::OwnWallClock) => {}

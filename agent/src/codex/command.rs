@@ -1,4 +1,4 @@
-//! The command line of `codex exec`. Pure.
+//! Command line of `codex exec`. Pure.
 
 use common::job::JobSpec;
 use common::version::{self, Version};
@@ -10,7 +10,7 @@ use crate::sandbox_profile::quote_toml;
 /// Names of variables that are always hidden from the model's commands, unless the job itself sets them.
 const ALWAYS_SECRET: [&str; 2] = ["CODEX_API_KEY", "OPENAI_API_KEY"];
 
-/// Settings that keep Codex 0.169.0 from calling any server but the model's. An older version does not have them and
+/// Settings that keep Codex from calling any server but the model's. Versions before 0.169.0 do not have them and
 /// would warn about them.
 const MODEL_ONLY_SETTINGS: [&str; 4] = [
     "features.plugins=false",
@@ -18,20 +18,21 @@ const MODEL_ONLY_SETTINGS: [&str; 4] = [
     "analytics.enabled=false",
     "check_for_update_on_startup=false",
 ];
+/// Oldest version of Codex that has these settings.
 const MODEL_ONLY_MIN_VERSION: Version = (0, 169, 0);
 
 /// Returns arguments that keep Codex from calling github.com, chatgpt.com and others for plugins, metrics and
 /// updates. They precede the user's own arguments, which take precedence.
 pub(crate) fn model_only_args(version: Option<&str>) -> Vec<String> {
-    let knows =
+    let is_supported =
         version.and_then(version::parse_version).is_some_and(|version| version >= MODEL_ONLY_MIN_VERSION);
-    let settings = MODEL_ONLY_SETTINGS.iter().filter(|_| knows);
+    let settings = MODEL_ONLY_SETTINGS.iter().filter(|_| is_supported);
     settings.flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]).collect()
 }
 
 /// Returns the program and its arguments, including those for the sandbox. The prompt is written to stdin.
 ///
-/// Codex works in the directory that it is started in, even if its path leads elsewhere later.
+/// Codex works in the directory that it is started in, even if the path of that directory leads elsewhere later.
 pub(crate) fn codex_argv(
     program: &str,
     spec: &JobSpec,
@@ -62,7 +63,7 @@ pub(crate) fn codex_argv(
         // All options precede `resume`: Codex 0.169.0 accepts all of them there.
         argv.extend(["resume".to_owned(), thread.clone()]);
     }
-    // The thread id is the last option; the prompt is read from stdin.
+    // `-` makes Codex read the prompt from stdin.
     argv.push("-".to_owned());
     argv
 }
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_job_asks_for_it_gets() {
+    fn model_arguments_and_variables_of_a_job_reach_the_command_line() {
         let mut spec = spec();
         spec.codex.model = Some("gpt-5.5".into());
         spec.codex.args = vec!["--search".into()];
@@ -130,18 +131,18 @@ mod tests {
     }
 
     #[test]
-    fn a_codex_that_knows_how_calls_nobody_but_its_model() {
-        let told = model_only_args(Some("0.169.0"));
+    fn a_supported_codex_is_told_to_call_no_server_but_the_model_s() {
+        let args = model_only_args(Some("0.169.0"));
         assert!(
-            told.join(" ").starts_with("-c features.plugins=false -c features.apps=false -c "),
-            "{told:?}"
+            args.join(" ").starts_with("-c features.plugins=false -c features.apps=false -c "),
+            "{args:?}"
         );
-        assert_eq!(model_only_args(Some("0.170.1")), told);
+        assert_eq!(model_only_args(Some("0.170.1")), args);
         assert_eq!((model_only_args(Some("0.168.2")), model_only_args(None)), (vec![], vec![]));
     }
 
     #[test]
-    fn a_thread_is_resumed_behind_all_options() {
+    fn resume_and_the_thread_id_follow_all_options() {
         let mut spec = spec();
         spec.codex.args = vec!["-i".into(), "x.png".into()];
         spec.thread = Some("01a203ca-9b3a-74f0-a0f9-92040009a617".into());

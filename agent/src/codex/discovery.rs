@@ -1,4 +1,4 @@
-//! Codex on this platform: its path, its version, and its problems.
+//! Finder of Codex on this platform: its path, its version, and its problems.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -19,15 +19,15 @@ use crate::user::UserIds;
 
 /// Oldest supported version: the first series with `thread.started` and `item.*` lines as they are parsed here.
 const MIN_VERSION: Version = (0, 100, 0);
-/// Timeout of `codex --version`. It usually takes 20 ms, and longer if the program is read from a cold disk. If it
+/// Timeout of `codex --version`. The call usually takes 20 ms, and longer if the program is on a cold disk. If it
 /// times out, the Codex that was found is used without a version.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time until a program that did not answer is queried again. Without this pause, each job would wait for the program.
+/// Time until a program that did not answer is asked again for its version. Without it, each job would wait again.
 const RETRY_PAUSE: Duration = Duration::from_secs(60);
 /// Maximum number of cached answers, one for each program that jobs name.
 const MAX_CACHED_ANSWERS: usize = 64;
 
-/// Maximum number of bytes read of Codex's configuration: the relevant keys are near its top.
+/// Maximum number of bytes that are read of Codex's configuration file. The relevant keys are near its top.
 const MAX_CONFIG: u64 = 256 * 1024;
 
 const INSTALL_HINT: &str = "npm install -g @openai/codex, or set [codex] program in relay.toml";
@@ -47,7 +47,7 @@ pub(crate) struct CodexInstallation {
 /// A file, by its path and the time of its last change.
 type FileVersion = (PathBuf, i64, i64);
 
-/// Finds Codex, and caches the version that it reports until the file changes.
+/// Finder of Codex. Caches the version that a program reports until the program's file changes.
 #[derive(Debug, Default)]
 pub(crate) struct CodexFinder {
     cache: Mutex<HashMap<FileVersion, Answer>>,
@@ -57,14 +57,14 @@ pub(crate) struct CodexFinder {
 #[derive(Debug, Clone)]
 enum Answer {
     Version(String),
-    /// No answer in time; the program is not queried again before this time.
+    /// The program gave no answer in time. It is not asked again before this time.
     TimedOut(Instant),
 }
 
 impl Answer {
     /// Returns true if the answer is still valid, false if the program has to be asked again.
     fn is_valid(&self) -> bool {
-        !matches!(self, Self::TimedOut(until) if Instant::now() >= *until)
+        !matches!(self, Self::TimedOut(retry_at) if Instant::now() >= *retry_at)
     }
 
     fn version(&self) -> Option<String> {
@@ -83,12 +83,12 @@ impl CodexFinder {
         env: &Variables,
         user: Option<UserIds>,
     ) -> CodexInstallation {
-        let mut found = self.find_program(program, env, user).await;
-        if found.problem.is_none() {
-            found.problem =
+        let mut installation = self.find_program(program, env, user).await;
+        if installation.problem.is_none() {
+            installation.problem =
                 (!has_credentials(env)).then(|| format!("codex has no credentials: {LOGIN_HINT}"));
         }
-        found
+        installation
     }
 
     /// Like [`find_usable`](Self::find_usable), but without checking credentials, for callers that don't need the
@@ -104,7 +104,7 @@ impl CodexFinder {
             let problem = format!("{shown} was not found on the platform: {INSTALL_HINT}");
             return CodexInstallation { problem: Some(problem), ..CodexInstallation::default() };
         };
-        let mut found = CodexInstallation {
+        let mut installation = CodexInstallation {
             program: path.to_string_lossy().into_owned(),
             ..CodexInstallation::default()
         };
@@ -113,26 +113,27 @@ impl CodexFinder {
                 if version::parse_version(&version).is_some_and(|version| version < MIN_VERSION) =>
             {
                 let oldest = format!("{}.{}.{}", MIN_VERSION.0, MIN_VERSION.1, MIN_VERSION.2);
-                found.problem = Some(format!("codex {version} is older than {oldest}: {INSTALL_HINT}"));
-                found.version = Some(version);
+                installation.problem =
+                    Some(format!("codex {version} is older than {oldest}: {INSTALL_HINT}"));
+                installation.version = Some(version);
             }
-            Ok(version) => found.version = version,
-            Err(problem) => found.problem = Some(problem),
+            Ok(version) => installation.version = version,
+            Err(problem) => installation.problem = Some(problem),
         }
-        found
+        installation
     }
 
-    /// Returns the version, or `None` if the program does not answer in time.
+    /// Returns the version of the program at `path`, or `None` if the program does not answer in time.
     async fn version(
         &self,
         path: &Path,
         env: &Variables,
         user: Option<UserIds>,
     ) -> Result<Option<String>, String> {
-        let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let meta =
-            fs::metadata(&real).map_err(|error| format!("{} can't be read: {error}", real.display()))?;
-        let key = (real.clone(), meta.mtime(), meta.mtime_nsec());
+        let real_path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let meta = fs::metadata(&real_path)
+            .map_err(|error| format!("{} can't be read: {error}", real_path.display()))?;
+        let key = (real_path.clone(), meta.mtime(), meta.mtime_nsec());
         if let Some(answer) = self.lock_cache().get(&key).filter(|answer| answer.is_valid()) {
             return Ok(answer.version());
         }
@@ -143,10 +144,10 @@ impl CodexFinder {
             return Ok(None);
         };
         let answer = answer?;
-        if !has_code_mode_host(&real) {
+        if !has_code_mode_host(&real_path) {
             tracing::warn!(
                 "codex-code-mode-host is not beside {}: newer models can't use tools",
-                real.display()
+                real_path.display()
             );
         }
         self.cache_answer(key, Answer::Version(answer.clone()));
@@ -158,11 +159,11 @@ impl CodexFinder {
     }
 
     fn cache_answer(&self, file: FileVersion, answer: Answer) {
-        let mut known = self.lock_cache();
-        if known.len() >= MAX_CACHED_ANSWERS {
-            known.clear();
+        let mut cache = self.lock_cache();
+        if cache.len() >= MAX_CACHED_ANSWERS {
+            cache.clear();
         }
-        known.insert(file, answer);
+        cache.insert(file, answer);
     }
 }
 
@@ -194,14 +195,14 @@ async fn query_version(path: &Path, env: &Variables, user: Option<UserIds>) -> R
     }
 }
 
-/// Returns true if the code-mode host is beside the binary. In the npm package the host is beside the wrapped binary,
-/// not beside the script.
-fn has_code_mode_host(real: &Path) -> bool {
-    let script = real.extension().is_some_and(|extension| extension == "js");
-    script || real.parent().is_some_and(|folder| folder.join("codex-code-mode-host").exists())
+/// Returns true if the code-mode host, a helper of Codex, is beside the binary. In the npm package it is beside the
+/// wrapped binary, not beside the script.
+fn has_code_mode_host(real_path: &Path) -> bool {
+    let is_script = real_path.extension().is_some_and(|extension| extension == "js");
+    is_script || real_path.parent().is_some_and(|folder| folder.join("codex-code-mode-host").exists())
 }
 
-/// Returns the MCP servers in the configuration of the worker's Codex.
+/// Returns the names of the MCP servers in the configuration of the worker's Codex.
 pub(crate) fn mcp_servers(env: &Variables) -> BTreeSet<String> {
     let config = codex_home(env).and_then(|home| read_config(&home.join("config.toml")).ok());
     config.map(|config| mcp::configured_servers(&config)).unwrap_or_default()
@@ -227,8 +228,8 @@ fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-/// Returns true if there are credentials: a key in the environment, a login, or a model provider in the user's
-/// configuration, which has its own credentials.
+/// Returns true if Codex has credentials: a key in the environment, a login, or a model provider in its configuration,
+/// because a provider has its own credentials.
 fn has_credentials(env: &Variables) -> bool {
     if env.get("CODEX_API_KEY").is_some_and(|key| !key.is_empty()) {
         return true;
@@ -241,8 +242,8 @@ fn has_credentials(env: &Variables) -> bool {
         })
 }
 
-/// Reads at most [`MAX_CONFIG`] bytes without blocking. The worker's user owns the file, so it may be endless, or a
-/// pipe without a writer.
+/// Reads at most [`MAX_CONFIG`] bytes of a file without blocking. The worker's user owns the file, so it may be
+/// endless, or a pipe without a writer.
 fn read_config(path: &Path) -> std::io::Result<String> {
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = fs::File::options().read(true).custom_flags(nonblocking).open(path)?;
@@ -256,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_a_login_or_an_own_provider_are_credentials() {
+    fn a_key_or_a_model_provider_of_the_user_are_credentials() {
         let home = tempfile::tempdir().unwrap();
         let mut env = Variables::from([("CODEX_HOME".to_owned(), home.path().display().to_string())]);
         assert!(!has_credentials(&env));
@@ -268,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_is_found_as_a_shell_would() {
+    fn a_program_is_found_as_a_shell_finds_it() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("codex");
         let env = Variables::from([("PATH".to_owned(), format!("relative:{}", dir.path().display()))]);

@@ -1,4 +1,4 @@
-//! Codex's messages about its model server, each as one line that a user can act on. Pure.
+//! Parser of Codex's messages about its model server, which turns each into one line that a user can act on. Pure.
 //!
 //! ```text
 //!  "Reconnecting... 3/5 (WORDS)"                 ─► Retry    a notice, which decides nothing
@@ -6,8 +6,8 @@
 //!  "WORDS"                                       ─► the end of the turn
 //! ```
 //!
-//! Codex's words explain an outcome and never decide it. A text that matches no row of `MEANINGS` is passed on
-//! unchanged. Relay's advice comes first and Codex's own words follow, so that nothing is lost if a row is wrong. The
+//! Codex's words explain an outcome and never decide it. A text that matches no row of `MEANINGS` is shown without
+//! advice. Otherwise Codex's own words follow the advice, so that nothing is lost if a row is wrong. The
 //! marks of each row were seen with Codex 0.169.0 (`tests/transcripts`), or are in its binary.
 
 use common::event::FailureKind;
@@ -22,7 +22,7 @@ const MAX_MESSAGE: usize = 300;
 /// Maximum length of a name or time that is extracted from Codex's words, in bytes.
 const MAX_DETAIL: usize = 60;
 
-/// Codex's reaction to the error.
+/// Codex's reaction to an error of the model server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Retry {
     /// Codex tries again. Contains the count of tries, as in `3/5`.
@@ -42,10 +42,10 @@ pub(crate) struct ModelError {
     advice: Option<(FailureKind, String)>,
 }
 
-/// A kind of failure, and advice.
+/// A kind of failure, and advice for the user.
 type FailureMeaning = (FailureKind, &'static str);
 
-/// Marks and their meaning. A text has the meaning of the first row with a mark that occurs in its lower-case form.
+/// Rows of marks with a meaning. A text has the meaning of the first row with a mark in the text's lower-case form.
 ///
 /// The most specific rows come first: the message of a broken stream also contains the server's reason.
 const MEANINGS: &[(&[&str], FailureMeaning)] = &[
@@ -129,7 +129,7 @@ const RATE_LIMIT_ADVICE: &str =
     "the model's server accepts no more requests for now: try again later, or run fewer workers at once";
 const BAD_REQUEST_ADVICE: &str = "the model's server refused the request as it stands";
 
-/// Parses the text of an `error` or `turn.failed` event that arrived `now`, in Codex's time zone.
+/// Parses the text of an `error` or `turn.failed` event. `now` is the current time in Codex's time zone.
 pub(crate) fn parse(message: &str, now: &Zoned) -> ModelError {
     let (retry, message) = strip_retry(message.trim());
     let body = parse_body(message);
@@ -183,24 +183,25 @@ impl ModelError {
 /// Splits a text into Codex's notice of a retry, if it has one, and the rest.
 fn strip_retry(message: &str) -> (Option<Retry>, &str) {
     let Some(rest) = message.strip_prefix("Reconnecting... ") else { return (None, message) };
-    let (what, inner) = match rest.split_once(" (") {
-        Some((what, inner)) => (what, inner.strip_suffix(')').unwrap_or(inner)),
+    let (what, codex_words) = match rest.split_once(" (") {
+        Some((what, codex_words)) => (what, codex_words.strip_suffix(')').unwrap_or(codex_words)),
         None => (rest, ""),
     };
     let retry = match what {
         "waiting for network" => Retry::Network,
         count => Retry::Counted(text_format::one_line(count, MAX_DETAIL)),
     };
-    (Some(retry), inner)
+    (Some(retry), codex_words)
 }
 
 struct ErrorBody {
+    /// The server's message, or the whole body.
     message: String,
     /// Text that is searched for the marks of `MEANINGS`.
     search_text: String,
 }
 
-/// Parses the body of a refused request, which Codex passes on unchanged: JSON that contains the server's message.
+/// Parses the server's answer to a request that it refused: JSON with the server's message, unchanged by Codex.
 fn parse_body(message: &str) -> Option<ErrorBody> {
     let value: Value = message.starts_with('{').then(|| serde_json::from_str(message).ok())??;
     let error = if value["error"].is_object() { &value["error"] } else { &value };
@@ -214,44 +215,45 @@ fn find_meaning(message: &str, now: &Zoned) -> Option<(FailureKind, String)> {
     let lower = message.to_lowercase();
     let status = http_status(&lower).and_then(meaning_of_status);
     let row = MEANINGS.iter().find(|(marks, _)| marks.iter().any(|mark| lower.contains(mark)));
-    let known = row.map(|(_, meaning)| *meaning);
-    if let Some((kind, USAGE_LIMIT)) = known {
+    let row_meaning = row.map(|(_, meaning)| *meaning);
+    if let Some((kind, USAGE_LIMIT)) = row_meaning {
         return Some((kind, usage_limit_advice(message, now)));
     }
     // The status comes from the server, while the rest of the line may be any text, so the status takes precedence. A
     // status without a specific meaning is used last.
-    let (kind, advice) = status.filter(|(_, advice)| *advice != BAD_REQUEST_ADVICE).or(known).or(status)?;
+    let (kind, advice) =
+        status.filter(|(_, advice)| *advice != BAD_REQUEST_ADVICE).or(row_meaning).or(status)?;
     Some((kind, with_variable_name(advice, message)))
 }
 
-/// Returns the advice for a usage limit. The reset time is at the end of a long text and must not be truncated.
+/// Returns the advice for a usage limit, with the reset time. A long text may be truncated before that time.
 fn usage_limit_advice(message: &str, now: &Zoned) -> String {
-    for (mark, until) in [("try again at ", "try again at"), ("try again in ", "try again in")] {
+    for (mark, phrase) in [("try again at ", "try again at"), ("try again in ", "try again in")] {
         if let Some((_, rest)) = message.split_once(mark) {
             let rest = text_format::one_line(rest, MAX_DETAIL);
-            let when = rest.trim_end_matches('.');
-            let when = format_reset_time(when, now).unwrap_or_else(|| when.to_owned());
-            return format!("{USAGE_LIMIT}: {until} {when}, or add credits");
+            let time = rest.trim_end_matches('.');
+            let time = format_reset_time(time, now).unwrap_or_else(|| time.to_owned());
+            return format!("{USAGE_LIMIT}: {phrase} {time}, or add credits");
         }
     }
     format!("{USAGE_LIMIT}: try again later, or add credits")
 }
 
-/// Returns a time of day with its zone. Codex prints the time in the zone of its machine (`5:53 PM`, or `Jan 1st, 2100
-/// 5:53 AM` on another day), and a reader may be in another zone.
-fn format_reset_time(when: &str, now: &Zoned) -> Option<String> {
-    let at = match when.split_once(", ") {
+/// Adds the zone to a reset time. Codex prints the time in the zone of its machine (`5:53 PM`, or `Jan 1st, 2100 5:53
+/// AM` on another day), and a reader may be in another zone.
+fn format_reset_time(text: &str, now: &Zoned) -> Option<String> {
+    let time = match text.split_once(", ") {
         Some((day, rest)) => {
             let day = day.trim_end_matches(|c: char| c.is_ascii_lowercase());
             DateTime::strptime("%b %d, %Y %I:%M %p", format!("{day}, {rest}")).ok()?
         }
-        None => now.date().to_datetime(Time::strptime("%I:%M %p", when).ok()?),
+        None => now.date().to_datetime(Time::strptime("%I:%M %p", text).ok()?),
     };
-    let at = at.to_zoned(now.time_zone().clone()).ok()?;
-    Some(at.strftime("%Y-%m-%d %H:%M%:z").to_string())
+    let time = time.to_zoned(now.time_zone().clone()).ok()?;
+    Some(time.strftime("%Y-%m-%d %H:%M%:z").to_string())
 }
 
-/// Inserts the name of a missing variable into its advice.
+/// Returns `advice`, or advice that names the missing variable if the message is about one.
 fn with_variable_name(advice: &str, message: &str) -> String {
     let name =
         message.split_once("issing environment variable: `").and_then(|(_, rest)| rest.split_once('`'));
@@ -293,11 +295,11 @@ fn meaning_of_status(status: u16) -> Option<FailureMeaning> {
 /// Finds the reason why the thread could not be resumed in Codex's last lines on stderr, and returns it as one line
 /// that a user can act on; `None` if these lines are about something else. Codex 0.169.0 prints the reason only on
 /// stderr, and exits with 1 before any turn.
-pub(crate) fn resume_failure_reason(words: &str) -> Option<&'static str> {
-    if words.contains("no rollout found for thread id") {
+pub(crate) fn resume_failure_reason(stderr: &str) -> Option<&'static str> {
+    if stderr.contains("no rollout found for thread id") {
         return Some("the Codex thread is gone: launch a new job");
     }
-    if words.contains("already has an active writer") {
+    if stderr.contains("already has an active writer") {
         return Some("another process uses the same Codex thread: wait until it ends, then resume again");
     }
     None

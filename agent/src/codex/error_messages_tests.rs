@@ -1,4 +1,4 @@
-//! Texts as the real Codex printed them, or as they are in its program.
+//! Tests with texts that the real Codex printed, or that are in its binary.
 
 use super::*;
 
@@ -10,43 +10,48 @@ fn parse(message: &str) -> ModelError {
     super::parse(message, &now())
 }
 
-fn end(message: &str) -> String {
+fn failure_reason(message: &str) -> String {
     parse(message).failure_reason()
 }
 
 #[test]
 fn a_usage_limit_keeps_its_reset_time() {
     assert_eq!(
-        end("You’ve hit your usage limit. Upgrade to Pro (https://chatgpt.com/explore/pro), visit \
-             https://chatgpt.com/settings/usage to purchase more credits or try again at 5:53 PM."),
+        failure_reason(
+            "You’ve hit your usage limit. Upgrade to Pro (https://chatgpt.com/explore/pro), visit \
+             https://chatgpt.com/settings/usage to purchase more credits or try again at 5:53 PM."
+        ),
         "the usage limit of the account is reached: try again at 2026-01-02 17:53+01:00, or add credits (codex: You’ve hit your \
          usage limit. Upgrade to Pro (https://chatgpt.com/explore/pro), visit https://chatgpt.com/settings/usage to \
          purchase more credits or try again at 5:53 PM.)"
     );
-    let far = end(&format!(
+    let long = failure_reason(&format!(
         "You've hit your usage limit. {} Try again or try again in 2 days 3 hours.",
         "x".repeat(900)
     ));
     assert!(
-        far.starts_with("the usage limit of the account is reached: try again in 2 days 3 hours, or"),
-        "{far}"
+        long.starts_with("the usage limit of the account is reached: try again in 2 days 3 hours, or"),
+        "{long}"
     );
-    assert!(far.len() < 450, "{far}");
-    assert!(end("You’ve hit your usage limit.").contains("is reached: try again later, or add credits"));
+    assert!(long.len() < 450, "{long}");
+    assert!(
+        failure_reason("You’ve hit your usage limit.")
+            .contains("is reached: try again later, or add credits")
+    );
 }
 
 #[test]
-fn a_reset_time_is_an_instant_with_its_zone() {
-    let told = |when: &str| format_reset_time(when, &now());
-    assert_eq!(told("5:53 PM").as_deref(), Some("2026-01-02 17:53+01:00"));
-    assert_eq!(told("12:05 AM").as_deref(), Some("2026-01-02 00:05+01:00"));
-    assert_eq!(told("Jan 1st, 2100 5:53 AM").as_deref(), Some("2100-01-01 05:53+01:00"));
-    assert_eq!(told("Aug 23rd, 2026 11:00 PM").as_deref(), Some("2026-08-23 23:00+01:00"));
-    assert_eq!(told("some time"), None);
+fn a_reset_time_is_shown_with_its_date_and_zone() {
+    let format = |text: &str| format_reset_time(text, &now());
+    assert_eq!(format("5:53 PM").as_deref(), Some("2026-01-02 17:53+01:00"));
+    assert_eq!(format("12:05 AM").as_deref(), Some("2026-01-02 00:05+01:00"));
+    assert_eq!(format("Jan 1st, 2100 5:53 AM").as_deref(), Some("2100-01-01 05:53+01:00"));
+    assert_eq!(format("Aug 23rd, 2026 11:00 PM").as_deref(), Some("2026-08-23 23:00+01:00"));
+    assert_eq!(format("some time"), None);
 }
 
 #[test]
-fn what_has_advice_of_its_own_is_a_kind_of_its_own() {
+fn each_message_has_its_kind_of_failure() {
     for (message, kind) in [
         ("You’ve hit your usage limit.", Kind::UsageLimit),
         ("Quota exceeded. Check your plan and billing details.", Kind::UsageLimit),
@@ -69,14 +74,14 @@ fn what_has_advice_of_its_own_is_a_kind_of_its_own() {
     ] {
         assert_eq!(parse(message).failure_kind(), kind, "{message}");
     }
-    let outdated = end(r#"{"detail":"The 'm' model requires a newer version of Codex."}"#);
+    let outdated = failure_reason(r#"{"detail":"The 'm' model requires a newer version of Codex."}"#);
     assert!(outdated.starts_with("the model needs a newer codex: update it"), "{outdated}");
-    let login = end("Your access token could not be refreshed. Please log out and sign in again.");
+    let login = failure_reason("Your access token could not be refreshed. Please log out and sign in again.");
     assert!(login.contains("codex login"), "{login}");
 }
 
 #[test]
-fn every_end_has_a_sentence_of_its_own() {
+fn each_failure_has_its_own_advice() {
     let cases = [
         (
             "unexpected status 401 Unauthorized: bad key, url: http://h/v1/responses",
@@ -136,30 +141,33 @@ fn every_end_has_a_sentence_of_its_own() {
         ),
         ("This request has been flagged for possible cybersecurity risk.", "refused the content of the task"),
     ];
-    for (said, meant) in cases {
-        let line = end(said);
-        assert!(line.contains(meant) && line.ends_with(&format!("(codex: {said})")), "{said}: {line}");
+    for (message, advice) in cases {
+        let line = failure_reason(message);
+        assert!(line.contains(advice) && line.ends_with(&format!("(codex: {message})")), "{message}: {line}");
         assert_eq!(line.lines().count(), 1, "{line}");
     }
 }
 
 #[test]
-fn a_refused_request_speaks_in_the_servers_words() {
+fn a_refused_request_is_explained_in_the_server_s_words() {
     assert_eq!(
-        end(r#"{"error":{"message":"the request is bad"}}"#),
+        failure_reason(r#"{"error":{"message":"the request is bad"}}"#),
         "the model's server refused the request as it stands (codex: the request is bad)"
     );
     assert!(
-        end(r#"{"detail":"The 'x' model is not supported"}"#)
+        failure_reason(r#"{"detail":"The 'x' model is not supported"}"#)
             .ends_with("(codex: The 'x' model is not supported)")
     );
-    assert!(end(r#"{"error":{"code":"insufficient_quota","message":"No."}}"#).contains("quota is used up"));
-    assert_eq!(end("upstream says no"), "codex ended its turn early: upstream says no");
-    assert_eq!(end(""), "codex ended its turn early, without a reason");
+    assert!(
+        failure_reason(r#"{"error":{"code":"insufficient_quota","message":"No."}}"#)
+            .contains("quota is used up")
+    );
+    assert_eq!(failure_reason("upstream says no"), "codex ended its turn early: upstream says no");
+    assert_eq!(failure_reason(""), "codex ended its turn early, without a reason");
 }
 
 #[test]
-fn a_retry_is_a_notice_and_no_end() {
+fn a_retry_is_a_notice_and_no_failure() {
     let cases = [
         (
             "Reconnecting... 3/5 (unexpected status 503 Service Unavailable: mock error, url: http://h/v1)",
@@ -174,15 +182,15 @@ fn a_retry_is_a_notice_and_no_end() {
         ("Reconnecting... 2/5", Some(Retry::Counted("2/5".into())), "codex retries (2/5)"),
         ("Quota exceeded.", None, "codex reports: Quota exceeded."),
     ];
-    for (said, retry, notice) in cases {
-        let error = parse(said);
-        assert_eq!((error.retry.clone(), error.retry_notice().as_str()), (retry, notice), "{said}");
+    for (message, retry, notice) in cases {
+        let error = parse(message);
+        assert_eq!((error.retry.clone(), error.retry_notice().as_str()), (retry, notice), "{message}");
     }
 }
 
 #[test]
-fn words_are_bounded_and_do_nothing_to_a_terminal() {
-    let line = end(&format!("\u{1b}[31m{}\nsecond", "ä".repeat(10_000)));
+fn messages_are_bounded_and_have_no_control_characters() {
+    let line = failure_reason(&format!("\u{1b}[31m{}\nsecond", "ä".repeat(10_000)));
     assert!(line.len() < 400 && !line.contains('\u{1b}') && !line.contains("second"), "{line}");
     let line = parse(&format!("Reconnecting... {} (x", "9".repeat(10_000))).retry_notice();
     assert!(line.len() < 200, "{line}");
@@ -208,12 +216,12 @@ fn every_recorded_failure_is_understood() {
 }
 
 #[test]
-fn a_thread_that_is_gone_or_taken_is_told_from_other_trouble() {
-    let said =
+fn a_thread_that_is_gone_or_in_use_is_recognized() {
+    let reason =
         |words: &str| resume_failure_reason(&format!("Error: thread/resume: thread/resume failed: {words}"));
     let gone = "no rollout found for thread id 01a203ca-9b3a-74f0-a0f9-92040009a617 (code -32600)";
-    assert_eq!(said(gone), Some("the Codex thread is gone: launch a new job"));
-    let taken = said("thread 01a203ca already has an active writer (code -32600)").unwrap();
+    assert_eq!(reason(gone), Some("the Codex thread is gone: launch a new job"));
+    let taken = reason("thread 01a203ca already has an active writer (code -32600)").unwrap();
     assert!(taken.contains("resume again"), "{taken}");
-    assert_eq!(said("out of luck"), None);
+    assert_eq!(reason("out of luck"), None);
 }

@@ -1,6 +1,6 @@
 //! Parser of one line of `codex exec --json`. Pure and lenient.
 //!
-//! Parsing never fails: a line that is not understood becomes [`CodexEvent::Unknown`], which the reader counts. If a
+//! Parsing never fails: a line that is not understood becomes [`CodexEvent::Unknown`], which the agent counts. If a
 //! key occurs twice, the last one counts (`web_search` items have two ids).
 
 use common::event::{ChangedFile, MAX_LIST, MAX_TEXT, PlanItem, Usage};
@@ -90,20 +90,19 @@ pub(crate) enum Item {
     UnknownType(String),
 }
 
-/// Parses a line; returns `None` for a blank one.
+/// Parses a line; returns `None` for a blank line.
 pub(crate) fn parse(line: &Line) -> Option<CodexEvent> {
-    let found = match line {
+    let event = match line {
         Line::Whole(bytes) if bytes.trim_ascii().is_empty() => return None,
         Line::Whole(bytes) => {
             let text = String::from_utf8_lossy(bytes);
             let value: Result<Value<'_>, _> = serde_json::from_str(text.trim_start_matches('\u{feff}'));
             value.ok().map(|value| parse_event(&value, 0))
         }
-        Line::Truncated { head, tail, dropped } => {
-            truncated::recover_fields(head, tail).map(|value| parse_event(&Value::from(&value), *dropped))
-        }
+        Line::Truncated { head, tail, dropped_bytes } => truncated::recover_fields(head, tail)
+            .map(|value| parse_event(&Value::from(&value), *dropped_bytes)),
     };
-    Some(found.unwrap_or_else(|| CodexEvent::Unknown { description: "a line that is not JSON".to_owned() }))
+    Some(event.unwrap_or_else(|| CodexEvent::Unknown { description: "a line that is not JSON".to_owned() }))
 }
 
 fn parse_event(value: &Value<'_>, dropped_bytes: u64) -> CodexEvent {
@@ -154,10 +153,10 @@ fn parse_item(phase: Phase, value: &Value<'_>, dropped_bytes: u64) -> CodexEvent
 /// Returns the offset at which bytes were cut out of a command's output, and the number of these bytes. Returns `None`
 /// for a line that was not truncated, whatever its fields are.
 fn parse_gap(value: &Value<'_>, dropped_bytes: u64) -> Option<(usize, u64)> {
-    let at =
-        last_field(value, truncated::OUTPUT_HEAD_FIELD).as_u64().and_then(|at| usize::try_from(at).ok())?;
-    let whole = str_field(value, "aggregated_output").is_char_boundary(at);
-    (dropped_bytes > 0 && whole).then_some((at, dropped_bytes))
+    let head_bytes = last_field(value, truncated::OUTPUT_HEAD_FIELD).as_u64();
+    let offset = head_bytes.and_then(|bytes| usize::try_from(bytes).ok())?;
+    let is_boundary = str_field(value, "aggregated_output").is_char_boundary(offset);
+    (dropped_bytes > 0 && is_boundary).then_some((offset, dropped_bytes))
 }
 
 fn parse_files(value: &Value<'_>) -> Vec<ChangedFile> {
@@ -196,7 +195,7 @@ fn str_field<'a>(value: &'a Value<'a>, name: &str) -> &'a str {
     last_field(value, name).as_str().unwrap_or_default()
 }
 
-/// Returns the last field of that name.
+/// Returns the value of the last field with this name.
 fn last_field<'a>(value: &'a Value<'a>, name: &str) -> &'a Value<'a> {
     let fields = value.as_object().into_iter().flat_map(ObjectAsVec::iter);
     fields.filter(|(key, _)| *key == name).last().map_or(&Value::Null, |(_, value)| value)

@@ -1,4 +1,4 @@
-//! Every line that Codex 0.169.0 was seen to print, and some that it should not.
+//! Tests with every kind of line that Codex 0.169.0 prints, and with lines that it should not print.
 
 use super::*;
 
@@ -39,7 +39,7 @@ fn every_observed_line_is_understood() {
 }
 
 #[test]
-fn what_is_not_known_is_kept_and_never_fatal() {
+fn an_unknown_line_is_described_and_never_an_error() {
     for (line, what) in [
         ("nonsense", "a line that is not JSON"),
         ("[1]", ""),
@@ -77,7 +77,7 @@ fn fields_of_the_wrong_type_read_as_empty() {
 }
 
 #[test]
-fn invalid_utf_8_costs_a_character_and_no_line() {
+fn invalid_utf_8_replaces_a_character_and_loses_no_line() {
     let line = b"{\"type\":\"error\",\"message\":\"a\xffb\"}".to_vec();
     assert_eq!(parse(&Line::Whole(line)), Some(CodexEvent::Error { message: "a\u{fffd}b".into() }));
 }

@@ -1,7 +1,7 @@
 //! Splitter of bytes into lines, at `\n` only, with a maximum length for each line. Pure.
 //!
 //! A line over [`MAX_LINE`] is truncated in the middle: its first and last [`HALF_LINE`] bytes are kept. The beginning
-//! has the type and id of the item, the end its exit code and status. The bytes between them are output of a command.
+//! has the type and id of the item, the end its exit code and status. The bytes between these ends are command output.
 
 use std::collections::VecDeque;
 
@@ -21,12 +21,12 @@ pub(crate) enum Line {
         head: Vec<u8>,
         /// Last bytes of the line.
         tail: Vec<u8>,
-        /// Number of bytes dropped between them.
-        dropped: u64,
+        /// Number of bytes dropped between `head` and `tail`.
+        dropped_bytes: u64,
     },
 }
 
-/// The line that is being assembled.
+/// Splitter of bytes into lines, with the line that is being assembled.
 #[derive(Debug, Default)]
 pub(crate) struct LineSplitter {
     head: Vec<u8>,
@@ -59,20 +59,20 @@ impl LineSplitter {
         let (head, rest) = bytes.split_at(bytes.len().min(HALF_LINE - self.head.len()));
         self.head.extend_from_slice(head);
         let (dropped, kept) = rest.split_at(rest.len().saturating_sub(HALF_LINE));
-        let over = (self.tail.len() + kept.len()).saturating_sub(HALF_LINE);
-        self.tail.drain(..over);
+        let excess = (self.tail.len() + kept.len()).saturating_sub(HALF_LINE);
+        self.tail.drain(..excess);
         self.tail.extend(kept);
-        self.dropped_bytes += (dropped.len() + over) as u64;
+        self.dropped_bytes += (dropped.len() + excess) as u64;
     }
 
     fn take_line(&mut self) -> Line {
         self.has_partial_line = false;
-        let dropped = std::mem::take(&mut self.dropped_bytes);
+        let dropped_bytes = std::mem::take(&mut self.dropped_bytes);
         let mut head = std::mem::take(&mut self.head);
         let mut tail = Vec::from(std::mem::take(&mut self.tail));
-        if dropped > 0 {
+        if dropped_bytes > 0 {
             strip_carriage_return(&mut tail);
-            return Line::Truncated { head, tail, dropped };
+            return Line::Truncated { head, tail, dropped_bytes };
         }
         head.append(&mut tail);
         strip_carriage_return(&mut head);
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn only_line_feeds_split_and_carriage_returns_before_them_go() {
+    fn only_line_feeds_split_and_carriage_returns_before_them_vanish() {
         let input = "\u{feff}a\r\nb\u{2028}c\0\n\n\rd".as_bytes();
         let expected = ["\u{feff}a", "b\u{2028}c\0", "", "\rd"].map(|l| Line::Whole(l.as_bytes().to_vec()));
         assert_eq!(split(&[input]), expected);
@@ -113,7 +113,11 @@ mod tests {
         let long = [vec![b'h'; HALF_LINE], vec![b'm'; 1_000_000], vec![b't'; HALF_LINE]].concat();
         let input = [&long, b"\nnext\n".as_slice()].concat();
         let expected = [
-            Line::Truncated { head: vec![b'h'; HALF_LINE], tail: vec![b't'; HALF_LINE], dropped: 1_000_000 },
+            Line::Truncated {
+                head: vec![b'h'; HALF_LINE],
+                tail: vec![b't'; HALF_LINE],
+                dropped_bytes: 1_000_000,
+            },
             Line::Whole(b"next".to_vec()),
         ];
         assert_eq!(split(&[&input]), expected);
@@ -130,10 +134,10 @@ mod tests {
             let mut bytes = bytes;
             bytes.extend(vec![b'x'; long * MAX_LINE / 2]);
             bytes.extend_from_slice(b"yz\nend");
-            let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len())).collect();
-            places.extend([0, bytes.len()]);
-            places.sort_unstable();
-            let pieces: Vec<&[u8]> = places.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect();
+            let mut offsets: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len())).collect();
+            offsets.extend([0, bytes.len()]);
+            offsets.sort_unstable();
+            let pieces: Vec<&[u8]> = offsets.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect();
             prop_assert_eq!(split(&pieces), split(&[&bytes]));
             let single: Vec<&[u8]> = bytes.chunks(1).collect();
             prop_assert_eq!(split(&single), split(&[&bytes]));

@@ -1,4 +1,4 @@
-//! MCP servers of a worker: their starts, failures and lost connections while the worker runs. Pure.
+//! Tracker of a worker's MCP servers: their starts, failures and lost connections while the worker runs. Pure.
 //!
 //! `codex exec` reports nothing about its servers: if one is missing, the model silently works without its tools. With
 //! [`LOG_FILTER`] in `RUST_LOG` Codex 0.169.0 prints on stderr:
@@ -9,21 +9,21 @@
 //! TIME INFO …start_server_task{server_name=docs}:…: rmcp::service: serve finished quit_reason=Closed
 //! ```
 //!
-//! These lines are not a documented interface. A server that never starts prints none of them: only the configuration
+//! These lines are not a documented interface. There is none for a server that never starts: only the configuration
 //! names it.
 
 use std::collections::BTreeSet;
 
 use common::text_format;
 
-/// Log filter for `RUST_LOG` that makes Codex print those lines.
+/// Log filter for `RUST_LOG` that makes Codex print the lines about MCP servers.
 pub(crate) const LOG_FILTER: &str = "codex_mcp::rmcp_client=warn,rmcp::service=info";
 
-/// Log targets of those lines, as they are printed.
+/// Log targets of the lines about MCP servers, as they are printed.
 const LOG_TARGETS: [&str; 2] = ["codex_mcp::rmcp_client: ", "rmcp::service: "];
 /// Maximum number of servers that are reported, with one warning each.
 const MAX_WARNINGS: usize = 16;
-/// Maximum length of a reason, in bytes.
+/// Maximum length of the reason of a failure, in bytes.
 const MAX_REASON: usize = 200;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub(crate) enum ServerEvent {
     },
     /// The server closed its connection.
     Lost(String),
-    /// Nothing relevant.
+    /// A line that shows no change of a server.
     Irrelevant,
 }
 
@@ -90,29 +90,29 @@ pub(crate) fn configured_servers(config: &str) -> BTreeSet<String> {
     servers
 }
 
-/// The servers of one worker.
+/// State of one worker's MCP servers.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ServerTracker {
     /// Servers without any event so far.
-    without_events: BTreeSet<String>,
+    silent_servers: BTreeSet<String>,
     warning_count: usize,
 }
 
 impl ServerTracker {
-    /// Starts with the servers that the worker's Codex is configured with.
+    /// Creates the state for the servers that the worker's Codex is configured with.
     pub(crate) fn from_configured(servers: BTreeSet<String>) -> Self {
-        Self { without_events: servers, warning_count: 0 }
+        Self { silent_servers: servers, warning_count: 0 }
     }
 
     /// Handles an event; returns a warning for the user, if there is one.
-    pub(crate) fn take_event(&mut self, event: &ServerEvent, turn_ended: bool) -> Option<String> {
+    pub(crate) fn take_event(&mut self, event: &ServerEvent, has_turn_ended: bool) -> Option<String> {
         let (server, warning) = match event {
             ServerEvent::Ready(server) => (server, None),
             ServerEvent::Failed { server, reason } => (
                 server,
                 Some(format!("the MCP server {server} did not start, so its tools were missing: {reason}")),
             ),
-            ServerEvent::Lost(server) if !turn_ended => (
+            ServerEvent::Lost(server) if !has_turn_ended => (
                 server,
                 Some(format!(
                     "the MCP server {server} ended while the worker needed it: its tools were lost"
@@ -120,19 +120,19 @@ impl ServerTracker {
             ),
             ServerEvent::Lost(_) | ServerEvent::Irrelevant => return None,
         };
-        self.without_events.remove(server);
+        self.silent_servers.remove(server);
         self.warn(warning?)
     }
 
     /// Ends the tracking; returns a warning that names the servers without any event.
     pub(crate) fn finish(&mut self) -> Option<String> {
-        let silent: Vec<String> = std::mem::take(&mut self.without_events).into_iter().collect();
-        let (servers, their) = match silent.len() {
+        let names: Vec<String> = std::mem::take(&mut self.silent_servers).into_iter().collect();
+        let (servers, their) = match names.len() {
             0 => return None,
             1 => ("server", "its"),
             _ => ("servers", "their"),
         };
-        let names = text_format::one_line(&silent.join(", "), MAX_REASON);
+        let names = text_format::one_line(&names.join(", "), MAX_REASON);
         self.warn(format!(
             "the MCP {servers} {names} had not started when the worker ended: {their} tools were missing"
         ))
@@ -150,16 +150,16 @@ mod tests {
 
     const SPANS: &str = "thread_spawn{otel.name=\"thread_spawn\"}:session_init:mcp.runtime.refresh:new{server_name=docs}:mcp.request:start_server_task{server_name=docs}:initialize:serve_inner: ";
 
-    fn heard(line: &str) -> Option<ServerEvent> {
+    fn event_of(line: &str) -> Option<ServerEvent> {
         parse_line(line)
     }
 
     #[test]
-    fn lines_of_codex_tell_which_servers_come_up_fail_and_are_lost() {
+    fn lines_of_codex_show_which_servers_start_fail_and_are_lost() {
         let failed = "WARN session_init:mcp.request: codex_mcp::rmcp_client: MCP server startup failed server_name=\"docs\" error=No such file or directory (os error 2)";
         let reason = "No such file or directory (os error 2)".to_owned();
-        assert_eq!(heard(failed), Some(ServerEvent::Failed { server: "docs".to_owned(), reason }));
-        let service = |said: &str| heard(&format!("INFO {SPANS}rmcp::service: {said}"));
+        assert_eq!(event_of(failed), Some(ServerEvent::Failed { server: "docs".to_owned(), reason }));
+        let service = |message: &str| event_of(&format!("INFO {SPANS}rmcp::service: {message}"));
         let docs = "docs".to_owned();
         assert_eq!(
             service("Service initialized as client peer_info=Some(x)"),
@@ -170,29 +170,29 @@ mod tests {
             assert_eq!(service(other), Some(ServerEvent::Irrelevant), "{other}");
         }
         let shutdown = "WARN codex_mcp::rmcp_client: failed to initialize MCP client during shutdown: x";
-        assert_eq!(heard(shutdown), Some(ServerEvent::Irrelevant));
+        assert_eq!(event_of(shutdown), Some(ServerEvent::Irrelevant));
         for words in [
             "ERROR codex_core::tools::router: error=rmcp::service: serve finished quit_reason=Closed",
             "WARN codex_core: about rmcp::service: nothing",
             "Reading additional input from stdin...",
         ] {
-            assert_eq!(heard(words), None, "{words}");
+            assert_eq!(event_of(words), None, "{words}");
         }
     }
 
     #[test]
-    fn a_server_is_warned_of_by_its_name_and_one_that_works_is_not() {
+    fn a_warning_names_a_server_that_fails_and_none_that_works() {
         let names = ["dies", "fine", "hangs", "missing"].map(str::to_owned);
         let mut servers = ServerTracker::from_configured(names.into());
         assert_eq!(servers.take_event(&ServerEvent::Ready("fine".into()), false), None);
         assert_eq!(servers.take_event(&ServerEvent::Ready("dies".into()), false), None);
         let failed = ServerEvent::Failed { server: "missing".into(), reason: "no such file".into() };
-        let told = servers.take_event(&failed, false).unwrap();
-        assert!(told.contains("missing did not start") && told.contains("no such file"), "{told}");
+        let warning = servers.take_event(&failed, false).unwrap();
+        assert!(warning.contains("missing did not start") && warning.contains("no such file"), "{warning}");
         assert!(servers.take_event(&ServerEvent::Lost("dies".into()), false).unwrap().contains("dies ended"));
         assert_eq!(servers.take_event(&ServerEvent::Lost("fine".into()), true), None, "Codex has ended it");
-        let told = servers.finish().unwrap();
-        assert!(told.contains("the MCP server hangs had not started"), "{told}");
+        let warning = servers.finish().unwrap();
+        assert!(warning.contains("the MCP server hangs had not started"), "{warning}");
         assert_eq!(servers.finish(), None);
     }
 

@@ -1,14 +1,14 @@
-//! Codex: discovery, command line, and output.
+//! Interface to Codex: discovery, command line, and parsers of its output.
 //!
-//! * [`discovery`]: path, version and problems of Codex.
-//! * [`command`]: the command line.
+//! * [`discovery`]: finds Codex, its version and its problems.
+//! * [`command`]: builds the command line.
 //! * [`lines`]: splits bytes into bounded lines.
 //! * [`event`]: parses a line into an event.
-//! * [`truncated`]: the recoverable fields of an over-long line.
-//! * [`error_messages`]: errors of the model server, and of a thread that can't be resumed, for display.
-//! * [`model_activity`]: activity of the model.
-//! * [`mcp`]: MCP servers that start, fail or are lost.
-//! * [`refused_commands`]: commands of the model that Codex did not start.
+//! * [`truncated`]: recovers fields from an over-long line.
+//! * [`error_messages`]: explains errors of the model server, and of a thread that can't be resumed.
+//! * [`model_activity`]: detects activity of the model.
+//! * [`mcp`]: tracks MCP servers that start, fail or are lost.
+//! * [`refused_commands`]: reports commands of the model that Codex did not start.
 //! * `test_support`: access to the parsers, for the fuzz target.
 //!
 //! All modules but [`discovery`] are pure.

@@ -1,4 +1,4 @@
-//! Activity of the model, detected in Codex's trace, which has a line for each event of the model's answer. Pure.
+//! Detector of the model's activity in Codex's trace, which has a line for each event of the model's answer. Pure.
 //!
 //! `codex exec --json` shows nothing while the model writes, so a long answer and a dead server look the same. With
 //! [`TRACE_FILTER`] in `RUST_LOG` Codex 0.169.0 prints one line on stderr per event of the answer's stream:
@@ -15,7 +15,7 @@ use super::lines::Line;
 use super::mcp;
 use crate::environment::Variables;
 
-/// Codex's variable for its output on stderr.
+/// Environment variable with the filter for Codex's log on stderr.
 pub(crate) const LOG_VARIABLE: &str = "RUST_LOG";
 
 /// Log filter: Codex's default (`error`), and the events of both transports. Raw frames are excluded, because otherwise
@@ -23,14 +23,14 @@ pub(crate) const LOG_VARIABLE: &str = "RUST_LOG";
 const TRACE_FILTER: &str =
     "error,codex_api::sse=trace,tungstenite::protocol=trace,tungstenite::protocol::frame=off";
 
-/// Text before an event, without its timestamp.
+/// Text between the level and the event in a line of the trace.
 const EVENT_PREFIXES: [&str; 2] =
     ["codex_api::sse::responses: SSE event: ", "tungstenite::protocol: Received message "];
 
-/// Maximum offset up to which an event is searched for its type, in bytes. The type is its first field.
+/// Maximum offset up to which an event is searched for its type, in bytes. The type is the first field of the event.
 const MAX_TYPE_OFFSET: usize = 120;
 
-/// Types of events that contain no output of the model: the server has received the request, or gives up.
+/// Types of events without output of the model: the server has received the request, or has given up.
 const INACTIVE_EVENTS: [&str; 5] = ["created", "queued", "in_progress", "failed", "incomplete"];
 
 /// Kind of a line of stderr.
@@ -38,13 +38,14 @@ const INACTIVE_EVENTS: [&str; 5] = ["created", "queued", "in_progress", "failed"
 pub(crate) enum StderrKind {
     /// Codex's own message, for the log.
     Message,
-    /// Trace that proves no activity.
+    /// Line of the trace that shows no activity of the model.
     Trace,
+    /// Line of the trace that shows activity of the model.
     Activity,
     McpServer(mcp::ServerEvent),
 }
 
-/// Detects the model's activity, if the trace was requested.
+/// Detector of the model's activity. It is enabled if the trace was requested.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ActivityDetector {
     enabled: bool,
@@ -65,7 +66,7 @@ impl ActivityDetector {
         Self { enabled: !env.contains_key(LOG_VARIABLE) }
     }
 
-    /// Returns true if activity is detected.
+    /// Returns true if the trace was requested, so that activity can be detected.
     pub(crate) fn is_enabled(self) -> bool {
         self.enabled
     }
@@ -114,34 +115,38 @@ fn is_activity_event(rest: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn hear(line: &str) -> StderrKind {
+    fn classify_line(line: &str) -> StderrKind {
         ActivityDetector { enabled: true }.classify(&Line::Whole(line.as_bytes().to_vec()))
     }
 
     const DELTA: &str = r#"2026-11-22T19:41:06.959552Z TRACE codex_api::sse::responses: SSE event: {"type":"response.output_text.delta","item_id":"m","delta":"piece 0 "}"#;
 
     #[test]
-    fn something_new_from_the_model_is_activity_over_both_transports() {
-        assert_eq!(hear(DELTA), StderrKind::Activity);
+    fn output_of_the_model_is_activity_over_both_transports() {
+        assert_eq!(classify_line(DELTA), StderrKind::Activity);
         let socket = r#"2026-11-22T19:43:52.554188Z TRACE tungstenite::protocol: Received message {"type": "response.function_call_arguments.delta", "delta": "x"}"#;
-        assert_eq!(hear(socket), StderrKind::Activity);
-        let cut = Line::Truncated { head: DELTA.as_bytes().to_vec(), tail: vec![], dropped: 1_000_000 };
+        assert_eq!(classify_line(socket), StderrKind::Activity);
+        let cut = Line::Truncated { head: DELTA.as_bytes().to_vec(), tail: vec![], dropped_bytes: 1_000_000 };
         assert_eq!(ActivityDetector { enabled: true }.classify(&cut), StderrKind::Activity);
     }
 
     #[test]
-    fn a_server_that_only_took_the_request_is_no_model_that_speaks() {
+    fn an_event_without_output_of_the_model_is_no_activity() {
         for kind in
             ["response.created", "response.in_progress", "response.failed", "keepalive", "codex.rate_limits"]
         {
-            assert_eq!(hear(&DELTA.replace("response.output_text.delta", kind)), StderrKind::Trace, "{kind}");
+            assert_eq!(
+                classify_line(&DELTA.replace("response.output_text.delta", kind)),
+                StderrKind::Trace,
+                "{kind}"
+            );
         }
         let sent = r#"2026-11-22T19:43:52.250126Z TRACE tungstenite::protocol: Sending frame: Frame { payload: b"{\"type\":\"response.create\"" }"#;
-        assert_eq!(hear(sent), StderrKind::Trace);
+        assert_eq!(classify_line(sent), StderrKind::Trace);
     }
 
     #[test]
-    fn codexs_own_words_stay_words() {
+    fn lines_outside_of_the_trace_are_messages() {
         for line in [
             "",
             " ",
@@ -149,15 +154,15 @@ mod tests {
             "2026-11-22T19:41:06.959552Z ERROR codex_core::tools::router: error=TRACE codex_api::sse::responses: SSE event: {",
             "Reading additional input from stdin...",
         ] {
-            assert_eq!(hear(line), StderrKind::Message, "{line}");
+            assert_eq!(classify_line(line), StderrKind::Message, "{line}");
         }
     }
 
     #[test]
-    fn news_of_an_mcp_server_are_no_words_for_people() {
+    fn a_line_about_an_mcp_server_is_no_message() {
         let line = "2026-11-28T23:38:03.387745Z  WARN session_init:mcp.request: codex_mcp::rmcp_client: MCP server startup failed server_name=\"docs\" error=gone";
         let failed = mcp::ServerEvent::Failed { server: "docs".to_owned(), reason: "gone".to_owned() };
-        assert_eq!(hear(line), StderrKind::McpServer(failed));
+        assert_eq!(classify_line(line), StderrKind::McpServer(failed));
         assert_eq!(
             ActivityDetector { enabled: false }.classify(&Line::Whole(line.into())),
             StderrKind::Message
@@ -165,16 +170,16 @@ mod tests {
     }
 
     #[test]
-    fn who_sets_the_variable_gets_the_lines_and_nothing_is_heard() {
+    fn a_log_filter_of_the_user_stays_and_disables_the_detector() {
         let mut env = Variables::new();
         assert_eq!(ActivityDetector::from_env(&env), ActivityDetector { enabled: true });
         ActivityDetector::request_trace(&mut env);
         assert_eq!(env[LOG_VARIABLE], log_filter());
-        let mut own = Variables::from([(LOG_VARIABLE.to_owned(), "debug".to_owned())]);
-        ActivityDetector::request_trace(&mut own);
-        assert_eq!(own[LOG_VARIABLE], "debug");
+        let mut user_env = Variables::from([(LOG_VARIABLE.to_owned(), "debug".to_owned())]);
+        ActivityDetector::request_trace(&mut user_env);
+        assert_eq!(user_env[LOG_VARIABLE], "debug");
         assert_eq!(
-            ActivityDetector::from_env(&own).classify(&Line::Whole(DELTA.into())),
+            ActivityDetector::from_env(&user_env).classify(&Line::Whole(DELTA.into())),
             StderrKind::Message
         );
     }

@@ -1,7 +1,7 @@
 //! Commands of the model that Codex refused to start, or could not start. Pure.
 //!
-//! `codex exec --json` has no item for such a command, so a job of which no command ran looks like any other. Codex
-//! 0.169.0 prints on stderr:
+//! `codex exec --json` has no item for such a command, so a job whose commands were all refused looks like any other job.
+//! Codex 0.169.0 prints on stderr:
 //!
 //! ```text
 //! TIME ERROR codex_core::tools::router: error=exec_command failed: CreateProcess { message: "REASON" }
@@ -11,14 +11,14 @@
 
 use common::text_format;
 
-/// Log target of the line, and the beginning of its text.
+/// Log target of a line about a refused command, and the beginning of the line's text.
 const TARGET: &str = "codex_core::tools::router: error=exec_command failed";
 /// Text before the reason.
 const REASON_PREFIX: &str = "CreateProcess { message: ";
-/// Maximum length of a reason, in bytes.
+/// Maximum length of a reason in a warning, in bytes.
 const MAX_REASON: usize = 300;
 
-/// The refused commands of one worker.
+/// Detector and counter of the refused commands of one Codex process.
 #[derive(Debug, Default)]
 pub(crate) struct RefusedCommands {
     count: u64,
@@ -32,7 +32,7 @@ impl RefusedCommands {
         (self.count == 1).then(|| format!("Codex did not start a command of the model: {reason}"))
     }
 
-    /// Returns a warning with the number of refused commands after the first one.
+    /// Returns a warning with the number of refused commands after the first one, if there were any.
     pub(crate) fn finish(&mut self) -> Option<String> {
         let further = match std::mem::take(&mut self.count) {
             0 | 1 => return None,
@@ -45,10 +45,10 @@ impl RefusedCommands {
 
 /// Returns the reason that a line of stderr gives for a refused command.
 fn parse_line(line: &str) -> Option<String> {
-    let (level, text) = line.split_once(TARGET)?;
-    // The text of another message may contain all this.
-    let is_error = level.split_once(' ').is_some_and(|(_, level)| level.trim_start().starts_with("ERROR "));
-    if !is_error || level.contains("error=") {
+    let (prefix, text) = line.split_once(TARGET)?;
+    // Another error's text may contain the target, too.
+    let is_error = prefix.split_once(' ').is_some_and(|(_, level)| level.trim_start().starts_with("ERROR "));
+    if !is_error || prefix.contains("error=") {
         return None;
     }
     let reason = text.trim_start_matches(':').trim();
@@ -65,7 +65,7 @@ mod tests {
     const REJECTED: &str = r#"2026-11-30T07:59:09.729799Z ERROR codex_core::tools::router: error=exec_command failed: CreateProcess { message: "Rejected(\"`/bin/bash -lc \\\"rm -f x\\\"` rejected: rm -f style commands are not permitted. Use a safer approach\")" }"#;
 
     #[test]
-    fn the_first_refused_command_is_told_with_its_reason_and_the_others_are_counted() {
+    fn the_first_refused_command_is_reported_with_its_reason_and_others_are_counted() {
         let mut refused = RefusedCommands::default();
         assert_eq!(
             refused.take_line(REJECTED).as_deref(),
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_start_is_told_and_other_errors_are_not() {
+    fn a_failed_start_is_reported_and_other_errors_are_not() {
         let failed = "T ERROR turn{id=1}: codex_core::tools::router: error=exec_command failed: CreateProcess { message: \"No such file or directory (os error 2)\" }";
         assert_eq!(parse_line(failed).as_deref(), Some("No such file or directory (os error 2)"));
         for other in [

@@ -1,8 +1,8 @@
-//! Fields that can be recovered from an over-long line. Pure.
+//! Recovery of fields from an over-long line. Pure.
 //!
-//! From the head, an incomplete JSON text, the complete fields are read. The tail is searched for the last two fields
-//! of a command's item, and for the end of the output before them. Inside a JSON string every quote has a backslash
-//! before it, so `,"exit_code":` without backslashes can only be the field, whatever the command printed.
+//! The head is an incomplete JSON text, of which the complete fields are read. The tail is searched for a command's
+//! last two fields, and for the end of the output before them. Inside a JSON string every quote has a backslash before
+//! it, so `,"exit_code":` without backslashes can only be the field, whatever the command printed.
 
 use serde_json::{Map, Value};
 
@@ -47,8 +47,8 @@ fn join_output(item: &mut Map<String, Value>, tail: &str) {
 
 /// Returns the end of a JSON string from a text that may begin inside an escape.
 fn string_end(text: &str) -> Option<String> {
-    let begins = text.char_indices().map(|(at, _)| at).take(12);
-    begins.chain([text.len()]).find_map(|begin| serde_json::from_str(&format!("\"{}\"", &text[begin..])).ok())
+    let starts = text.char_indices().map(|(at, _)| at).take(12);
+    starts.chain([text.len()]).find_map(|begin| serde_json::from_str(&format!("\"{}\"", &text[begin..])).ok())
 }
 
 /// Returns the fields of the outermost object and of the objects directly inside it whose values are complete scalars.
@@ -56,12 +56,12 @@ fn string_end(text: &str) -> Option<String> {
 fn complete_fields(text: &str) -> Option<Map<String, Value>> {
     let mut fields = Map::new();
     let mut rest = text.trim_start().strip_prefix('{')?;
-    let mut inside: Option<String> = None;
+    let mut outer_name: Option<String> = None;
     loop {
         rest = rest.trim_start_matches([' ', ',', '\t']);
         if let Some(after) = rest.strip_prefix('}') {
             rest = after;
-            if inside.take().is_none() {
+            if outer_name.take().is_none() {
                 return Some(fields);
             }
             continue;
@@ -72,14 +72,14 @@ fn complete_fields(text: &str) -> Option<Map<String, Value>> {
         let Some(value) = after.trim_start().strip_prefix(':').map(str::trim_start) else {
             return Some(fields);
         };
-        if inside.is_none() && value.starts_with('{') {
+        if outer_name.is_none() && value.starts_with('{') {
             fields.insert(name.clone(), Value::Object(Map::new()));
-            inside = Some(name);
+            outer_name = Some(name);
             rest = &value[1..];
             continue;
         }
         let Some((value, after)) = split_scalar(value) else { return Some(fields) };
-        match inside.as_ref().and_then(|outer| fields.get_mut(outer)) {
+        match outer_name.as_ref().and_then(|name| fields.get_mut(name)) {
             Some(Value::Object(inner)) => inner.insert(name, value),
             _ => fields.insert(name, value),
         };
@@ -87,7 +87,7 @@ fn complete_fields(text: &str) -> Option<Map<String, Value>> {
     }
 }
 
-/// Splits a string off the front of `text`; returns it and the rest. A string without an end is closed.
+/// Splits a JSON string off the front of `text`; returns it and the rest. A string without an end is closed.
 fn split_string(text: &str) -> Option<(String, &str)> {
     let body = text.strip_prefix('"')?;
     let mut escaped = false;
@@ -111,7 +111,7 @@ fn split_string(text: &str) -> Option<(String, &str)> {
     closed.map(|value| (value, ""))
 }
 
-/// Splits `text` after the value at its beginning, which must be neither an object nor a list.
+/// Splits `text` after the value at its beginning. The value must be neither an object nor a list.
 fn split_scalar(text: &str) -> Option<(Value, &str)> {
     if text.starts_with('"') {
         return split_string(text).map(|(value, rest)| (Value::String(value), rest));
@@ -121,7 +121,7 @@ fn split_scalar(text: &str) -> Option<(Value, &str)> {
     Some((value, &text[end..]))
 }
 
-/// Returns the last field of that name in the tail of an object.
+/// Returns the value of the last field with this name in the tail of an object.
 fn last_field(tail: &str, name: &str) -> Option<Value> {
     let mark = format!(",\"{name}\":");
     let at = tail.rfind(&mark)? + mark.len();
@@ -136,7 +136,7 @@ mod tests {
     const OUTPUT_HEAD: &str = r#"{"type":"item.completed","item":{"id":"item_1","type":"command_execution","command":"/bin/bash -lc 'x \"y\"'","aggregated_output":"one\ntwo"#;
 
     #[test]
-    fn a_command_with_a_huge_output_still_ends_its_step() {
+    fn exit_code_and_status_follow_a_huge_output() {
         let tail =
             r#"fake \",\"exit_code\":0,\"status\":\"completed\" more","exit_code":7,"status":"failed"}}"#;
         let expected = json!({"type":"item.completed","item":{
@@ -147,11 +147,11 @@ mod tests {
     }
 
     #[test]
-    fn a_head_cut_anywhere_is_read_as_far_as_it_goes() {
+    fn all_complete_fields_are_read_wherever_the_head_ends() {
         for len in 0..OUTPUT_HEAD.len() {
-            let repaired = recover_fields(&OUTPUT_HEAD.as_bytes()[..len], b"");
+            let recovered = recover_fields(&OUTPUT_HEAD.as_bytes()[..len], b"");
             if len > 90 {
-                let value = repaired.unwrap();
+                let value = recovered.unwrap();
                 assert_eq!(value["item"]["type"], "command_execution", "length {len}");
             }
         }
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn an_escape_that_is_cut_through_costs_only_itself() {
+    fn an_incomplete_escape_at_the_end_is_left_out() {
         let value = recover_fields(br#"{"type":"item.completed","item":{"text":"ab\u00"#, b"").unwrap();
         assert_eq!(value["item"]["text"], "ab");
     }

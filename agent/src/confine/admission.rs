@@ -1,4 +1,4 @@
-//! Checks on a job for a platform without a container, where the sandbox is the only protection of the user. The job's
+//! Checks of a job on a platform without a container, where the sandbox is the only protection of the user. The job's
 //! spec is untrusted, because a sandboxed session may have written it. Pure.
 
 use std::path::Path;
@@ -33,8 +33,8 @@ pub(crate) fn admit(spec: &JobSpec, config: &Config) -> Result<bool, String> {
     }
     if spec.runner == Runner::Codex {
         let trusted = &config.trusted_args;
-        let own = spec.codex.args.strip_prefix(trusted.as_slice()).unwrap_or(&spec.codex.args);
-        if let Some(argument) = codex_args::first_forbidden(own) {
+        let own_args = spec.codex.args.strip_prefix(trusted.as_slice()).unwrap_or(&spec.codex.args);
+        if let Some(argument) = codex_args::first_forbidden(own_args) {
             return Err(format!(
                 "the argument {} could disable Codex's sandbox: put it into [codex] args in relay.toml and \
                 approve it with `relay up`",
@@ -57,8 +57,9 @@ pub(crate) fn admit(spec: &JobSpec, config: &Config) -> Result<bool, String> {
 /// One line with advice on where to work instead.
 pub(crate) fn check_without_sandbox(workspace: &str, hidden: &[String]) -> Result<(), String> {
     let workspace = Path::new(workspace);
-    let meets = |hidden: &&String| workspace.starts_with(hidden) || Path::new(hidden).starts_with(workspace);
-    match hidden.iter().find(meets) {
+    let overlaps =
+        |hidden: &&String| workspace.starts_with(hidden) || Path::new(hidden).starts_with(workspace);
+    match hidden.iter().find(overlaps) {
         Some(hidden) => Err(format!(
             "the workspace overlaps {}, and without a sandbox a job could write there: choose another \
             folder with -w",
@@ -72,9 +73,10 @@ pub(crate) fn check_without_sandbox(workspace: &str, hidden: &[String]) -> Resul
 mod tests {
     use super::*;
 
-    fn config(more: &str) -> Config {
+    fn config(extra_fields: &str) -> Config {
         let certificate = r"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        let text = format!(r#"{{"url":"wss://h/agent","token":"t","certificate":"{certificate}"{more}}}"#);
+        let text =
+            format!(r#"{{"url":"wss://h/agent","token":"t","certificate":"{certificate}"{extra_fields}}}"#);
         Config::parse(text.as_bytes()).unwrap()
     }
 
@@ -85,35 +87,37 @@ mod tests {
     }
 
     #[test]
-    fn what_a_person_agreed_to_passes_and_nothing_else() {
+    fn only_settings_that_the_user_approved_are_admitted() {
         let write = spec(Sandbox::WorkspaceWrite);
         assert_eq!(admit(&write, &config("")), Ok(true));
         assert_eq!(admit(&spec(Sandbox::Off), &config("")), Ok(false));
-        let agreed = r#","sandbox":"workspace-write","trusted_args":["--add-dir","/srv"]"#;
-        assert!(admit(&spec(Sandbox::Off), &config(agreed)).unwrap_err().contains("relay up"));
+        let approved = r#","sandbox":"workspace-write","trusted_args":["--add-dir","/srv"]"#;
+        assert!(admit(&spec(Sandbox::Off), &config(approved)).unwrap_err().contains("relay up"));
 
-        let with = |args: &[&str]| {
+        let admit_with = |args: &[&str]| {
             let mut spec = write.clone();
             spec.codex.args = args.iter().map(|arg| (*arg).to_owned()).collect();
-            admit(&spec, &config(agreed))
+            admit(&spec, &config(approved))
         };
-        assert_eq!(with(&["--add-dir", "/srv", "--search"]), Ok(true));
-        assert!(with(&["--add-dir", "/srv", "--add-dir", "/srv"]).unwrap_err().contains("[codex] args"));
-        assert!(with(&["--search", "--add-dir", "/srv"]).is_err());
+        assert_eq!(admit_with(&["--add-dir", "/srv", "--search"]), Ok(true));
+        assert!(
+            admit_with(&["--add-dir", "/srv", "--add-dir", "/srv"]).unwrap_err().contains("[codex] args")
+        );
+        assert!(admit_with(&["--search", "--add-dir", "/srv"]).is_err());
 
         let mut other = write.clone();
         other.codex.program = "/tmp/codex".to_owned();
         assert!(admit(&other, &config("")).unwrap_err().contains("/tmp/codex"));
 
-        let mut loads = write;
-        loads.env.insert("LD_PRELOAD".to_owned(), "x".to_owned());
-        assert!(admit(&loads, &config("")).unwrap_err().contains("LD_PRELOAD"));
-        loads.runner = Runner::Shell;
-        assert_eq!(admit(&loads, &config("")), Ok(true), "a shell job's variables stay inside");
+        let mut preloading = write;
+        preloading.env.insert("LD_PRELOAD".to_owned(), "x".to_owned());
+        assert!(admit(&preloading, &config("")).unwrap_err().contains("LD_PRELOAD"));
+        preloading.runner = Runner::Shell;
+        assert_eq!(admit(&preloading, &config("")), Ok(true), "a shell job's variables stay inside");
     }
 
     #[test]
-    fn without_a_sandbox_hidden_paths_and_workspaces_are_apart() {
+    fn a_workspace_without_a_sandbox_may_not_overlap_a_hidden_path() {
         let hidden = ["/p/platform".to_owned()];
         for bad in ["/p", "/p/platform", "/p/platform/x", "/"] {
             assert!(check_without_sandbox(bad, &hidden).is_err(), "{bad}");

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use crate::environment::Variables;
 use crate::sandbox_check::open_without_links;
 
-/// `XDG_CACHE_HOME` and the cache variables of tools that ignore it, each with the name of its folder.
+/// Variables that name the caches of tools, each with the name of a folder. Most tools use `XDG_CACHE_HOME`.
 const CACHE_VARIABLES: [(&str, &str); 8] = [
     ("XDG_CACHE_HOME", "xdg"),
     ("npm_config_cache", "npm"),
@@ -26,15 +26,16 @@ const CACHE_VARIABLES: [(&str, &str); 8] = [
     ("GRADLE_USER_HOME", "gradle"),
     ("BUN_INSTALL_CACHE_DIR", "bun"),
 ];
-/// Settings that cargo reads from its home, which also contains its caches. Registry credentials are not included.
+/// Names of the settings that cargo reads from its home folder, which also contains its caches. Workers get no registry
+/// credentials.
 const CARGO_SETTINGS: [&str; 2] = ["config.toml", "config"];
-/// Name of the folder for temporary files, in the launcher's folder.
+/// Name of the folder for temporary files, in the folder of the launcher (`codex sandbox`).
 const TEMP_DIR: &str = "temporary";
 /// Flags that open an existing folder and follow no link.
 const FOLDER_FLAGS: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-/// Maximum number of folders of one name that are renamed and kept because they are unusable.
-const MAX_SET_ASIDE: u32 = 10_000;
+/// Maximum number of unusable folders of one name that are kept under new names.
+const MAX_RENAMED_FOLDERS: u32 = 10_000;
 
 /// The caches of one agent's workers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,8 +45,8 @@ pub(crate) struct Caches {
 }
 
 impl Caches {
-    /// Opens the caches for this state directory, and creates them if they are missing. They are in the cache folder of
-    /// the user with this environment.
+    /// Opens the caches of the agent with the state directory `state`, and creates missing ones. They are in the cache
+    /// folder that `agent_env` names.
     pub(crate) fn open(agent_env: &Variables, state: &Path) -> io::Result<Self> {
         let home = agent_env.get("HOME").map(Path::new);
         let base = agent_env.get("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(home?.join(".cache")));
@@ -58,19 +59,19 @@ impl Caches {
         let folder = folder.canonicalize()?;
         // In every sandbox the folder is a mount, which no job can replace. Its content may come from a job.
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
-        let opened = open_without_links(&folder)?;
+        let folder_fd = open_without_links(&folder)?;
         for (_, name) in CACHE_VARIABLES {
-            make_folder(&opened, name)?;
+            make_folder(&folder_fd, name)?;
         }
         let launcher = folder.with_extension("codex");
         make(&launcher.join(TEMP_DIR))?;
         let cargo = agent_env.get("CARGO_HOME").map(PathBuf::from).or_else(|| Some(home?.join(".cargo")));
         if let Some(cargo) = cargo {
-            let own = openat(&opened, "cargo", FOLDER_FLAGS, Mode::empty())?;
+            let own_cargo = openat(&folder_fd, "cargo", FOLDER_FLAGS, Mode::empty())?;
             for name in CARGO_SETTINGS {
-                set_aside(&own, name)?;
+                free_name(&own_cargo, name)?;
                 if cargo.join(name).exists() {
-                    let _ = symlinkat(cargo.join(name), &own, name);
+                    let _ = symlinkat(cargo.join(name), &own_cargo, name);
                 }
             }
         }
@@ -107,7 +108,7 @@ fn make_folder(parent: &OwnedFd, name: &str) -> io::Result<()> {
         Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_dir() && stat.st_mode & 0o700 == 0o700 => {
             return Ok(());
         }
-        Ok(_) => set_aside(parent, name)?,
+        Ok(_) => free_name(parent, name)?,
         Err(Errno::NOENT) => {}
         Err(error) => return Err(error.into()),
     }
@@ -115,18 +116,18 @@ fn make_folder(parent: &OwnedFd, name: &str) -> io::Result<()> {
 }
 
 /// Frees a name: renames a folder, or removes anything else.
-fn set_aside(parent: &OwnedFd, name: &str) -> io::Result<()> {
+fn free_name(parent: &OwnedFd, name: &str) -> io::Result<()> {
     match unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(error) => return Err(error.into()),
     }
-    let mut tried = 0_u32;
+    let mut number = 0_u32;
     loop {
-        match renameat_with(parent, name, parent, format!("{name}.unusable-{tried}"), RenameFlags::NOREPLACE)
+        match renameat_with(parent, name, parent, format!("{name}.unusable-{number}"), RenameFlags::NOREPLACE)
         {
-            Err(Errno::EXIST) if tried < MAX_SET_ASIDE => tried += 1,
-            done => return Ok(done?),
+            Err(Errno::EXIST) if number < MAX_RENAMED_FOLDERS => number += 1,
+            result => return Ok(result?),
         }
     }
 }
@@ -136,13 +137,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_a_worker_leaves_in_the_place_of_a_cache_is_replaced() {
+    fn anything_unusable_in_the_place_of_a_cache_is_replaced() {
         let home = tempfile::tempdir().unwrap();
         let home = home.path().canonicalize().unwrap();
         fs::create_dir(home.join(".cargo")).unwrap();
         fs::write(home.join(".cargo/config.toml"), "[net]\n").unwrap();
-        let own = Variables::from([("HOME".to_owned(), home.display().to_string())]);
-        let open = || Caches::open(&own, Path::new("/state"));
+        let agent_env = Variables::from([("HOME".to_owned(), home.display().to_string())]);
+        let open = || Caches::open(&agent_env, Path::new("/state"));
         let folder = open().unwrap().folder().to_owned();
         for round in 0..2 {
             fs::remove_dir_all(folder.join("pip")).unwrap();
@@ -165,14 +166,14 @@ mod tests {
     }
 
     #[test]
-    fn tools_are_led_to_caches_of_their_own_and_cargo_keeps_its_settings() {
+    fn tools_use_the_workers_caches_and_cargo_keeps_its_settings() {
         let home = tempfile::tempdir().unwrap();
         let home = home.path().canonicalize().unwrap();
         fs::create_dir(home.join(".cargo")).unwrap();
         fs::write(home.join(".cargo/config.toml"), "[net]\n").unwrap();
         fs::write(home.join(".cargo/credentials.toml"), "token\n").unwrap();
-        let own = Variables::from([("HOME".to_owned(), home.display().to_string())]);
-        let caches = Caches::open(&own, Path::new("/state")).unwrap();
+        let agent_env = Variables::from([("HOME".to_owned(), home.display().to_string())]);
+        let caches = Caches::open(&agent_env, Path::new("/state")).unwrap();
         assert!(caches.folder().starts_with(home.join(".cache/relay")));
         let job = Variables::from([("PIP_CACHE_DIR".to_owned(), "/mine".to_owned())]);
         let mut env = job.clone();
@@ -181,6 +182,6 @@ mod tests {
         let cargo = Path::new(&env["CARGO_HOME"]);
         assert_eq!(fs::read_to_string(cargo.join("config.toml")).unwrap(), "[net]\n");
         assert!(!cargo.join("credentials.toml").exists());
-        assert_ne!(Caches::open(&own, Path::new("/other")).unwrap(), caches);
+        assert_ne!(Caches::open(&agent_env, Path::new("/other")).unwrap(), caches);
     }
 }

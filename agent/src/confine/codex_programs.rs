@@ -1,8 +1,8 @@
-//! Codex's own programs, which must be visible in the sandbox although Codex's home folder is hidden: the aliases of a
-//! running Codex (`apply_patch`, its sandbox program), and Codex itself if it is installed in that folder.
+//! Codex's own programs, which must be visible in the sandbox although Codex's home folder is hidden. These are the
+//! aliases of a running Codex (`apply_patch`, its sandbox program), and Codex itself if it is installed in that folder.
 //!
 //! Inside a hidden folder, a profile of Codex can make only writable folders visible again, and make their entries
-//! read-only. So a job can add names to the two folders, but can't change anything that already exists there.
+//! read-only. So a job can add names to the visible folders, but can't change anything that already exists there.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 use crate::sandbox_profile::Profile;
 
-/// Folders in which the known versions of Codex create aliases for each of their processes. The agent creates these
+/// Names of the folders in which Codex creates the aliases of each of its processes. The agent creates these
 /// folders in advance, so that no job can create one that a later Codex would use.
 const ALIAS_FOLDERS: [&str; 2] = ["arg0", "arg0-linux"];
 /// Maximum number of entries of one folder that a profile names. If there are more, the newest ones are omitted: a job
@@ -31,9 +31,9 @@ pub(crate) struct CodexPrograms {
 impl CodexPrograms {
     /// Returns the programs of a Codex with this home and this program path.
     pub(crate) fn new(home: Option<PathBuf>, program: &Path) -> Self {
-        let real = program.canonicalize().ok();
+        let real_path = program.canonicalize().ok();
         // The folders of Codex's bundled programs are beside the folder `bin`.
-        let tree = real.as_deref().and_then(Path::parent).and_then(Path::parent);
+        let tree = real_path.as_deref().and_then(Path::parent).and_then(Path::parent);
         Self {
             codex_home: home.and_then(|home| home.canonicalize().ok()),
             program_folder: tree.filter(|tree| tree.parent().is_some()).map(Path::to_owned),
@@ -42,8 +42,8 @@ impl CodexPrograms {
 
     /// Makes Codex's program visible again in a profile that hides it.
     pub(crate) fn expose_program(&self, profile: &mut Profile) -> Result<(), String> {
-        let hidden = |tree: &Path| profile.hidden.iter().any(|hidden| tree.starts_with(hidden));
-        match self.program_folder.as_deref().filter(|tree| hidden(tree)) {
+        let is_hidden = |tree: &Path| profile.hidden.iter().any(|hidden| tree.starts_with(hidden));
+        match self.program_folder.as_deref().filter(|tree| is_hidden(tree)) {
             Some(tree) if profile.hidden.iter().any(|hidden| Path::new(hidden) == tree) => Err(format!(
                 "Codex's program lies in {}, which no job may see: install it elsewhere",
                 tree.display()
@@ -79,16 +79,16 @@ fn create_folder(folder: &Path) -> io::Result<()> {
 /// Makes a folder inside a hidden one visible, with all of its entries read-only.
 fn expose_read_only(profile: &mut Profile, folder: &Path) -> Result<(), String> {
     let broken = |error: io::Error| format!("Codex's helpers in {} can't be read: {error}", folder.display());
-    let mut found = Vec::new();
+    let mut entries_by_age = Vec::new();
     for entry in fs::read_dir(folder).map_err(broken)?.flatten() {
         // The target of a link is not part of this folder.
         let Ok(meta) = entry.metadata() else { continue };
         if !meta.is_symlink() {
-            found.push((meta.created().unwrap_or(SystemTime::UNIX_EPOCH), entry.path()));
+            entries_by_age.push((meta.created().unwrap_or(SystemTime::UNIX_EPOCH), entry.path()));
         }
     }
-    found.sort();
-    let entries: Vec<String> = found
+    entries_by_age.sort();
+    let entries: Vec<String> = entries_by_age
         .into_iter()
         .take(MAX_ENTRIES)
         .filter_map(|(_, path)| path.to_str().map(str::to_owned))
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codex_s_aliases_are_given_back_and_what_is_there_is_kept() {
+    fn aliases_in_a_hidden_home_are_visible_and_read_only() {
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().canonicalize().unwrap();
         let codex_programs = CodexPrograms::new(Some(home.clone()), Path::new("/nowhere/bin/codex"));

@@ -15,20 +15,20 @@ use rustix::net::{
 const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
 /// Size of the receive buffer: the kernel never writes more into one message of a dump.
 const MAX_MESSAGE: usize = 32 * 1024;
-/// Numbers, lengths and offsets in `linux/netlink.h` and `linux/unix_diag.h`.
+// Numbers, lengths and flags in `linux/netlink.h` and `linux/unix_diag.h`.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const REQUEST_DUMP: u16 = 0x0301;
-const DONE: u16 = 3;
-const LISTENING: u32 = 1 << 10;
+const MESSAGE_DONE: u16 = 3;
+const LISTENING_STATE: u32 = 1 << 10;
 const SHOW_NAME_AND_FILE: u32 = 0b11;
-const NAME: u16 = 0;
-const FILE: u16 = 1;
-const HEADER: usize = 16;
-const REQUEST: usize = 24;
-const SOCKET: usize = 16;
-const ATTRIBUTE: usize = 4;
+const NAME_ATTRIBUTE: u16 = 0;
+const FILE_ATTRIBUTE: u16 = 1;
+const HEADER_LENGTH: usize = 16;
+const REQUEST_LENGTH: usize = 24;
+const SOCKET_LENGTH: usize = 16;
+const ATTRIBUTE_HEADER_LENGTH: usize = 4;
 /// Flag in `/proc/net/unix` of a socket that listens.
-const ACCEPTS: u32 = 0x1_0000;
+const LISTENING_FLAG: u32 = 0x1_0000;
 
 /// A listening socket that is bound to a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,39 +50,41 @@ fn dump_with_sock_diag() -> rustix::io::Result<Vec<Listener>> {
     let kernel = socket_with(family, SocketType::DGRAM, flags, Some(netlink::SOCK_DIAG))?;
     set_socket_timeout(&kernel, Timeout::Recv, Some(REPLY_TIMEOUT))?;
     send(&kernel, &listener_query(), SendFlags::empty())?;
-    let mut found = Vec::new();
+    let mut listeners = Vec::new();
     let mut buffer = vec![0; MAX_MESSAGE];
     loop {
         let (length, _) = recv(&kernel, &mut buffer[..], RecvFlags::empty())?;
-        if !parse_messages(buffer.get(..length).unwrap_or_default(), &mut found)? {
-            return Ok(found);
+        if !parse_messages(buffer.get(..length).unwrap_or_default(), &mut listeners)? {
+            return Ok(listeners);
         }
     }
 }
 
 fn listener_query() -> Vec<u8> {
-    let length = u32::try_from(HEADER + REQUEST).unwrap_or(0);
+    let length = u32::try_from(HEADER_LENGTH + REQUEST_LENGTH).unwrap_or(0);
     let mut bytes = length.to_ne_bytes().to_vec();
     bytes.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
     bytes.extend(REQUEST_DUMP.to_ne_bytes());
     bytes.extend([0; 8]);
     let family = u8::try_from(AddressFamily::UNIX.as_raw()).unwrap_or(0);
     bytes.extend([family, 0, 0, 0]);
-    for word in [LISTENING, 0, SHOW_NAME_AND_FILE, 0, 0] {
+    for word in [LISTENING_STATE, 0, SHOW_NAME_AND_FILE, 0, 0] {
         bytes.extend(word.to_ne_bytes());
     }
     bytes
 }
 
-/// Parses the messages of one answer; returns false after the last one.
-fn parse_messages(mut answer: &[u8], found: &mut Vec<Listener>) -> rustix::io::Result<bool> {
+/// Adds the sockets in one answer of the kernel to `listeners`; returns false after the last answer.
+fn parse_messages(mut answer: &[u8], listeners: &mut Vec<Listener>) -> rustix::io::Result<bool> {
     while let (Some(length), Some(kind)) = (u32_at(answer, 0), u16_at(answer, 4)) {
         let length = length as usize;
         match kind {
-            SOCK_DIAG_BY_FAMILY if length >= HEADER + SOCKET => {
-                found.extend(parse_listener(answer.get(HEADER + SOCKET..length).unwrap_or_default()));
+            SOCK_DIAG_BY_FAMILY if length >= HEADER_LENGTH + SOCKET_LENGTH => {
+                listeners.extend(parse_listener(
+                    answer.get(HEADER_LENGTH + SOCKET_LENGTH..length).unwrap_or_default(),
+                ));
             }
-            DONE => return Ok(false),
+            MESSAGE_DONE => return Ok(false),
             _ => return Err(rustix::io::Errno::INVAL),
         }
         answer = answer.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -93,11 +95,11 @@ fn parse_messages(mut answer: &[u8], found: &mut Vec<Listener>) -> rustix::io::R
 fn parse_listener(mut attributes: &[u8]) -> Option<Listener> {
     let (mut path, mut file) = (None, None);
     while let (Some(length), Some(kind)) = (u16_at(attributes, 0), u16_at(attributes, 2)) {
-        let length = usize::from(length).max(ATTRIBUTE);
-        let value = attributes.get(ATTRIBUTE..length).unwrap_or_default();
+        let length = usize::from(length).max(ATTRIBUTE_HEADER_LENGTH);
+        let value = attributes.get(ATTRIBUTE_HEADER_LENGTH..length).unwrap_or_default();
         match kind {
-            NAME => path = bound_path(value),
-            FILE => file = u32_at(value, 0),
+            NAME_ATTRIBUTE => path = bound_path(value),
+            FILE_ATTRIBUTE => file = u32_at(value, 0),
             _ => {}
         }
         attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -111,17 +113,17 @@ fn bound_path(name: &[u8]) -> Option<PathBuf> {
     Some(Path::new(OsStr::from_bytes(path)).to_owned())
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(offset..offset + 4)?.try_into().ok()?))
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(bytes.get(offset..offset + 2)?.try_into().ok()?))
 }
 
 /// Returns the listening sockets in `/proc/net/unix`. The last field of a line is the path, which may contain spaces.
 fn parse_proc_net_unix(text: &[u8]) -> Vec<Listener> {
-    let one = |line: &[u8]| {
+    let parse_line = |line: &[u8]| {
         let mut rest = line;
         let mut flags = None;
         for field in 0..7 {
@@ -132,10 +134,10 @@ fn parse_proc_net_unix(text: &[u8]) -> Vec<Listener> {
             // Numbers are padded with spaces on the left.
             rest = rest[end..].trim_ascii_start();
         }
-        let path = (!rest.starts_with(b"@") && flags? & ACCEPTS != 0).then(|| bound_path(rest))??;
+        let path = (!rest.starts_with(b"@") && flags? & LISTENING_FLAG != 0).then(|| bound_path(rest))??;
         Some(Listener { path, inode_low_bits: None })
     };
-    text.split(|byte| *byte == b'\n').skip(1).filter_map(one).collect()
+    text.split(|byte| *byte == b'\n').skip(1).filter_map(parse_line).collect()
 }
 
 #[cfg(test)]
@@ -156,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_tells_names_and_files() {
+    fn the_kernel_reports_paths_and_inodes() {
         use std::os::unix::fs::MetadataExt;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a b\nc");

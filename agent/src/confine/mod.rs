@@ -6,14 +6,14 @@
 //!  Codex itself ──► codex exec ──► the same profile around each command of its model
 //! ```
 //!
-//! * [`admission`]: checks on a job's spec (pure).
+//! * [`admission`]: checks of a job's spec (pure).
 //! * [`repository`]: the git folders that belong to a workspace.
 //! * [`caches`]: caches of package managers.
 //! * [`placeholders`]: placeholders for missing settings.
 //! * [`sandbox`]: a job's sandbox.
 //! * [`shared_settings`]: the settings that all sandboxes share.
-//! * [`sockets`]: services of the machine that start programs for their clients ([`listeners`]).
-//! * [`codex_programs`]: the visible parts of a hidden Codex.
+//! * [`sockets`]: sockets of services that start programs for their clients ([`listeners`] finds sockets).
+//! * [`codex_programs`]: Codex's programs that stay visible in hidden folders.
 //! * [`temp_dir`]: the folder for temporary files.
 //! * [`self_test`]: a test that the sandbox works on this machine.
 

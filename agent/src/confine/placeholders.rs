@@ -1,15 +1,15 @@
 //! Placeholder files for settings that don't exist, so that no job can create these settings.
 //!
 //! If a path that must be read-only is missing, Codex creates an empty file there, and removes it when its command
-//! ends. Another sandbox that was created during that command took the file for the user's own, and then loses it.
-//! Codex never removes a file that is not empty and existed before all sandboxes.
+//! ends. A sandbox that is created during that command protects the file as if it were the user's, and no longer
+//! protects the path when the file is gone. Codex never removes a file that existed before its sandbox and has content.
 //!
 //! ```text
-//!  first job:  make ─ hold shared ──────────────── alone? ─ no: leave it
-//!  other job:        └ hold shared ── (its end) ───────── alone? ─ yes: remove it
+//!  first job:  create ─ shared lock ──── end: last lock? ─ no: keep the placeholder
+//!  other job:           └ shared lock ──────── end: last lock? ─ yes: remove the placeholder
 //! ```
 //!
-//! A job holds a lock on the placeholder itself. The lock ends with its process and works between agents.
+//! The agent locks the placeholder itself. The kernel releases the lock with the agent, and it works between agents.
 
 use std::fs::{File, Permissions, TryLockError};
 use std::io::{self, Write};
@@ -36,7 +36,7 @@ const MAX_ATTEMPTS: usize = 20;
 /// Placeholders for the settings that jobs in a sandbox may only read.
 #[derive(Debug, Default)]
 pub(crate) struct Placeholders {
-    locked: Vec<Placeholder>,
+    placeholders: Vec<Placeholder>,
     /// Every protected path, with the identity of its file right after the placeholders were created.
     initial_files: Vec<(PathBuf, Option<FileIdentity>)>,
 }
@@ -53,14 +53,14 @@ impl FileIdentity {
 }
 
 impl Placeholders {
-    /// Creates a placeholder for each of these paths that is missing. Skips paths that the agent has no permission to
+    /// Creates a placeholder for each missing path in `paths`. Skips paths that the agent has no permission to
     /// create: no job can create them either.
     pub(crate) fn create(paths: &[impl AsRef<Path>]) -> Result<Self, String> {
         let mut placeholders = Self::default();
         let paths = paths.iter().map(AsRef::as_ref);
         for path in paths.clone() {
             match Placeholder::create(path) {
-                Ok(placeholder) => placeholders.locked.extend(placeholder),
+                Ok(placeholder) => placeholders.placeholders.extend(placeholder),
                 Err(error) => match Errno::from_io_error(&error) {
                     Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => {}
                     _ => return Err(format!("{} can't be protected from jobs: {error}", path.display())),
@@ -75,8 +75,10 @@ impl Placeholders {
     /// Returns the paths that now lead to another file. A sandbox protects only the file that existed when the sandbox
     /// was created, so jobs could write to the new file. A missing path is not returned: git takes no settings from it.
     pub(crate) fn replaced_paths(&self) -> Vec<&Path> {
-        let is_other = |path: &Path, seen| FileIdentity::of_path(path).is_some_and(|now| Some(&now) != seen);
-        let replaced = self.initial_files.iter().filter(|(path, seen)| is_other(path, seen.as_ref()));
+        let is_other = |path: &Path, initial| {
+            FileIdentity::of_path(path).is_some_and(|current| Some(&current) != initial)
+        };
+        let replaced = self.initial_files.iter().filter(|(path, initial)| is_other(path, initial.as_ref()));
         replaced.map(|(path, _)| path.as_path()).collect()
     }
 }
@@ -106,7 +108,7 @@ impl Placeholder {
         for _ in 0..MAX_ATTEMPTS {
             let file = match open_in_folder(&folder, &name, OFlags::empty()) {
                 Err(Errno::NOENT) => {
-                    create(&folder, &name)?;
+                    create_entry(&folder, &name)?;
                     continue;
                 }
                 // A link, a pipe or another special file belongs to the user.
@@ -161,31 +163,31 @@ fn placeholder_content(name: &Path) -> Option<&'static str> {
     }
 }
 
-/// Creates a complete placeholder or none. Another process may have created it first.
-fn create(folder: &OwnedFd, name: &Path) -> Result<(), Errno> {
+/// Creates the file or folder of a placeholder atomically, unless another process has created it first.
+fn create_entry(folder: &OwnedFd, name: &Path) -> Result<(), Errno> {
     // The name is random, so that no job can create the file first.
     let random = getrandom::u64().map_err(|_| Errno::IO)?;
-    let new = PathBuf::from(format!(".relay-new-{random:016x}"));
+    let new_name = PathBuf::from(format!(".relay-new-{random:016x}"));
     let created = match placeholder_content(name) {
-        Some(text) => write_new(folder, &new, text),
-        None => mkdirat(folder, &new, Mode::from_raw_mode(0o755))
-            .and_then(|()| open_in_folder(folder, &new, OFlags::DIRECTORY))
-            .and_then(|inside| write_new(&inside, Path::new(IGNORE_FILE), IGNORE_ALL)),
+        Some(text) => write_new_file(folder, &new_name, text),
+        None => mkdirat(folder, &new_name, Mode::from_raw_mode(0o755))
+            .and_then(|()| open_in_folder(folder, &new_name, OFlags::DIRECTORY))
+            .and_then(|new_folder| write_new_file(&new_folder, Path::new(IGNORE_FILE), IGNORE_ALL)),
     };
-    match created.and_then(|()| renameat_with(folder, &new, folder, name, RenameFlags::NOREPLACE)) {
+    match created.and_then(|()| renameat_with(folder, &new_name, folder, name, RenameFlags::NOREPLACE)) {
         Ok(()) => Ok(()),
         Err(error) => {
-            let inside = open_in_folder(folder, &new, OFlags::DIRECTORY);
-            let _ = inside.map(|inside| unlinkat(inside, IGNORE_FILE, AtFlags::empty()));
+            let new_folder = open_in_folder(folder, &new_name, OFlags::DIRECTORY);
+            let _ = new_folder.map(|new_folder| unlinkat(new_folder, IGNORE_FILE, AtFlags::empty()));
             let flags =
                 if placeholder_content(name).is_some() { AtFlags::empty() } else { AtFlags::REMOVEDIR };
-            let _ = unlinkat(folder, &new, flags);
+            let _ = unlinkat(folder, &new_name, flags);
             if error == Errno::EXIST { Ok(()) } else { Err(error) }
         }
     }
 }
 
-fn write_new(folder: &OwnedFd, name: &Path, text: &str) -> Result<(), Errno> {
+fn write_new_file(folder: &OwnedFd, name: &Path, text: &str) -> Result<(), Errno> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let file = File::from(openat(folder, name, flags, Mode::from_raw_mode(0o644))?);
     (&file).write_all(text.as_bytes()).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
@@ -206,7 +208,7 @@ fn turn_into_placeholder(name: &Path, file: &File) -> io::Result<()> {
         .write_all(placeholder_content(name).unwrap_or(NO_SETTINGS).as_bytes())
 }
 
-/// Returns true for a placeholder of this agent or another one.
+/// Returns true for a placeholder that this agent or another one created.
 fn is_placeholder(name: &Path, file: &File) -> bool {
     if file.metadata().is_ok_and(|meta| meta.is_dir()) {
         let ignore = open_in_folder(file, Path::new(IGNORE_FILE), OFlags::empty());
@@ -249,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn placeholders_stay_as_long_as_a_job_needs_them_and_leave_a_person_s_files_alone() {
+    fn placeholders_stay_until_the_last_job_ends_beside_the_user_s_files() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().canonicalize().unwrap();
         fs::create_dir(dir.join(".vscode")).unwrap();
@@ -273,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_codex_has_just_made_is_kept_and_removed_at_the_end() {
+    fn an_empty_file_of_another_codex_becomes_a_placeholder() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().canonicalize().unwrap();
         let path = dir.join(".codex");
@@ -286,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_person_puts_in_the_place_or_into_the_folder_stays_and_is_told() {
+    fn files_that_a_user_puts_there_stay_and_replaced_paths_are_reported() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().canonicalize().unwrap();
         let paths = ["config", "config.worktree", ".claude"].map(|name| dir.join(name));

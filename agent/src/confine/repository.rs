@@ -1,5 +1,5 @@
-//! Folders of the git repository that a workspace belongs to, found without git; [`git_link`] decides about them. And
-//! the settings in these folders.
+//! Folders of the git repository that a workspace belongs to, found without git by the rules of [`git_link`], and the
+//! settings in these folders.
 //!
 //! An earlier worker may have written any of these files, so they are treated as untrusted data.
 
@@ -10,22 +10,22 @@ use std::path::{Path, PathBuf};
 
 use common::git_link::{self, Disk, EntryKind, GitLinkError};
 
-/// Names in a repository's folder from which git takes settings and programs to run; `commondir` points to another
+/// Names in a repository's folder from which git takes settings and programs to run. `commondir` points to another
 /// repository folder.
 const SETTINGS: [&str; 4] = ["hooks", "config", "config.worktree", "commondir"];
 /// Names in the folder of a linked worktree that hold settings, or point to the repository's settings.
 const WORKTREE_SETTINGS: [&str; 3] = ["commondir", "gitdir", "config.worktree"];
 /// Maximum number of submodules, and of linked worktrees, whose settings are listed one by one, because the whole
-/// profile has to fit into one argument. The whole folder of any further one is read-only.
-const MAX_LISTED: usize = 32;
+/// profile has to fit into one argument. Any further folder is read-only as a whole.
+const MAX_LISTED_FOLDERS: usize = 32;
 /// Maximum depth of nested submodules that are searched.
 const MAX_DEPTH: usize = 8;
 /// Maximum length of a file that names a folder, in bytes.
 const MAX_LINE: u64 = 4096;
-/// Maximum length of a repository's settings that are read, in bytes.
+/// Maximum number of bytes that are read of a file with a repository's settings.
 const MAX_SETTINGS: u64 = 256 * 1024;
 
-/// The real disk, for [`git_link`].
+/// File system of this machine, for [`git_link`].
 pub(crate) struct RealDisk;
 
 impl Disk for RealDisk {
@@ -47,7 +47,7 @@ impl Disk for RealDisk {
     }
 }
 
-/// Returns the folders outside of the workspace that git writes to.
+/// Returns the folders outside of the workspace that git writes to when it works in the workspace.
 ///
 /// # Errors
 /// The reason why git can't work in the workspace.
@@ -61,8 +61,8 @@ pub(crate) fn git_folders(workspace: &Path, roots: &[String]) -> Result<Vec<Path
 pub(crate) fn settings_paths(git: &Path, workspace_git_folders: &[PathBuf]) -> Vec<PathBuf> {
     let mut paths = Vec::from(SETTINGS.map(|name| git.join(name)));
     for folder in take_listed_folders(&git.join("worktrees"), workspace_git_folders, &mut paths) {
-        let is_whole = ["commondir", "gitdir"].iter().all(|name| folder.join(name).exists());
-        if is_whole {
+        let is_complete = ["commondir", "gitdir"].iter().all(|name| folder.join(name).exists());
+        if is_complete {
             paths.extend(WORKTREE_SETTINGS.map(|name| folder.join(name)));
         } else {
             paths.push(folder);
@@ -96,17 +96,18 @@ fn take_listed_folders(
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     let mut found: Vec<PathBuf> = folders.map(|entry| entry.path()).collect();
-    found.sort_by_key(|part| (!workspace_git_folders.iter().any(|own| own.starts_with(part)), part.clone()));
-    paths.extend(found.split_off(found.len().min(MAX_LISTED)));
+    let is_workspace = |folder: &PathBuf| workspace_git_folders.iter().any(|git| git.starts_with(folder));
+    found.sort_by_key(|folder| (!is_workspace(folder), folder.clone()));
+    paths.extend(found.split_off(found.len().min(MAX_LISTED_FOLDERS)));
     found
 }
 
-/// Returns the first line of a small regular file.
+/// Returns the first line of a regular file, of which at most [`MAX_LINE`] bytes are read.
 pub(crate) fn read_line(path: &Path) -> Option<String> {
     read_text(path, MAX_LINE)?.lines().next().map(str::to_owned)
 }
 
-/// Returns the text of a regular file, at most this many bytes of it.
+/// Returns the text of a regular file, at most `max_bytes` bytes of it.
 fn read_text(path: &Path, max_bytes: u64) -> Option<String> {
     let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
     let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path).ok()?;
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_of_submodules_and_worktrees_are_settings_of_the_repository() {
+    fn settings_of_submodules_and_worktrees_are_listed_with_the_repository() {
         let dir = tempfile::tempdir().unwrap();
         let git = dir.path().canonicalize().unwrap().join(".git");
         for module in ["modules/a", "modules/a/modules/deep", "modules/lib/b"] {
@@ -162,7 +163,7 @@ mod tests {
             write(git.join("worktrees/tree").join(name), "x\n");
         }
         write(git.join("worktrees/broken/HEAD"), "x\n");
-        let named = |own: &[PathBuf]| {
+        let listed_names = |own: &[PathBuf]| {
             let all = settings_paths(&git, own);
             all.iter().map(|path| path.strip_prefix(&git).unwrap().display().to_string()).collect::<Vec<_>>()
         };
@@ -188,19 +189,19 @@ mod tests {
             "modules/lib/b/config.worktree",
             "modules/lib/b/commondir",
         ];
-        similar_asserts::assert_eq!(named(&[]), expected);
-        // Of very many the folders are closed as a whole, never the one that a job works in.
+        similar_asserts::assert_eq!(listed_names(&[]), expected);
+        // Of very many submodules, whole folders are read-only, but never the one that a job works in.
         for n in 0..100 {
             write(git.join(format!("modules/a{n}/HEAD")), "x\n");
         }
         let own = git.join("modules/a99");
-        let all = named(std::slice::from_ref(&own));
+        let all = listed_names(std::slice::from_ref(&own));
         assert!(all.contains(&"modules/a99/config".to_owned()) && !all.contains(&"modules/a99".to_owned()));
         assert!(all.contains(&"modules/a98".to_owned()) && all.len() < 400, "{}", all.len());
     }
 
     #[test]
-    fn a_file_that_a_worker_wrote_opens_no_folder_of_others() {
+    fn a_forged_git_file_gives_no_access_to_another_repository() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().canonicalize().unwrap();
         let roots = [dir.display().to_string()];

@@ -22,7 +22,7 @@ use crate::workspace::WorkspaceDir;
 const PROFILE_NAME: &str = "relay";
 /// Names in a project's root from which programs outside of the sandbox read settings and commands.
 const PROJECT_SETTINGS: [&str; 5] = [".codex", ".agents", ".claude", ".mcp.json", ".vscode"];
-/// Variables that Codex's launcher needs to find itself, its sandbox program and its folder. They come from the agent,
+/// Variables that the launcher (`codex sandbox`) needs to find Codex's programs and home. They come from the agent,
 /// never from a job.
 const LAUNCHER_VARIABLES: [&str; 4] = ["PATH", "HOME", "CODEX_HOME", "LANG"];
 
@@ -34,9 +34,9 @@ pub(crate) struct SharedSettings {
     /// Environment of the launcher (`codex sandbox`).
     pub(crate) env: Variables,
     /// Paths that no job may see.
-    pub(crate) hidden: Vec<PathBuf>,
-    /// Folders that the sandbox's own programs take settings or programs from.
-    pub(crate) protected: Vec<PathBuf>,
+    pub(crate) hidden_paths: Vec<PathBuf>,
+    /// Folders that jobs may only read, because the sandbox's own programs take settings or programs from there.
+    pub(crate) protected_folders: Vec<PathBuf>,
     /// Codex's programs, which must stay visible inside hidden folders.
     pub(crate) codex_programs: CodexPrograms,
     /// Roots of projects whose settings jobs may only read.
@@ -53,8 +53,8 @@ pub(crate) struct SharedSettings {
 
 #[derive(Debug, Clone)]
 pub(crate) struct JobSandbox {
-    argv: Vec<String>,
-    env: Variables,
+    launcher_argv: Vec<String>,
+    launcher_env: Variables,
     /// Properties of the sandbox around shell commands.
     shell_check: SandboxCheck,
     /// Profile of the commands of Codex's model.
@@ -65,13 +65,13 @@ pub(crate) struct JobSandbox {
 }
 
 impl SharedSettings {
-    /// Returns the environment of the launcher, taken from the workers' environment.
-    pub(crate) fn launcher_env(workers: &Variables) -> Variables {
-        let known = workers.iter().filter(|(name, _)| LAUNCHER_VARIABLES.contains(&name.as_str()));
-        known.map(|(name, value)| (name.clone(), value.clone())).collect()
+    /// Returns the environment of the launcher, taken from the environment of workers.
+    pub(crate) fn launcher_env(worker_env: &Variables) -> Variables {
+        let variables = worker_env.iter().filter(|(name, _)| LAUNCHER_VARIABLES.contains(&name.as_str()));
+        variables.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
-    /// Returns the sandbox of a job that works in this folder, and may write to its output folder.
+    /// Returns the sandbox of a job that works in `folder`, and may write to its output folder `output`.
     ///
     /// # Errors
     /// One line with the reason why no sandbox can be created.
@@ -86,7 +86,8 @@ impl SharedSettings {
                 "the workspace's path has control characters: no sandbox can be made there".to_owned()
             );
         }
-        if let Some(hidden) = self.hidden.iter().find(|hidden| Path::new(workspace).starts_with(hidden)) {
+        if let Some(hidden) = self.hidden_paths.iter().find(|hidden| Path::new(workspace).starts_with(hidden))
+        {
             return Err(format!(
                 "the workspace lies in {}, which no job may see: choose another folder with -w",
                 hidden.display()
@@ -106,8 +107,9 @@ impl SharedSettings {
             shell.allow_write(output.path(), false);
         }
         let mut settings = self.protected_settings(&repository);
-        settings
-            .retain(|path| path.to_str().is_some_and(|path| shell.readable.iter().any(|kept| kept == path)));
+        settings.retain(|path| {
+            path.to_str().is_some_and(|path| shell.readable.iter().any(|readable| readable == path))
+        });
         let placeholders = Arc::new(Placeholders::create(&settings)?);
         let broken = |error: io::Error| format!("no sandbox can be made: {error}");
         let shim_program = std::env::current_exe().map_err(broken)?;
@@ -116,9 +118,17 @@ impl SharedSettings {
             profile: shell,
             processes: process_namespace().map_err(broken)?,
         };
-        let argv = self.argv(&shell_check.profile, &shim_program.to_string_lossy());
-        let (env, caches, temp_dir) = (self.env.clone(), self.caches.clone(), self.temp_dir.clone());
-        Ok(JobSandbox { argv, env, shell_check, model_profile: model, caches, temp_dir, placeholders })
+        let launcher_argv = self.launcher_argv(&shell_check.profile, &shim_program.to_string_lossy());
+        let (launcher_env, caches, temp_dir) = (self.env.clone(), self.caches.clone(), self.temp_dir.clone());
+        Ok(JobSandbox {
+            launcher_argv,
+            launcher_env,
+            shell_check,
+            model_profile: model,
+            caches,
+            temp_dir,
+            placeholders,
+        })
     }
 
     fn profile(
@@ -137,18 +147,18 @@ impl SharedSettings {
             profile.allow_write(folder, true);
         }
         profile.allow_write(&self.caches.folder().to_string_lossy(), true);
-        for path in self.protected.iter().chain(&self.protected_settings(repository)) {
+        for path in self.protected_folders.iter().chain(&self.protected_settings(repository)) {
             profile.protect(&path.to_string_lossy());
         }
-        for path in self.hidden.iter().filter(|path| path.symlink_metadata().is_ok()) {
+        for path in self.hidden_paths.iter().filter(|path| path.symlink_metadata().is_ok()) {
             profile.hide(path_for_profile(path)?);
         }
         self.codex_programs.expose_program(&mut profile)?;
         Ok(profile)
     }
 
-    /// Returns the settings that neither a session in the project nor its jobs may change. Missing settings can't be
-    /// created either, except a repository.
+    /// Returns the paths of the projects' settings, which jobs may only read. Jobs can't create missing settings
+    /// either, except a repository.
     fn protected_settings(&self, workspace_git_folders: &[PathBuf]) -> Vec<PathBuf> {
         let mut paths = Vec::new();
         for project in &self.projects {
@@ -166,7 +176,7 @@ impl SharedSettings {
 
     /// Returns the command line of the launcher, which runs a shim. The launcher never enters the workspace, so it
     /// takes no settings from there.
-    fn argv(&self, profile: &Profile, shim_program: &str) -> Vec<String> {
+    fn launcher_argv(&self, profile: &Profile, shim_program: &str) -> Vec<String> {
         let mut argv: Vec<String> = [&self.codex, "sandbox", "-P", PROFILE_NAME].map(str::to_owned).into();
         argv.extend(profile_settings(profile));
         argv.extend(["-C", "/", "--", shim_program, "shim", "--inside"].map(str::to_owned));
@@ -178,13 +188,13 @@ impl JobSandbox {
     /// Puts the sandbox around a command.
     pub(crate) fn wrap(&self, command: &mut Command) {
         command.confine = Some(Box::new(SandboxLauncher {
-            argv: self.argv.clone(),
-            env: self.env.clone(),
+            argv: self.launcher_argv.clone(),
+            env: self.launcher_env.clone(),
             check: self.shell_check.clone(),
         }));
     }
 
-    /// Returns the same sandbox for commands that work in a subfolder of the writable folder.
+    /// Returns the same sandbox for commands that start in `folder`, a subfolder of the workspace.
     pub(crate) fn for_subfolder(self, folder: &WorkspaceDir) -> Self {
         let workspace = (folder.path().to_owned(), folder.identity());
         Self { shell_check: SandboxCheck { workspace, ..self.shell_check }, ..self }
@@ -243,13 +253,13 @@ mod tests {
     use super::*;
     use std::fs;
 
-    fn shared(dir: &Path) -> SharedSettings {
+    fn shared_settings(dir: &Path) -> SharedSettings {
         let env = Variables::from([("HOME".to_owned(), dir.join("home").display().to_string())]);
         SharedSettings {
             codex: "/opt/codex".to_owned(),
             env: SharedSettings::launcher_env(&env),
-            hidden: vec![dir.join("p/platform"), dir.join("missing")],
-            protected: vec![dir.join("p/codex-home"), dir.join("home")],
+            hidden_paths: vec![dir.join("p/platform"), dir.join("missing")],
+            protected_folders: vec![dir.join("p/codex-home"), dir.join("home")],
             codex_programs: CodexPrograms::default(),
             projects: vec![dir.join("p")],
             roots: vec![dir.join("p").display().to_string()],
@@ -260,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_and_codex_get_one_profile_and_a_job_s_words_stay_inside() {
+    fn codex_and_commands_get_one_profile_and_the_launcher_no_job_data() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().canonicalize().unwrap();
         for folder in ["p/platform", "p/codex-home", "p/.git", "home"] {
@@ -269,7 +279,7 @@ mod tests {
         fs::write(dir.join("p/.git/HEAD"), "x\n").unwrap();
         let workspace = dir.join("p").display().to_string();
         let folder = WorkspaceDir::open(&workspace, &[]).unwrap();
-        let sandboxed = shared(&dir).job_sandbox(&folder, None).unwrap();
+        let sandbox = shared_settings(&dir).job_sandbox(&folder, None).unwrap();
         let mut spec = JobSpec::new("a#1".parse().unwrap(), common::job::Runner::Codex, "do it", "/w s");
         spec.env.insert("LD_PRELOAD".to_owned(), "evil.so".to_owned());
         spec.prompt = "echo secret".to_owned();
@@ -284,7 +294,7 @@ mod tests {
             exit_report: None,
             confine: None,
         };
-        sandboxed.wrap(&mut command);
+        sandbox.wrap(&mut command);
         let confine = command.confine.unwrap();
         assert!(!confine.env.contains_key("LD_PRELOAD"), "{:?}", confine.env);
         let words = confine.argv.join(" ");
@@ -295,7 +305,7 @@ mod tests {
         );
         assert!(words.ends_with(" shim --inside") && words.contains(" -C / -- "), "{words}");
         let profile = |access: &str, path: &str| format!("\"{}\"=\"{access}\"", dir.join(path).display());
-        let codex = sandboxed.codex_arguments().join(" ");
+        let codex = sandbox.codex_arguments().join(" ");
         for words in [&words, &codex] {
             assert!(words.contains(&profile("none", "p/platform")), "{words}");
             assert!(words.contains(&profile("read", "p/codex-home")), "{words}");
@@ -312,7 +322,7 @@ mod tests {
         let dir = dir.path().canonicalize().unwrap();
         fs::create_dir_all(dir.join("p/platform/ws")).unwrap();
         let folder = WorkspaceDir::open(&dir.join("p/platform/ws").display().to_string(), &[]).unwrap();
-        let refused = shared(&dir).job_sandbox(&folder, None).unwrap_err();
+        let refused = shared_settings(&dir).job_sandbox(&folder, None).unwrap_err();
         assert!(refused.contains("no job may see"), "{refused}");
     }
 }

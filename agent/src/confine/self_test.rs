@@ -1,4 +1,4 @@
-//! Proof that this Codex's sandbox holds on this machine, required once for each Codex program.
+//! Test that Codex's sandbox works on this machine. Each Codex program has to pass it once.
 
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder};
@@ -15,10 +15,10 @@ use crate::process::{Event, Exit, OutputPipes, OutputSource, capture};
 use crate::shim::protocol::Command;
 use crate::workspace::WorkspaceDir;
 
-/// Timeout for a sandbox that takes 0.2 s to start; reading Codex from a cold disk takes longer.
+/// Timeout of the test. A sandbox takes 0.2 s to start, and longer if Codex is read from a cold disk.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// Script that tries what a job must and must not be able to do. The shim in the sandbox has verified the mounts
-/// before.
+/// Script that tries what a job must and must not be able to do. Before, the shim in the sandbox has verified the
+/// mounts.
 const SCRIPT: &str = r#"
 echo x >written || { echo "the workspace can't be written"; exit 1; }
 if ls hidden || cat hidden/file || echo x >hidden/new || rm -rf hidden || mv hidden moved; then
@@ -30,45 +30,45 @@ if [ "$(tr '\0' '\n' </proc/$1/cmdline 2>/dev/null | head -n 1)" = "$2" ]; then
 fi
 if echo x >"$3"; then echo "$3 can be written"; exit 1; fi 2>/dev/null
 "#;
-/// Advice for the user.
+/// Advice for the user if the sandbox does not work.
 const HINT: &str = "allow unprivileged user namespaces or update Codex, or set [codex] sandbox = \"off\" \
                      in relay.toml and approve it with `relay up`";
 
-/// Identity of a program's file.
+/// Identity of a program's file: path, device, inode, time of the last change (seconds, nanoseconds) and size.
 type ProgramIdentity = (PathBuf, u64, u64, i64, i64, u64);
 
-/// Codex programs whose sandbox was proven to hold.
+/// Codex programs that have passed the test.
 #[derive(Debug, Default)]
 pub(crate) struct VerifiedPrograms {
-    verified: Mutex<HashSet<ProgramIdentity>>,
+    programs: Mutex<HashSet<ProgramIdentity>>,
 }
 
 impl VerifiedPrograms {
-    /// Tries the sandbox, unless this program has already passed the test.
+    /// Tests the sandbox, unless its Codex program has already passed the test.
     ///
     /// # Errors
     /// One line with the failed property, and advice.
     pub(crate) async fn verify(&self, shared: &SharedSettings) -> Result<(), String> {
         let program = identify(Path::new(&shared.codex))
             .ok_or_else(|| format!("{} can't be read", common::text_format::one_line(&shared.codex, 200)))?;
-        if self.verified.lock().unwrap_or_else(PoisonError::into_inner).contains(&program) {
+        if self.programs.lock().unwrap_or_else(PoisonError::into_inner).contains(&program) {
             return Ok(());
         }
-        attempt(shared)
+        run_test(shared)
             .await
             .map_err(|reason| format!("Codex's sandbox does not work here: {reason}; {HINT}"))?;
-        self.verified.lock().unwrap_or_else(PoisonError::into_inner).insert(program);
+        self.programs.lock().unwrap_or_else(PoisonError::into_inner).insert(program);
         Ok(())
     }
 }
 
 fn identify(program: &Path) -> Option<ProgramIdentity> {
-    let real = fs::canonicalize(program).ok()?;
-    let meta = fs::metadata(&real).ok()?;
-    Some((real, meta.dev(), meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.size()))
+    let real_path = fs::canonicalize(program).ok()?;
+    let meta = fs::metadata(&real_path).ok()?;
+    Some((real_path, meta.dev(), meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.size()))
 }
 
-async fn attempt(shared: &SharedSettings) -> Result<(), String> {
+async fn run_test(shared: &SharedSettings) -> Result<(), String> {
     let test_dir = shared.state.join("proof");
     let (workspace, outside) = (test_dir.join("workspace"), test_dir.join("outside"));
     let hidden = workspace.join("hidden");
@@ -77,8 +77,8 @@ async fn attempt(shared: &SharedSettings) -> Result<(), String> {
     DirBuilder::new().recursive(true).mode(0o700).create(&hidden).map_err(broken)?;
     fs::write(hidden.join("file"), "hidden").map_err(broken)?;
     let mut shared = shared.clone();
-    // The state directory is hidden from jobs; only here a part of it is the workspace.
-    shared.hidden = vec![hidden];
+    // The state directory is hidden from jobs. Only for this test, a folder in it is the workspace.
+    shared.hidden_paths = vec![hidden];
     temp_dir::DEFAULT_TEMP_DIR.clone_into(&mut shared.temp_dir);
     let folder = WorkspaceDir::open(&workspace.to_string_lossy(), &[])?;
     let own_cmdline = std::fs::read("/proc/self/cmdline").map_err(broken)?;
@@ -98,7 +98,7 @@ async fn attempt(shared: &SharedSettings) -> Result<(), String> {
     };
     let sandbox = shared.job_sandbox(&folder, None)?;
     sandbox.wrap(&mut command);
-    let ended =
+    let captured =
         timeout(TIMEOUT, capture(command, OutputPipes::Merged, OutputSource::Stdout, Some(&folder))).await;
     drop(sandbox);
     let failure = |output: &[u8]| {
@@ -106,7 +106,7 @@ async fn attempt(shared: &SharedSettings) -> Result<(), String> {
         let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned();
         common::text_format::one_line(&last, 200)
     };
-    let result = match ended {
+    let result = match captured {
         Err(_) => Err(format!("it did not start within {} s", TIMEOUT.as_secs())),
         Ok(Ok((Some(Exit::Code(0)), _))) if !outside.exists() => Ok(()),
         Ok(Ok((_, output))) => Err(failure(&output)),

@@ -1,4 +1,4 @@
-//! Properties of the machine that every sandbox of an agent depends on.
+//! Assembly of the settings that all sandboxes of an agent share, from the configuration and the machine.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -39,7 +39,7 @@ pub(crate) fn assemble(
         .map_err(|error| format!("the workers' caches can't be made in the cache folder of HOME: {error}"))?;
     let mut env = SharedSettings::launcher_env(worker_env);
     env.insert("CODEX_HOME".to_owned(), caches.launcher_home().display().to_string());
-    // Codex creates no helpers in a home below the temporary folder.
+    // The launcher has a temporary folder of its own: Codex creates no helpers in a home below the temporary folder.
     env.insert("TMPDIR".to_owned(), caches.launcher_temp_dir().display().to_string());
     let temporary = temp_dir::choose_temp_dir(
         agent_env.get("TMPDIR").map(String::as_str),
@@ -48,8 +48,8 @@ pub(crate) fn assemble(
     Ok(SharedSettings {
         codex: codex.program.clone(),
         env,
-        protected: vec![caches.launcher_home().to_owned()],
-        hidden: hidden_paths(config, state, agent_env, worker_env, &homes)?,
+        protected_folders: vec![caches.launcher_home().to_owned()],
+        hidden_paths: hidden_paths(config, state, agent_env, worker_env, &homes)?,
         codex_programs: CodexPrograms::new(codex_home(worker_env), Path::new(&codex.program)),
         // Each project has a hidden folder, `platform/`.
         projects: config
@@ -73,9 +73,9 @@ fn never_writable_folders(
     worker_env: &Variables,
 ) -> Vec<PathBuf> {
     let homes = [agent_env, worker_env].into_iter().filter_map(|env| env.get("HOME")).map(PathBuf::from);
-    let named = config.hidden.iter().chain(&config.roots).map(PathBuf::from);
+    let configured = config.hidden.iter().chain(&config.roots).map(PathBuf::from);
     let fixed = [PathBuf::from("/root"), state.to_owned()];
-    homes.chain(named).chain(fixed).chain(codex_homes(agent_env, worker_env)).collect()
+    homes.chain(configured).chain(fixed).chain(codex_homes(agent_env, worker_env)).collect()
 }
 
 /// Returns the home folder of a Codex with this environment.
@@ -115,8 +115,8 @@ fn hidden_paths(
     }
     hidden.extend_from_slice(codex_homes);
     hidden.extend(sockets::service_sockets(agent_env)?);
-    let real = hidden.into_iter().map(|path| path.canonicalize().unwrap_or(path));
-    let mut paths: Vec<PathBuf> = real.filter(|path| path.is_absolute()).collect();
+    let real_paths = hidden.into_iter().map(|path| path.canonicalize().unwrap_or(path));
+    let mut paths: Vec<PathBuf> = real_paths.filter(|path| path.is_absolute()).collect();
     paths.sort();
     paths.dedup();
     // A path in a hidden folder needs no entry of its own.

@@ -1,4 +1,4 @@
-//! Folder for temporary files that jobs may write, beside `/tmp`.
+//! Choice of the folder for temporary files that jobs may write in addition to `/tmp`.
 
 use std::path::{Path, PathBuf};
 
@@ -12,16 +12,16 @@ const HOME_PARENTS: [&str; 2] = ["/home", "/Users"];
 pub(crate) fn choose_temp_dir(tmpdir: Option<&str>, other_folders: &[PathBuf]) -> String {
     let wanted = tmpdir.map(Path::new).filter(|folder| folder.is_absolute());
     let real = wanted.and_then(|folder| folder.canonicalize().ok()).filter(|folder| folder.is_dir());
-    let alone = |folder: &PathBuf| {
+    let is_usable = |folder: &PathBuf| {
         let is_home =
             folder.parent().is_some_and(|parent| HOME_PARENTS.iter().any(|homes| parent == Path::new(homes)));
-        let holds = |other: &Path| {
+        let contains = |other: &Path| {
             other.starts_with(folder) || other.canonicalize().is_ok_and(|other| other.starts_with(folder))
         };
         let others = other_folders.iter().map(PathBuf::as_path).chain(HOME_PARENTS.map(Path::new));
-        folder.parent().is_some() && !is_home && !others.into_iter().any(holds)
+        folder.parent().is_some() && !is_home && !others.into_iter().any(contains)
     };
-    let chosen = real.filter(alone).and_then(|folder| folder.to_str().map(str::to_owned));
+    let chosen = real.filter(is_usable).and_then(|folder| folder.to_str().map(str::to_owned));
     chosen
         .filter(|folder| !folder.chars().any(char::is_control))
         .unwrap_or_else(|| DEFAULT_TEMP_DIR.to_owned())
@@ -33,7 +33,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn a_temporary_folder_that_holds_anything_else_is_not_used() {
+    fn a_tmpdir_that_is_or_contains_another_folder_is_not_used() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().canonicalize().unwrap();
         fs::create_dir_all(dir.join("home/tmp")).unwrap();

@@ -1,4 +1,4 @@
-//! Changes of a job: counted by git, and settings that were replaced while it ran.
+//! Reports on a job's changes: the files that git counts, and settings that were replaced while the job ran.
 
 use common::event::{Changes, EventBody};
 use common::text_format;
@@ -23,13 +23,13 @@ impl Supervisor {
             baseline.abort();
             return None;
         }
-        let counted = match baseline.await {
-            Ok(Ok(Some(before))) => git_diff::changes_since(git, &before).await,
+        let result = match baseline.await {
+            Ok(Ok(Some(baseline))) => git_diff::changes_since(git, &baseline).await,
             Ok(Err(reason)) => Err(reason),
             // There is no repository, or the agent is shutting down.
             Ok(Ok(None)) | Err(_) => return None,
         };
-        match counted {
+        match result {
             Ok(changes) => changes,
             Err(reason) => {
                 self.emit([EventBody::Warning { message: format!("changes: not counted: {reason}") }]);

@@ -48,7 +48,7 @@ pub(crate) struct ControlState {
     pub(crate) step_extension_ms: u64,
 }
 
-/// Sends a request to end the job. A repeated request changes nothing.
+/// Sends a request to end the job. Sending the same request again changes nothing.
 pub(super) fn send_control(sender: &watch::Sender<ControlState>, new: Control) {
     sender.send_if_modified(|state| {
         let merged = state.control.merge(new);
@@ -57,9 +57,9 @@ pub(super) fn send_control(sender: &watch::Sender<ControlState>, new: Control) {
 }
 
 /// Extends the limit of the job, or of the step that is active when the job handles the request.
-pub(super) fn extend_limit(sender: &watch::Sender<ControlState>, of_step: bool, by_ms: u64) {
+pub(super) fn extend_limit(sender: &watch::Sender<ControlState>, is_step_limit: bool, by_ms: u64) {
     sender.send_modify(|state| {
-        let sum = if of_step { &mut state.step_extension_ms } else { &mut state.job_extension_ms };
+        let sum = if is_step_limit { &mut state.step_extension_ms } else { &mut state.job_extension_ms };
         *sum = sum.saturating_add(by_ms);
     });
 }

@@ -1,4 +1,4 @@
-//! Early end of a job, which its command does not cause: deadlines, stalls, cancels and stops.
+//! End of a job before its command ends by itself: because of a deadline, a stall, a cancel or a stop of the agent.
 
 use std::time::Duration;
 
@@ -21,8 +21,10 @@ impl Supervisor {
         if running.is_ending() {
             return;
         }
-        if !running.ended_after_turn && running.handler.exit_deadline().is_some_and(|until| now >= until) {
-            running.ended_after_turn = true;
+        if !running.was_ended_after_turn
+            && running.handler.exit_deadline().is_some_and(|deadline| now >= deadline)
+        {
+            running.was_ended_after_turn = true;
             running.process.end(true, Duration::from_millis(self.spec.limits.grace_ms));
             return;
         }
@@ -37,8 +39,8 @@ impl Supervisor {
             return self.apply_due_limits(running, vec![DueAction::Failure(error)]);
         }
         let observer = &self.resources.observer;
-        let due = self.steps.due_actions(now, &|pid| observer.blocked_on(pid));
-        self.apply_due_limits(running, due);
+        let actions = self.steps.due_actions(now, &|pid| observer.blocked_on(pid));
+        self.apply_due_limits(running, actions);
     }
 
     pub(super) fn start_limit(&self) -> Duration {
@@ -47,10 +49,10 @@ impl Supervisor {
 
     /// Handles a snapshot of the processes.
     pub(super) fn on_snapshot(&mut self, running: &mut RunningCommand, tree: &Snapshot) {
-        let now = self.work_time.at(tree.scanned_at.saturating_duration_since(self.started));
+        let now = self.work_time.advance_to(tree.scanned_at.saturating_duration_since(self.started_at));
         if let Some(leader) = running.leader_pid.filter(|_| !running.is_ending()) {
             // A running shim reaps its child at once; a stopped one does not.
-            if tree.process(leader).is_some_and(|process| process.zombie) {
+            if tree.process(leader).is_some_and(|process| process.is_zombie) {
                 return running.set_shim_deadline(now.saturating_add(EXIT_TIMEOUT));
             }
             let observer = &self.resources.observer;
@@ -59,9 +61,9 @@ impl Supervisor {
         }
     }
 
-    fn apply_due_limits(&mut self, running: &mut RunningCommand, due: Vec<DueAction>) {
-        for due in due {
-            match due {
+    fn apply_due_limits(&mut self, running: &mut RunningCommand, actions: Vec<DueAction>) {
+        for action in actions {
+            match action {
                 DueAction::Event(event) => {
                     if matches!(event, EventBody::Stalled { .. }) {
                         self.emit_vitals();
@@ -85,9 +87,9 @@ impl Supervisor {
 
     /// Applies the newest control state.
     pub(super) fn apply_control(&mut self, running: Option<&mut RunningCommand>) {
-        let new = *self.control.borrow_and_update();
-        self.extend_limits(new);
-        let (ending, reason, grace_ms) = match new.control {
+        let newest = *self.control.borrow_and_update();
+        self.extend_limits(newest);
+        let (ending, reason, grace_ms) = match newest.control {
             Control::Run => return,
             Control::Cancel { grace_ms } => (EndReason::Cancelled, "cancelled", grace_ms),
             Control::Stop { grace_ms } => (EndReason::Stopped, "the agent was stopped", grace_ms),
@@ -98,13 +100,13 @@ impl Supervisor {
         }
     }
 
-    /// Extends limits by the amounts that are not applied yet.
-    fn extend_limits(&mut self, new: ControlState) {
-        let job = new.job_extension_ms.saturating_sub(self.applied_control.job_extension_ms);
-        let step = new.step_extension_ms.saturating_sub(self.applied_control.step_extension_ms);
-        self.applied_control = new;
-        for (step, by_ms) in [(false, job), (true, step)] {
-            let extended = (by_ms > 0).then(|| self.steps.extend(step, by_ms)).flatten();
+    /// Extends limits by the extensions in `newest` that are not applied yet.
+    fn extend_limits(&mut self, newest: ControlState) {
+        let job = newest.job_extension_ms.saturating_sub(self.applied_control.job_extension_ms);
+        let step = newest.step_extension_ms.saturating_sub(self.applied_control.step_extension_ms);
+        self.applied_control = newest;
+        for (is_step_limit, by_ms) in [(false, job), (true, step)] {
+            let extended = (by_ms > 0).then(|| self.steps.extend(is_step_limit, by_ms)).flatten();
             self.emit(extended);
         }
     }

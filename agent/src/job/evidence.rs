@@ -1,4 +1,4 @@
-//! The agent's part of the job's receipt: what ran, and how it ended.
+//! Evidence for a job's receipt: the checks that ran, with their exit codes, and the version and model of Codex.
 
 use common::event::EventBody;
 use common::evidence::{CheckEvidence, Evidence, MAX_CHECKS, MAX_COMMAND};
@@ -12,7 +12,7 @@ use super::stage::Stage;
 use super::supervisor::Supervisor;
 
 impl Supervisor {
-    /// Notes a check that has ended.
+    /// Notes the result of a check that has ended.
     pub(super) fn note_check(&mut self, running: &RunningCommand, exit_code: Option<i32>) {
         let Stage::Check(line) = &running.stage else { return };
         if self.checks.len() >= MAX_CHECKS {
@@ -28,7 +28,7 @@ impl Supervisor {
         });
     }
 
-    /// Returns the report about a job with a clone of its own: only such a job gets a receipt.
+    /// Returns the evidence of a job with a clone of its own. Other jobs get no receipt.
     pub(super) fn evidence(&mut self, has_place: bool) -> Option<EventBody> {
         let is_codex = self.spec.runner == Runner::Codex;
         has_place.then(|| {

@@ -1,4 +1,5 @@
-//! Expectations of a job (`--expect`): its base is noted before the first command, and the end is compared with it.
+//! Checks of a job's expectations (`--expect`): the supervisor notes a base commit before the job's first command, and
+//! compares the job's result with it at the end.
 
 use common::event::{Changes, FailureKind, JobError, MAX_TEXT};
 use common::expectation::Expectation;
@@ -8,16 +9,18 @@ use super::supervisor::Supervisor;
 use crate::expectations::ExpectationCheck;
 
 impl Supervisor {
-    /// Returns the commit that the job's expectations are compared with; empty for none.
+    /// Returns the base: the commit with which the job's result is compared at the end; empty if there is none.
     pub(super) async fn note_expectation_base(&mut self, has_place: bool) -> Result<String, String> {
         match &self.resources.place {
             Some(place) if has_place => Ok(place.spec.base().to_owned()),
-            _ if self.spec.expect.contains(&Expectation::Commit) => self.expectation_check().begin().await,
+            _ if self.spec.expect.contains(&Expectation::Commit) => {
+                self.expectation_check().read_base().await
+            }
             _ => Ok(String::new()),
         }
     }
 
-    /// Checks what can be seen before the job's uncommitted files are committed. In a folder that the job shares, only
+    /// Checks the expectations before relay commits the job's uncommitted files. In a folder that the job shares, only
     /// [`Self::check_counted_changes`] can tell the changes of this job from those of other jobs.
     ///
     /// # Errors
@@ -33,7 +36,7 @@ impl Supervisor {
             return Ok(());
         }
         let found = match base {
-            Ok(base) => self.expectation_check().unmet(base, &expected).await,
+            Ok(base) => self.expectation_check().find_unmet(base, &expected).await,
             Err(reason) => Err(reason.clone()),
         };
         match found {
@@ -43,7 +46,7 @@ impl Supervisor {
         }
     }
 
-    /// Checks the expectation of a change against the changes that were counted in a folder.
+    /// Checks the expectation of a change (`--expect change`) against the changes that git counted in the job's folder.
     ///
     /// # Errors
     /// There is no change.

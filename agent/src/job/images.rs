@@ -1,4 +1,4 @@
-//! The images of a job: fetched from the relay before the first command, into a folder that only the agent writes.
+//! Images of a job. They are fetched from the relay before the first command, into a folder that only the agent writes.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
@@ -19,9 +19,9 @@ use crate::place::folder;
 
 /// Maximum length of the archive, in bytes: the images and their headers.
 const MAX_ARCHIVE: u64 = MAX_IMAGE_BYTES + (1 << 20);
-/// Maximum time without a byte.
+/// Maximum time that one read from the relay's stream may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// Maximum number of attempts while the connection keeps breaking.
+/// Maximum number of attempts to fetch the images, if the connection is lost each time.
 const MAX_ATTEMPTS: u32 = 20;
 
 impl Supervisor {
@@ -41,17 +41,17 @@ impl Supervisor {
         let output = self.resources.output.clone();
         for _ in 0..MAX_ATTEMPTS {
             let opening = output.streams.open(&output.run, GitService::FetchImages);
-            let OpenedStream { git: socket, ended } = match self.wait_unless_ended(opening).await {
+            let OpenedStream { git: socket, result } = match self.wait_unless_ended(opening).await {
                 Wait::Done(opened) => opened.map_err(|error| failed(error.to_string()))?,
                 Wait::Interrupted => return Ok(()),
             };
-            let (folder, names) = (self.resources.images.clone(), self.spec.images.clone());
+            let (folder, names) = (self.resources.images_folder.clone(), self.spec.images.clone());
             let unpacking = tokio::task::spawn_blocking(move || unpack(socket, Path::new(&folder), &names));
             let unpacked = match self.wait_unless_ended(unpacking).await {
                 Wait::Done(unpacked) => unpacked.map_err(|error| failed(error.to_string()))?,
                 Wait::Interrupted => return Ok(()),
             };
-            match (unpacked, ended.wait().await) {
+            match (unpacked, result.wait().await) {
                 (_, Err(StreamError::Lost)) => {}
                 (_, Err(StreamError::Refused(reason))) => return Err(failed(reason)),
                 (unpacked, _) => return unpacked.map_err(|error| failed(error.to_string())),
@@ -62,7 +62,7 @@ impl Supervisor {
 
     /// Removes the folder of the images.
     pub(super) fn remove_images(&self) {
-        let path = self.resources.images.clone();
+        let path = self.resources.images_folder.clone();
         if !path.is_empty() {
             tokio::task::spawn_blocking(move || folder::remove(path.as_ref()));
         }
@@ -79,15 +79,15 @@ fn unpack(socket: OwnedFd, folder: &Path, names: &[String]) -> io::Result<()> {
     for entry in archive.entries()? {
         let mut entry = entry?;
         let path = entry.path_bytes().into_owned();
-        let Some(at) = missing.iter().position(|name| name.as_bytes() == path) else {
+        let Some(index) = missing.iter().position(|name| name.as_bytes() == path) else {
             return Err(io::Error::other("the archive holds a file that the job does not have"));
         };
-        let path = folder.join(missing.remove(at));
+        let path = folder.join(missing.remove(index));
         io::copy(&mut entry, &mut File::create(&path)?)?;
         // The worker may be another user.
         fs::set_permissions(&path, Permissions::from_mode(0o444))?;
     }
-    // The relay must not find the stream closed before its end.
+    // Reads the stream to its end, so that the relay does not find it closed early.
     io::copy(&mut archive.into_inner(), &mut io::sink())?;
     if missing.is_empty() { Ok(()) } else { Err(io::Error::other("an image is missing")) }
 }
@@ -98,8 +98,8 @@ mod tests {
 
     use super::*;
 
-    /// Sends an archive of these files and unpacks it, for a job with the images `1.png` and `2.jpg`.
-    fn unpacked(folder: &Path, files: &[&str]) -> io::Result<()> {
+    /// Sends an archive of `files` and unpacks it, for a job with the images `1.png` and `2.jpg`.
+    fn send_and_unpack(folder: &Path, files: &[&str]) -> io::Result<()> {
         let (mut relay, agent) = UnixStream::pair()?;
         let mut builder = tar::Builder::new(Vec::new());
         for name in files {
@@ -117,13 +117,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("images");
         fs::create_dir(&folder).unwrap();
-        unpacked(&folder, &["1.png", "2.jpg"]).unwrap();
+        send_and_unpack(&folder, &["1.png", "2.jpg"]).unwrap();
         assert_eq!(fs::read(folder.join("2.jpg")).unwrap(), b"abc");
         assert_eq!(fs::metadata(folder.join("1.png")).unwrap().permissions().mode() & 0o777, 0o444);
         for wrong in [&["1.png"][..], &["1.png", "1.png"], &["1.png", "3.gif"], &[]] {
             let other = dir.path().join(format!("other{}{}", wrong.len(), wrong.last().unwrap_or(&"")));
             fs::create_dir(&other).unwrap();
-            assert!(unpacked(&other, wrong).is_err(), "{wrong:?}");
+            assert!(send_and_unpack(&other, wrong).is_err(), "{wrong:?}");
         }
     }
 }

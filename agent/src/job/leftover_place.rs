@@ -1,4 +1,5 @@
-//! Place of a run whose agent was killed. The next agent pushes what it holds, before it reports the end of the run.
+//! Leftover place: the clone of a run whose agent was killed. The next agent pushes its commits before it reports the
+//! end of the run.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,27 +11,27 @@ use super::manager::JobManager;
 use super::own_place::push_final_result;
 use crate::confine::admission;
 use crate::environment::Variables;
-use crate::place::checkpoints::Pushed;
+use crate::place::checkpoints::PushState;
 use crate::place::folder;
 use crate::place::git::PlaceGit;
 use crate::spool::{JobSpool, RunId};
 use crate::workspace::WorkspaceDir;
 
-/// Maximum time to push the result of one place. The end of its job waits for it.
+/// Maximum time to push the result of one place. The job is not reported as ended before.
 const PUSH_LIMIT: Duration = Duration::from_secs(120);
 
 impl JobManager {
-    /// Pushes the commits in the place of an interrupted run, none of whose processes is left, with what is
-    /// uncommitted there. Returns warnings for the job. A place that was not complete yet is removed.
-    pub(super) async fn push_result_of_leftover(&self, run: &JobSpool) -> Vec<String> {
+    /// Pushes the commits and the uncommitted changes in the place of an interrupted run. None of the run's processes
+    /// is left. Returns warnings for the job. Removes a place that was not complete yet.
+    pub(super) async fn push_leftover_result(&self, run: &JobSpool) -> Vec<String> {
         let spec = run.stored_spec().and_then(|spec| serde_json::from_str::<JobSpec>(&spec).ok());
         let Some(place) = self.leftover_place(run.run_id(), spec).await else { return Vec::new() };
         let path = place.path().to_owned();
-        if !folder::was_made(&path) {
+        if !folder::is_complete(&path) {
             remove(&path).await;
             return Vec::new();
         }
-        let push = push_final_result(&place, Pushed::default());
+        let push = push_final_result(&place, PushState::default());
         match timeout(PUSH_LIMIT, push).await {
             Ok(Ok(warnings)) => {
                 remove(&path).await;
@@ -56,10 +57,10 @@ impl JobManager {
         let place = spec.place.clone()?;
         let (env, user) = self.environment(&Variables::new()).ok()?;
         let config = self.lock_state().config.clone()?;
-        let confined = admission::admit(&spec, &config).ok()?;
-        let path = folder::place_path(&self.context.state_dir, run, confined, &env).ok()?;
+        let is_confined = admission::admit(&spec, &config).ok()?;
+        let path = folder::place_path(&self.context.state_dir, run, is_confined, &env).ok()?;
         let top = WorkspaceDir::open(&path.to_string_lossy(), &[]).ok()?;
-        let sandbox = if confined { Some(self.sandbox(&config, &top, None).await.ok()?) } else { None };
+        let sandbox = if is_confined { Some(self.sandbox(&config, &top, None).await.ok()?) } else { None };
         Some(PlaceGit {
             run: run.clone(),
             spec: place,
@@ -73,9 +74,9 @@ impl JobManager {
     }
 }
 
-/// Removes a place. A large one takes long.
+/// Removes a place on another thread, because the removal of a large place takes long.
 async fn remove(place: &Path) {
     let place = place.to_owned();
-    // The removal does not panic.
+    // An error would mean that the removal has panicked.
     let _ = tokio::task::spawn_blocking(move || folder::remove(&place)).await;
 }

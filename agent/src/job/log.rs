@@ -1,4 +1,4 @@
-//! Output of a job. It goes to the relay through the spool, and into a copy in the workspace.
+//! Log of a job. Its text goes to the relay through the spool, and into a copy in the workspace.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::workspace_log::{LogFile, WorkspaceLog};
 /// Maximum number of bytes that are buffered before they are written.
 const MAX_BUFFERED: usize = 64 * 1024;
 
-/// Log of a job. Text is buffered until the next flush, because one turn of the job's loop produces many short lines.
+/// Log of a job. Text is buffered until the next flush, because one iteration of the job's loop writes many lines.
 #[derive(Debug)]
 pub(crate) struct JobLog {
     spool: Arc<JobSpool>,
@@ -32,7 +32,7 @@ impl JobLog {
         log
     }
 
-    /// Appends a line of the agent's own to the human-readable log.
+    /// Appends a line that the agent itself wrote to the human-readable log.
     pub(crate) fn write_line(&mut self, line: &str) {
         let line = format!("{}\n", self.mask.mask_text(line));
         self.write(line.as_bytes());
@@ -51,16 +51,16 @@ impl JobLog {
         if self.buffer.is_empty() {
             return;
         }
-        let mut gathered = std::mem::take(&mut self.buffer);
-        self.spool.append_output(&gathered);
-        self.append_file(LogFile::Log, &gathered);
-        gathered.clear();
+        let mut text = std::mem::take(&mut self.buffer);
+        self.spool.append_output(&text);
+        self.append_file(LogFile::Log, &text);
+        text.clear();
         // Frees the memory of a large buffer after a burst of output.
-        gathered.shrink_to(MAX_BUFFERED);
-        self.buffer = gathered;
+        text.shrink_to(MAX_BUFFERED);
+        self.buffer = text;
     }
 
-    /// Appends to a file that only the workspace keeps.
+    /// Appends to a file of the workspace's copy. The relay does not get these bytes.
     pub(crate) fn append_file(&mut self, file: LogFile, bytes: &[u8]) {
         if let Some(copy) = &self.workspace_copy {
             copy.append(file, bytes);

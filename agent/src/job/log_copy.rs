@@ -1,4 +1,4 @@
-//! The workspace's copy of the log. A separate thread writes it, so that a hanging disk delays nothing else.
+//! Copy of a job's log in the workspace. A separate thread writes it, so that a hanging disk delays nothing else.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,14 +16,14 @@ const MAX_CHUNK_BYTES: usize = 64 * 1024;
 /// Maximum time that one write may take. A busy disk needs a second.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Writing end of the copy.
+/// Handle of the copy. Dropping it closes the queue of the writing thread.
 #[derive(Debug)]
 pub(super) struct LogCopy(Arc<SharedQueue>);
 
 #[derive(Debug, Default)]
 struct SharedQueue {
     queue: Mutex<Queue>,
-    added: Condvar,
+    chunk_added: Condvar,
     drained: Notify,
 }
 
@@ -34,7 +34,7 @@ struct Queue {
     /// Start of the write in progress.
     writing_since: Option<Instant>,
     error: Option<String>,
-    closed: bool,
+    is_closed: bool,
 }
 
 impl SharedQueue {
@@ -42,12 +42,12 @@ impl SharedQueue {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes until the queue is closed, or a write fails.
+    /// Writes the queued chunks until the queue is closed, or a write fails.
     fn write_queued(&self, log: &mut WorkspaceLog) {
         loop {
             let mut queue = self.lock_queue();
-            while queue.chunks.is_empty() && !queue.closed {
-                queue = self.added.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            while queue.chunks.is_empty() && !queue.is_closed {
+                queue = self.chunk_added.wait(queue).unwrap_or_else(PoisonError::into_inner);
             }
             let Some((part, bytes)) = queue.chunks.pop_front() else { return };
             queue.writing_since = Some(Instant::now());
@@ -59,7 +59,7 @@ impl SharedQueue {
             if let Err(error) = written {
                 queue.error = Some(error.to_string());
                 queue.chunks.clear();
-                queue.closed = true;
+                queue.is_closed = true;
             }
             if queue.chunks.is_empty() {
                 self.drained.notify_waiters();
@@ -72,15 +72,17 @@ impl LogCopy {
     /// Starts the writing thread.
     pub(super) fn start(mut log: WorkspaceLog) -> std::io::Result<Self> {
         let shared = Arc::new(SharedQueue::default());
-        let own = Arc::clone(&shared);
-        std::thread::Builder::new().name("copy".to_owned()).spawn(move || own.write_queued(&mut log))?;
+        let thread_queue = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("copy".to_owned())
+            .spawn(move || thread_queue.write_queued(&mut log))?;
         Ok(Self(shared))
     }
 
     /// Queues bytes to be written.
     pub(super) fn append(&self, file: LogFile, bytes: &[u8]) {
         let mut queue = self.0.lock_queue();
-        if queue.closed || bytes.is_empty() {
+        if queue.is_closed || bytes.is_empty() {
             return;
         }
         queue.bytes += bytes.len();
@@ -90,10 +92,10 @@ impl LogCopy {
             }
             _ => queue.chunks.push_back((file, bytes.to_vec())),
         }
-        self.0.added.notify_one();
+        self.0.chunk_added.notify_one();
     }
 
-    /// Returns true if the queue is so long that no more should be added.
+    /// Returns true if the queue is so long that no more bytes should be added.
     pub(super) fn is_full(&self) -> bool {
         self.0.lock_queue().bytes >= MAX_QUEUED_BYTES
     }
@@ -114,7 +116,7 @@ impl LogCopy {
                 let drained = self.0.drained.notified();
                 tokio::pin!(drained);
                 drained.as_mut().enable();
-                if self.0.lock_queue().bytes == 0 || self.0.lock_queue().closed {
+                if self.0.lock_queue().bytes == 0 || self.0.lock_queue().is_closed {
                     return;
                 }
                 drained.await;
@@ -127,7 +129,7 @@ impl LogCopy {
 
 impl Drop for LogCopy {
     fn drop(&mut self) {
-        self.0.lock_queue().closed = true;
-        self.0.added.notify_one();
+        self.0.lock_queue().is_closed = true;
+        self.0.chunk_added.notify_one();
     }
 }

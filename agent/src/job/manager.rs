@@ -1,4 +1,4 @@
-//! Admission of jobs, and the table of those that run.
+//! Admission of jobs, and the table of running jobs.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ pub(crate) struct AgentContext {
     /// Environment of the agent.
     pub(crate) env: Variables,
     /// True if the agent runs in a container.
-    pub(crate) in_container: bool,
+    pub(crate) is_in_container: bool,
     /// True if the agent is root, and so can run workers as another user.
     pub(crate) is_root: bool,
     pub(crate) vitals: VitalsMonitor,
@@ -56,7 +56,7 @@ pub(crate) struct JobManager {
     pub(super) verified_programs: VerifiedPrograms,
     /// Lock that serialises the starts. A start may wait for Codex while the agent handles further frames.
     start_lock: tokio::sync::Mutex<()>,
-    /// Locks of the caches of repositories.
+    /// Locks of the repository caches.
     pub(super) cache_locks: CacheLocks,
     /// Observer with the credentials of the workers' user, created with the first job.
     pub(super) observer: OnceLock<Observer>,
@@ -68,9 +68,9 @@ pub(crate) struct JobManager {
 pub(super) struct ManagerState {
     pub(super) config: Option<Arc<Config>>,
     running: HashMap<RunId, watch::Sender<ControlState>>,
-    /// Runs that are being started; for a run that was already cancelled, the grace period in milliseconds.
+    /// Runs that are being started, each with the grace period in milliseconds of a cancel that already arrived.
     starting: HashMap<RunId, Option<u64>>,
-    stopping: bool,
+    is_stopping: bool,
 }
 
 /// A run that is being started. Dropping it removes the run from `ManagerState::starting`.
@@ -102,7 +102,7 @@ pub(super) enum Refusal {
 }
 
 impl JobManager {
-    /// Creates a manager without jobs.
+    /// Creates a manager that runs no job yet.
     pub(crate) fn new(context: AgentContext, spool: Arc<Spool>) -> Self {
         Self {
             context,
@@ -147,10 +147,10 @@ impl JobManager {
         spec: String,
     ) -> impl Future<Output = AgentFrame> + Send + use<> {
         let starting = StartGuard::new(self, &run);
-        async move { starting.manager.start_one(run, spec).await }
+        async move { starting.manager.start_run(run, spec).await }
     }
 
-    async fn start_one(self: &Arc<Self>, run: RunId, spec: String) -> AgentFrame {
+    async fn start_run(self: &Arc<Self>, run: RunId, spec: String) -> AgentFrame {
         let RunId { job, epoch } = run.clone();
         let _guard = self.start_lock.lock().await;
         if self.spool.get_run(&run).is_some() {
@@ -177,7 +177,7 @@ impl JobManager {
     fn admit(&self, run: &RunId) -> Result<(), Refusal> {
         let state = self.lock_state();
         let max_jobs = state.config.as_ref().map_or(1, |config| config.max_jobs) as usize;
-        if state.stopping {
+        if state.is_stopping {
             Err(Refusal::Busy("the agent is stopping".to_owned()))
         } else if state.running.keys().any(|other| other.job == run.job) {
             Err(Refusal::Busy("an earlier run of the job is still ending".to_owned()))
@@ -188,10 +188,11 @@ impl JobManager {
         }
     }
 
-    /// Launches a job. Its run is first created in the spool, so from then on the job survives a lost connection.
+    /// Launches a job. The job's run is first created in the spool, so from then on it survives a lost connection.
     fn launch(self: &Arc<Self>, run: RunId, spec: JobSpec, resources: JobResources) -> Result<(), Refusal> {
         let (mask, user) = (Arc::clone(&resources.mask), resources.user);
-        let spool = self.spool.create_run(run.clone(), &secrets::without_values(&spec), Arc::clone(&mask));
+        let spool =
+            self.spool.create_run(run.clone(), &secrets::spec_without_values(&spec), Arc::clone(&mask));
         let spool = spool.map_err(|error| self.spool_refusal(&error))?;
         let (copy, problem) = match &resources.place {
             // The place is a repository of its own, and only the worker looks there.
@@ -258,16 +259,16 @@ impl JobManager {
                 send_control(sender, Control::Cancel { grace_ms });
             }
         }
-        for (_, cancelled) in state.starting.iter_mut().filter(|(run, _)| run.job == *job) {
-            *cancelled = Some(grace_ms);
+        for (_, cancel_grace) in state.starting.iter_mut().filter(|(run, _)| run.job == *job) {
+            *cancel_grace = Some(grace_ms);
         }
     }
 
     /// Extends a limit of a job. Does nothing if the job does not run.
-    pub(crate) fn extend(&self, job: &JobId, of_step: bool, by_ms: u64) {
+    pub(crate) fn extend(&self, job: &JobId, is_step_limit: bool, by_ms: u64) {
         for (run, sender) in &self.lock_state().running {
             if run.job == *job {
-                extend_limit(sender, of_step, by_ms);
+                extend_limit(sender, is_step_limit, by_ms);
             }
         }
     }
@@ -284,7 +285,7 @@ impl JobManager {
     /// Ends all jobs and accepts no more.
     pub(crate) fn stop(&self, grace_ms: u64) {
         let mut state = self.lock_state();
-        state.stopping = true;
+        state.is_stopping = true;
         for sender in state.running.values() {
             send_control(sender, Control::Stop { grace_ms });
         }
@@ -293,7 +294,7 @@ impl JobManager {
     /// Waits until no job runs.
     pub(crate) async fn wait_idle(&self) {
         loop {
-            // The waiter is registered before the check, so that it misses no run that ends right after it.
+            // The waiter is registered before the check, so that it misses no run that ends right after the check.
             let ended = self.run_ended.notified();
             if self.lock_state().running.is_empty() {
                 return;

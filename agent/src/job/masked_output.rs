@@ -1,4 +1,4 @@
-//! Masking of a command's output: its secrets are masked before anything else reads it.
+//! Masking of a command's output: secrets in it are masked before any other code reads it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::process::OutputSource;
 /// between two writes of one secret, short enough to show a prompt.
 const HOLD_TIME: Duration = Duration::from_millis(200);
 
-/// Output of one command.
+/// Masked output of one command.
 #[derive(Debug)]
 pub(super) struct MaskedOutput {
     stdout: MaskedStream,
@@ -38,14 +38,14 @@ impl MaskedOutput {
     }
 
     /// Returns the time at which held-back output is released if no more output follows.
-    pub(super) fn release_at(&self) -> Option<Instant> {
+    pub(super) fn release_time(&self) -> Option<Instant> {
         (self.stdout.has_releasable() || self.stderr.has_releasable()).then(|| self.last_output + HOLD_TIME)
     }
 
-    /// Releases the output that no longer needs to be held back, or all held-back output if `all` is set.
-    pub(super) fn release_held(&mut self, all: bool) -> [(OutputSource, Vec<u8>); 2] {
-        let due = self.release_at().is_some_and(|due| due <= Instant::now());
-        let rest = |stream: &mut MaskedStream| match (all, due) {
+    /// Releases the output that no longer needs to be held back, or all held-back output if `is_final` is true.
+    pub(super) fn release_output(&mut self, is_final: bool) -> [(OutputSource, Vec<u8>); 2] {
+        let due = self.release_time().is_some_and(|due| due <= Instant::now());
+        let rest = |stream: &mut MaskedStream| match (is_final, due) {
             (true, _) => stream.finish(),
             (false, true) => stream.release(),
             (false, false) => Vec::new(),

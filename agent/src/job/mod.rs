@@ -3,17 +3,17 @@
 //! ```text
 //!  accepted ──► Clone ──► Setup(0) ──► … ──► Worker ──► Check(0) ──► … ──► git diff ──► cleanup ──► finished
 //!                  │                  │           │
-//!                  └── failed, past a deadline, cancelled: escalation ──► cleanup ──► finished
+//!                  └── failed, deadline passed, or cancelled: escalation ──► cleanup ──► finished
 //! ```
 //!
 //! * [`manager`]: admission of jobs, and the table of running jobs; [`preparation`]: everything that a job needs to
 //!   run.
-//! * [`supervisor`]: executes one job; the only loop. [`ending`]: ends a job early, because of a deadline, a stall or
-//!   a request.
-//! * [`changes`]: what the job changed. * [`own_place`]: the job's own clone, which is made before its commands, and
-//!   whose commits are pushed after them; [`leftover_place`]: the same for a run whose agent was killed.
-//! * [`expectation`]: what the job has to leave behind. * [`evidence`]: the agent's part of the receipt.
-//! * [`images`]: the images of the job. * [`output`]: push of the job's output.
+//! * [`supervisor`]: executes one job, command by command. [`ending`]: ends a job early, because of a deadline, a stall
+//!   or a request.
+//! * [`own_place`]: the job's own clone, which is made before its commands, and whose commits are pushed after them;
+//!   [`leftover_place`]: the clone of a run whose agent was killed. [`changes`]: what the job changed.
+//! * [`expectation`]: checks of the job's expectations. [`evidence`]: the evidence for the job's receipt.
+//! * [`images`]: the images of the job. [`output`]: the push of the job's output.
 //! * [`running_command`]: the current command.
 //! * [`stage`]: the commands of a job, in order.
 //! * [`outcome`]: the outcome of a command (pure).

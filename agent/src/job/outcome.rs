@@ -16,10 +16,10 @@ use crate::process::Exit;
 /// Observations of a command that has ended.
 #[derive(Debug, Default)]
 pub(crate) struct CommandResult {
-    /// Exit status of its leader.
+    /// Exit status of the command's leader.
     pub(crate) exit: Option<Exit>,
     /// Reason why the command could not be started.
-    pub(crate) spawn_failed: Option<String>,
+    pub(crate) spawn_error: Option<String>,
     pub(crate) step: Option<u32>,
     /// Last lines that the command wrote.
     pub(crate) tail: String,
@@ -28,7 +28,7 @@ pub(crate) struct CommandResult {
     /// Outcome of the turn that Codex reported.
     pub(crate) turn: Option<Turn>,
     /// True if the agent ended the command because it kept running after its turn.
-    pub(crate) ended_after_turn: bool,
+    pub(crate) was_ended_after_turn: bool,
     /// Kill for lack of memory, if the kernel killed a process of this platform while the command ran.
     pub(crate) oom_kill: Option<OomKill>,
 }
@@ -37,18 +37,20 @@ pub(crate) struct CommandResult {
 ///
 /// # Errors
 /// The reason for the failure of the job.
-pub(crate) fn classify_exit(stage: &Stage, codex: bool, result: &CommandResult) -> Result<(), JobError> {
+pub(crate) fn classify_exit(stage: &Stage, is_codex: bool, result: &CommandResult) -> Result<(), JobError> {
     let fail = |kind, message: String| {
         Err(JobError { kind, message: text_format::truncate(&message, MAX_TEXT), step: result.step })
     };
-    if let Some(message) = &result.spawn_failed {
+    if let Some(message) = &result.spawn_error {
         return fail(FailureKind::SpawnFailed, message.clone());
     }
     let Some(exit) = result.exit else {
         return fail(FailureKind::SpawnFailed, "its supervisor was killed from outside".to_owned());
     };
-    if let Some(oom_kill) = result.oom_kill.filter(|_| was_killed(exit, codex) && !result.ended_after_turn) {
-        return fail(FailureKind::OomKilled, oom_message(&stage.display_name(codex), oom_kill));
+    if let Some(oom_kill) =
+        result.oom_kill.filter(|_| was_killed(exit, is_codex) && !result.was_ended_after_turn)
+    {
+        return fail(FailureKind::OomKilled, oom_message(&stage.display_name(is_codex), oom_kill));
     }
     let ended = describe_exit(exit);
     let detail = if result.tail.is_empty() { String::new() } else { format!(": {}", result.tail) };
@@ -59,7 +61,7 @@ pub(crate) fn classify_exit(stage: &Stage, codex: bool, result: &CommandResult) 
         | Stage::Setup(_)
         | Stage::Check(_)
         | Stage::Worker
-            if exit == Exit::Code(0) && !codex =>
+            if exit == Exit::Code(0) && !is_codex =>
         {
             Ok(())
         }
@@ -74,9 +76,9 @@ pub(crate) fn classify_exit(stage: &Stage, codex: bool, result: &CommandResult) 
             FailureKind::CheckFailed,
             format!("check '{}' {ended}{detail}", text_format::one_line(line, 200)),
         ),
-        Stage::Worker if !codex => fail(FailureKind::Exited, format!("the command {ended}")),
+        Stage::Worker if !is_codex => fail(FailureKind::Exited, format!("the command {ended}")),
         Stage::Worker => match &result.turn {
-            Some(Turn::Completed) if exit == Exit::Code(0) || result.ended_after_turn => Ok(()),
+            Some(Turn::Completed) if exit == Exit::Code(0) || result.was_ended_after_turn => Ok(()),
             Some(Turn::Failed(message)) => {
                 let error = error_messages::parse(message, &result.ended_at);
                 fail(error.failure_kind(), error.failure_reason())
@@ -99,9 +101,9 @@ pub(crate) fn place_failure(reason: &str) -> String {
 }
 
 /// Returns true if the command was killed, or if it is a shell whose exit code reports that its command was killed. The
-/// exit code of Codex means no such thing: Codex goes on when one of its commands is killed.
-fn was_killed(exit: Exit, codex: bool) -> bool {
-    exit == Exit::Signal(9) || (exit == Exit::Code(137) && !codex)
+/// exit code of Codex does not report that: Codex goes on when one of its commands is killed.
+fn was_killed(exit: Exit, is_codex: bool) -> bool {
+    exit == Exit::Signal(9) || (exit == Exit::Code(137) && !is_codex)
 }
 
 fn oom_message(command_name: &str, oom_kill: OomKill) -> String {
@@ -141,64 +143,65 @@ fn signal_name(signal: i32) -> &'static str {
 mod tests {
     use super::*;
 
-    fn codex(exit: Exit, turn: Option<Turn>, lingered: bool) -> Result<(), (FailureKind, String)> {
-        let seen = CommandResult {
+    fn classify_codex(exit: Exit, turn: Option<Turn>, was_ended: bool) -> Result<(), (FailureKind, String)> {
+        let result = CommandResult {
             exit: Some(exit),
             turn,
-            ended_after_turn: lingered,
+            was_ended_after_turn: was_ended,
             tail: "last words".into(),
             ..CommandResult::default()
         };
-        classify_exit(&Stage::Worker, true, &seen).map_err(|error| (error.kind, error.message))
+        classify_exit(&Stage::Worker, true, &result).map_err(|error| (error.kind, error.message))
     }
 
     #[test]
-    fn a_turn_is_done_when_codex_says_so_and_exits_well_or_has_to_be_ended() {
-        assert_eq!(codex(Exit::Code(0), Some(Turn::Completed), false), Ok(()));
-        assert_eq!(codex(Exit::Signal(9), Some(Turn::Completed), true), Ok(()));
-        let (kind, message) = codex(Exit::Code(3), Some(Turn::Completed), false).unwrap_err();
+    fn a_completed_turn_succeeds_if_codex_exits_with_0_or_had_to_be_ended() {
+        assert_eq!(classify_codex(Exit::Code(0), Some(Turn::Completed), false), Ok(()));
+        assert_eq!(classify_codex(Exit::Signal(9), Some(Turn::Completed), true), Ok(()));
+        let (kind, message) = classify_codex(Exit::Code(3), Some(Turn::Completed), false).unwrap_err();
         assert_eq!(kind, FailureKind::CodexExit);
         assert_eq!(message, "codex ended with exit code 3 before its turn was over: last words");
     }
 
     #[test]
-    fn a_failed_turn_says_why_and_a_silent_exit_what_was_seen() {
-        let failed = codex(Exit::Code(1), Some(Turn::Failed("no luck".into())), false).unwrap_err();
+    fn a_failed_turn_has_its_reason_and_an_early_exit_its_status() {
+        let failed = classify_codex(Exit::Code(1), Some(Turn::Failed("no luck".into())), false).unwrap_err();
         assert_eq!(failed, (FailureKind::CodexError, "codex ended its turn early: no luck".to_owned()));
-        let (kind, message) = codex(Exit::Signal(9), None, false).unwrap_err();
+        let (kind, message) = classify_codex(Exit::Signal(9), None, false).unwrap_err();
         assert!(kind == FailureKind::CodexExit && message.contains("memory"), "{message}");
-        let (_, message) = codex(Exit::Signal(11), None, false).unwrap_err();
+        let (_, message) = classify_codex(Exit::Signal(11), None, false).unwrap_err();
         assert!(message.contains("SEGV"), "{message}");
-        assert_eq!(codex(Exit::Code(0), None, false).unwrap_err().0, FailureKind::CodexExit);
+        assert_eq!(classify_codex(Exit::Code(0), None, false).unwrap_err().0, FailureKind::CodexExit);
     }
 
     #[test]
-    fn a_thread_that_codex_no_longer_knows_is_named_as_such() {
-        let seen = |tail: &str| CommandResult {
+    fn a_thread_that_codex_no_longer_has_is_named_as_the_reason() {
+        let with_tail = |tail: &str| CommandResult {
             exit: Some(Exit::Code(1)),
             tail: tail.into(),
             ..CommandResult::default()
         };
-        let error = classify_exit(&Stage::Worker, true, &seen("Error: no rollout found for thread id x"))
-            .unwrap_err();
+        let error =
+            classify_exit(&Stage::Worker, true, &with_tail("Error: no rollout found for thread id x"))
+                .unwrap_err();
         assert_eq!(error.kind, FailureKind::CodexExit);
         assert_eq!(error.message, "the Codex thread is gone: launch a new job");
     }
 
     #[test]
-    fn a_kill_is_the_memorys_only_where_the_kernel_counts_one() {
-        let judged = |stage: &Stage, codex, exit, lingered, limit| {
+    fn a_kill_is_out_of_memory_only_if_the_kernel_counted_one() {
+        let classify = |stage: &Stage, is_codex, exit, was_ended, limit| {
             let oom_kill = Some(OomKill { memory_limit: limit });
-            let seen = CommandResult {
+            let result = CommandResult {
                 exit: Some(exit),
-                ended_after_turn: lingered,
+                was_ended_after_turn: was_ended,
                 oom_kill,
                 ..CommandResult::default()
             };
-            classify_exit(stage, codex, &seen).map_err(|error| (error.kind, error.message))
+            classify_exit(stage, is_codex, &result).map_err(|error| (error.kind, error.message))
         };
         let limit = Some(300 << 20);
-        let (kind, message) = judged(&Stage::Worker, true, Exit::Signal(9), false, limit).unwrap_err();
+        let (kind, message) = classify(&Stage::Worker, true, Exit::Signal(9), false, limit).unwrap_err();
         assert_eq!(kind, FailureKind::OomKilled);
         assert_eq!(
             message,
@@ -206,20 +209,20 @@ mod tests {
              fewer jobs at once ([platform] max_jobs)"
         );
         let setup = Stage::Setup("make".into());
-        let (kind, message) = judged(&setup, false, Exit::Code(137), false, None).unwrap_err();
+        let (kind, message) = classify(&setup, false, Exit::Code(137), false, None).unwrap_err();
         assert_eq!(kind, FailureKind::OomKilled);
         assert!(message.starts_with("setup 'make' was killed") && message.contains("machine"), "{message}");
-        for (codex, exit, lingered) in
+        for (is_codex, exit, was_ended) in
             [(true, Exit::Code(137), false), (true, Exit::Signal(9), true), (false, Exit::Signal(11), false)]
         {
-            let (kind, _) = judged(&Stage::Worker, codex, exit, lingered, limit).unwrap_err();
-            let expected = if codex { FailureKind::CodexExit } else { FailureKind::Exited };
+            let (kind, _) = classify(&Stage::Worker, is_codex, exit, was_ended, limit).unwrap_err();
+            let expected = if is_codex { FailureKind::CodexExit } else { FailureKind::Exited };
             assert_eq!(kind, expected, "{exit:?}");
         }
     }
 
     #[test]
-    fn other_commands_are_judged_by_their_exit_alone() {
+    fn shell_commands_are_classified_by_their_exit_status_alone() {
         let ended = |code| CommandResult {
             exit: Some(Exit::Code(code)),
             tail: "boom".into(),

@@ -1,4 +1,4 @@
-//! The job's output: handed over after the last command.
+//! Push of the job's output to the relay, after the job's last command.
 
 use common::event::EventBody;
 
@@ -9,12 +9,12 @@ use crate::output::collector::Report;
 use crate::place::folder;
 
 impl Supervisor {
-    /// Hands the output over and removes its folder, unless that fails.
+    /// Pushes the output and removes its folder. If the push fails, the folder stays.
     pub(super) async fn push_output(&mut self) {
         let output = self.resources.output.clone();
         let path = output.folder.path().to_owned();
         if !output.is_empty() {
-            let handed_over = if self.end_reason == Some(EndReason::Stopped) {
+            let pushed = if self.end_reason == Some(EndReason::Stopped) {
                 Err("the agent was stopped".to_owned())
             } else {
                 let push = output.push_output();
@@ -23,7 +23,7 @@ impl Supervisor {
                     Wait::Interrupted => Err("the agent was stopped".to_owned()),
                 }
             };
-            match handed_over {
+            match pushed {
                 Ok(report) => {
                     self.emit(skipped_warning(&report).map(|message| EventBody::Warning { message }));
                 }
@@ -42,9 +42,9 @@ impl Supervisor {
     }
 }
 
-/// Returns the warning about what was not kept.
+/// Returns the warning about files of the output that the relay does not keep.
 fn skipped_warning(report: &Report) -> Option<String> {
-    let more = usize::try_from(report.skipped).unwrap_or(usize::MAX).saturating_sub(report.named.len());
-    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-    (report.skipped > 0).then(|| format!("output that is not kept: {}{more}", report.named.join("; ")))
+    let unnamed = usize::try_from(report.skipped).unwrap_or(usize::MAX).saturating_sub(report.named.len());
+    let unnamed = if unnamed > 0 { format!("; and {unnamed} more") } else { String::new() };
+    (report.skipped > 0).then(|| format!("output that is not kept: {}{unnamed}", report.named.join("; ")))
 }

@@ -1,4 +1,4 @@
-//! Handling of a command's output. The output of a shell goes to the log unchanged; the output of Codex is a protocol.
+//! Handling of a command's output. A shell's output goes to the log unchanged; Codex prints events, which are parsed.
 
 use std::time::Duration;
 
@@ -48,11 +48,11 @@ pub(crate) struct CodexHandler {
     transcript: Transcript,
     tail: Tail,
     /// Time at which the turn ended.
-    turn_ended: Option<Duration>,
+    turn_ended_at: Option<Duration>,
 }
 
 impl OutputHandler {
-    /// Creates the handler of a shell whose step has this classification.
+    /// Creates the handler of a shell whose step gets this classification.
     pub(crate) fn shell(classification: Classification) -> Self {
         Self::Shell(ShellHandler { classification, step: None, tail: Tail::default() })
     }
@@ -97,12 +97,12 @@ impl OutputHandler {
                 log.append_file(LogFile::Codex, bytes);
                 let mut lines = Vec::new();
                 codex.stdout_lines.push(bytes, |line| lines.push(line));
-                lines.iter().flat_map(|line| codex.on_line(now, line, steps, log)).collect()
+                lines.iter().flat_map(|line| codex.on_stdout_line(now, line, steps, log)).collect()
             }
             (Self::Codex(codex), OutputSource::Stderr) => {
                 let mut lines = Vec::new();
                 codex.stderr_lines.push(bytes, |line| lines.push(line));
-                lines.iter().filter_map(|line| codex.on_error_line(now, line, steps, log)).collect()
+                lines.iter().filter_map(|line| codex.on_stderr_line(now, line, steps, log)).collect()
             }
         }
     }
@@ -122,9 +122,10 @@ impl OutputHandler {
             }
             Self::Codex(codex) => {
                 let last = codex.stdout_lines.finish();
-                let mut events = last.map(|line| codex.on_line(now, &line, steps, log)).unwrap_or_default();
+                let mut events =
+                    last.map(|line| codex.on_stdout_line(now, &line, steps, log)).unwrap_or_default();
                 let last = codex.stderr_lines.finish();
-                events.extend(last.and_then(|line| codex.on_error_line(now, &line, steps, log)));
+                events.extend(last.and_then(|line| codex.on_stderr_line(now, &line, steps, log)));
                 events.extend(codex.missing_servers());
                 let refused = codex.refused_commands.finish();
                 events.extend(refused.map(|message| EventBody::Warning { message }));
@@ -140,11 +141,13 @@ impl OutputHandler {
     pub(crate) fn exit_deadline(&self) -> Option<Duration> {
         match self {
             Self::Shell(_) => None,
-            Self::Codex(codex) => codex.turn_ended.map(|done| done.saturating_add(EXIT_GRACE_AFTER_TURN)),
+            Self::Codex(codex) => {
+                codex.turn_ended_at.map(|ended_at| ended_at.saturating_add(EXIT_GRACE_AFTER_TURN))
+            }
         }
     }
 
-    /// Returns the turn as Codex reported it.
+    /// Returns the outcome of the turn that Codex has reported; `None` for a shell.
     pub(crate) fn turn(&self) -> Option<Turn> {
         match self {
             Self::Shell(_) => None,
@@ -152,7 +155,7 @@ impl OutputHandler {
         }
     }
 
-    /// Returns the last lines of the command, for display.
+    /// Returns the last lines of the command's output, for display.
     pub(crate) fn tail(&self) -> String {
         match self {
             Self::Shell(shell) => shell.tail.last_lines(),
@@ -178,17 +181,23 @@ impl OutputHandler {
 }
 
 impl CodexHandler {
-    fn on_line(&mut self, now: Duration, line: &Line, steps: &mut Steps, log: &mut JobLog) -> Vec<EventBody> {
+    fn on_stdout_line(
+        &mut self,
+        now: Duration,
+        line: &Line,
+        steps: &mut Steps,
+        log: &mut JobLog,
+    ) -> Vec<EventBody> {
         let Some(event) = event::parse(line) else { return Vec::new() };
         log.write(self.transcript.render_event(now, Timestamp::now(), &event).as_bytes());
         let Some(tracker) = &mut self.tracker else { return Vec::new() };
         let events = tracker.take_event(now, &event, steps);
-        self.turn_ended = tracker.last_turn().map(|_| self.turn_ended.unwrap_or(now));
+        self.turn_ended_at = tracker.last_turn().map(|_| self.turn_ended_at.unwrap_or(now));
         events
     }
 
     /// Handles a line of stderr. The line is logged, unless it belongs to the trace, which contains the model's text.
-    fn on_error_line(
+    fn on_stderr_line(
         &mut self,
         now: Duration,
         line: &Line,
@@ -205,8 +214,8 @@ impl CodexHandler {
             }
             (StderrKind::Activity, Some(tracker)) => tracker.on_activity(now, steps),
             (StderrKind::McpServer(event), tracker) => {
-                let turn_ended = tracker.as_ref().is_some_and(|tracker| tracker.last_turn().is_some());
-                let message = self.mcp_servers.take_event(&event, turn_ended)?;
+                let has_turn_ended = tracker.as_ref().is_some_and(|tracker| tracker.last_turn().is_some());
+                let message = self.mcp_servers.take_event(&event, has_turn_ended)?;
                 return Some(EventBody::Warning { message });
             }
             (StderrKind::Activity | StderrKind::Trace, _) => {}
@@ -216,8 +225,8 @@ impl CodexHandler {
 
     /// Returns a warning if configured MCP servers were missing during the turn. Without the trace this can't be known.
     fn missing_servers(&mut self) -> Option<EventBody> {
-        let turn_ended = self.tracker.as_ref().is_some_and(|tracker| tracker.last_turn().is_some());
-        if !turn_ended || !self.activity.is_enabled() {
+        let has_turn_ended = self.tracker.as_ref().is_some_and(|tracker| tracker.last_turn().is_some());
+        if !has_turn_ended || !self.activity.is_enabled() {
             return None;
         }
         self.mcp_servers.finish().map(|message| EventBody::Warning { message })

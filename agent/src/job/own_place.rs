@@ -1,4 +1,4 @@
-//! The job's own place: made before the first command, handed over after the last one.
+//! The job's own place: a clone that is made before the first command, and whose commits are pushed after the last one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,35 +15,35 @@ use super::stage::{Stage, clone_title};
 use super::supervisor::Supervisor;
 use crate::git_stream::OpenedStream;
 use crate::place::cache::WritableCache;
-use crate::place::checkpoints::{Checkpoints, Pushed, replaced_warning};
+use crate::place::checkpoints::{Checkpoints, PushState, replaced_warning};
 use crate::place::folder;
 use crate::place::git::{PlaceGit, PushError, depth, is_known_cause};
 use crate::process::OutputPipes;
 use crate::workspace::WorkspaceDir;
 
-/// Maximum number of attempts to fetch or push while the connection keeps breaking.
+/// Maximum number of attempts to fetch or push, if the connection is lost each time.
 const MAX_ATTEMPTS: u32 = 20;
-/// Maximum time for the result of a stream after its git has ended.
+/// Maximum time to wait for the result of a stream after git has ended.
 const STREAM_END_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time before a failed push of the result is repeated.
 const REPEAT_PAUSE: Duration = Duration::from_millis(500);
-/// Time for the result of a job when the agent itself has to stop: the agent's own stop takes no longer.
+/// Maximum time to push the result of a job when the agent itself has to stop.
 const STOP_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// Result of waiting for something that the end of the job can interrupt.
+/// Result of waiting for a future, which the end of the job or of the agent can interrupt.
 pub(super) enum Wait<T> {
     Done(T),
     Interrupted,
 }
 
 impl Supervisor {
-    /// Makes the job's place, if it has one. Returns false if there is none to work in: the job works in its workspace,
-    /// or is to end.
+    /// Makes the job's place, if the job has one. Returns false if the job works in its workspace instead, or if it is
+    /// to end.
     pub(super) async fn make_place(&mut self) -> Result<bool, JobError> {
         let Some(place) = self.resources.place.clone() else { return Ok(false) };
         let path = place.path().to_owned();
         tokio::task::spawn_blocking(move || folder::remove_leftovers(&path));
-        let is_made = self.continue_in_kept(&place).await? || self.clone_from_cache(&place).await?;
+        let is_made = self.continue_in_kept_place(&place).await? || self.clone_from_cache(&place).await?;
         if self.end_reason.is_none() && !is_made {
             self.log.write_line(&format!("$ {}", clone_title(&self.spec, false)));
             self.fetch(&place, None).await?;
@@ -51,14 +51,14 @@ impl Supervisor {
         if self.end_reason.is_some() {
             return Ok(false);
         }
-        folder::mark_made(place.path());
+        folder::mark_complete(place.path());
         self.enter_subfolder(&place).map_err(|reason| setup_failed(place_failure(&reason)))?;
         Ok(true)
     }
 
-    /// Goes on in the clone that was kept for the job's thread. Returns false if there is none at the base, or the job is to
-    /// end.
-    async fn continue_in_kept(&mut self, place: &PlaceGit) -> Result<bool, JobError> {
+    /// Uses the clone that was kept for the job's Codex thread as the place, with its base checked out. Returns false
+    /// if that is impossible, or if the job is to end.
+    async fn continue_in_kept_place(&mut self, place: &PlaceGit) -> Result<bool, JobError> {
         let git_dir = place.path().join(".git");
         if place.spec.continues().is_none() || git_dir.symlink_metadata().is_err() {
             return Ok(false);
@@ -71,46 +71,48 @@ impl Supervisor {
         }
     }
 
-    /// Makes the place from the cache of its repository, into which the base is fetched first. Returns false if there is
-    /// no cache that can be used.
+    /// Makes the place from the cache of its repository, into which the base is fetched first. Returns false if there
+    /// is no cache that can be used.
     async fn clone_from_cache(&mut self, place: &PlaceGit) -> Result<bool, JobError> {
         let Some(cache) = &place.cache else { return Ok(false) };
-        let Wait::Done(Ok(locked)) = self.wait_unless_ended(cache.lock()).await else { return Ok(false) };
-        if !locked.has_base(place.spec.base()) {
-            match self.fetch(place, Some(&locked)).await {
+        let Wait::Done(Ok(writable_cache)) = self.wait_unless_ended(cache.lock()).await else {
+            return Ok(false);
+        };
+        if !writable_cache.has_base(place.spec.base()) {
+            match self.fetch(place, Some(&writable_cache)).await {
                 Ok(()) if self.end_reason.is_some() => return Ok(false),
                 Ok(()) => {}
                 Err(error) if error.kind == FailureKind::SetupFailed => {
-                    locked.clear();
+                    writable_cache.clear();
                     return Ok(false);
                 }
                 Err(error) => return Err(error),
             }
         }
-        let readable = locked.into_readable();
+        let readable_cache = writable_cache.into_readable();
         self.log.write_line(&format!("$ {}", clone_title(&self.spec, true)));
-        let stage = Stage::Clone(Some(readable.folder.path().to_owned()));
+        let stage = Stage::Clone(Some(readable_cache.folder.path().to_owned()));
         let made = self.run_command(stage, OutputPipes::Merged).await;
         match made {
             Ok(()) => {
-                drop(readable);
+                drop(readable_cache);
                 let cache = cache.clone();
                 tokio::task::spawn_blocking(move || cache.trim_all());
                 Ok(self.end_reason.is_none())
             }
             Err(error) if error.kind == FailureKind::SetupFailed => {
-                readable.clear();
+                readable_cache.clear();
                 Ok(false)
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Fetches the base: into a cache, or as the place itself. Returns also if the job is to end.
+    /// Fetches the job's base commit, into a cache or into the place itself. Also returns `Ok` if the job is to end.
     async fn fetch(&mut self, place: &PlaceGit, cache: Option<&WritableCache>) -> Result<(), JobError> {
         for attempt in 1.. {
             let opening = place.open_stream(GitService::FetchPlace);
-            let OpenedStream { git, ended } = match self.wait_unless_ended(opening).await {
+            let OpenedStream { git, result } = match self.wait_unless_ended(opening).await {
                 Wait::Done(opened) => opened.map_err(|reason| setup_failed(place_failure(&reason)))?,
                 Wait::Interrupted => return Ok(()),
             };
@@ -129,9 +131,9 @@ impl Supervisor {
             if error.kind != FailureKind::SetupFailed {
                 return Err(error);
             }
-            match timeout(STREAM_END_TIMEOUT, ended.wait()).await {
+            match timeout(STREAM_END_TIMEOUT, result.wait()).await {
                 Ok(Err(StreamError::Lost)) if attempt < MAX_ATTEMPTS => {}
-                // The relay only sees the stream end where git could not start.
+                // If git could not start, the relay only sees that the stream ends.
                 Ok(Err(StreamError::Refused(reason))) if !is_known_cause(&error.message) => {
                     return Err(JobError { message: place_failure(&reason), ..error });
                 }
@@ -142,21 +144,21 @@ impl Supervisor {
     }
 
     /// Waits for a future, or until the job is to end.
-    pub(super) async fn wait_unless_ended<T>(&mut self, work: impl Future<Output = T>) -> Wait<T> {
-        tokio::pin!(work);
+    pub(super) async fn wait_unless_ended<T>(&mut self, future: impl Future<Output = T>) -> Wait<T> {
+        tokio::pin!(future);
         loop {
             self.apply_control(None);
             if self.end_reason.is_some() {
                 return Wait::Interrupted;
             }
             tokio::select! {
-                done = &mut work => return Wait::Done(done),
+                output = &mut future => return Wait::Done(output),
                 Ok(()) = self.control.changed() => {}
             }
         }
     }
 
-    /// Makes the spec's subfolder the working folder of all commands.
+    /// Makes the subfolder that the spec names the working folder of all commands.
     fn enter_subfolder(&mut self, place: &PlaceGit) -> Result<(), String> {
         if place.spec.subfolder().is_empty() {
             return Ok(());
@@ -174,7 +176,7 @@ impl Supervisor {
         Some(Checkpoints::start(place, Arc::clone(&self.spool)))
     }
 
-    /// Hands the job's commits over, with everything that it left uncommitted. All its processes have ended.
+    /// Pushes the job's commits and uncommitted changes. All processes of the job have ended.
     pub(super) async fn push_result_at_end(&mut self, checkpoints: Checkpoints) {
         let pushed = checkpoints.stop().await;
         let Some(place) = self.resources.place.clone() else { return };
@@ -187,38 +189,38 @@ impl Supervisor {
                 Wait::Interrupted => Err(vec![stopped_warning()]),
             }
         };
-        let (handed_over, warnings) = match result {
+        let (is_pushed, warnings) = match result {
             Ok(warnings) => (true, warnings),
             Err(warnings) => (false, warnings),
         };
-        self.keeps_place = !handed_over;
+        self.has_unpushed_commits = !is_pushed;
         self.emit(warnings.into_iter().map(|message| EventBody::Warning { message }));
     }
 
-    /// Waits for a future, or until the agent itself has to stop. A cancelled job still hands its commits over.
-    pub(super) async fn wait_unless_stopped<T>(&mut self, work: impl Future<Output = T>) -> Wait<T> {
-        tokio::pin!(work);
+    /// Waits for a future, or until the agent itself has to stop. A cancelled job still pushes its commits.
+    pub(super) async fn wait_unless_stopped<T>(&mut self, future: impl Future<Output = T>) -> Wait<T> {
+        tokio::pin!(future);
         loop {
             if matches!(self.control.borrow_and_update().control, Control::Stop { .. }) {
                 return Wait::Interrupted;
             }
             tokio::select! {
-                done = &mut work => return Wait::Done(done),
+                output = &mut future => return Wait::Done(output),
                 Ok(()) = self.control.changed() => {}
             }
         }
     }
 
-    /// Removes the job's place, unless it holds commits that could not be handed over. The place of a job with a Codex
-    /// thread is kept for its continuation.
-    pub(super) fn remove_place(&mut self, was_made: bool) {
+    /// Removes the job's place, unless it has commits that could not be pushed. The place of a job with a Codex
+    /// thread is kept for jobs that continue the thread.
+    pub(super) fn remove_place(&mut self, is_complete: bool) {
         let Some(place) = &self.resources.place else { return };
-        if was_made && self.keeps_place {
+        if is_complete && self.has_unpushed_commits {
             return folder::mark_kept(place.path());
         }
         let path = place.path().to_owned();
-        let thread = self.thread_id.take().filter(|thread| was_made && is_thread_id(thread));
-        // A large place takes long, and nothing waits for it.
+        let thread = self.thread_id.take().filter(|thread| is_complete && is_thread_id(thread));
+        // The removal of a large place takes long, and nothing waits for it.
         tokio::task::spawn_blocking(move || match thread {
             Some(thread) => folder::keep_for_thread(&path, &thread),
             None => folder::remove(&path),
@@ -234,10 +236,13 @@ fn stopped_warning() -> String {
     "the result could not be handed over: the agent was stopped".to_owned()
 }
 
-/// Commits what is left and pushes it. Returns warnings; an error if commits stay in the place only.
-pub(super) async fn push_final_result(place: &PlaceGit, pushed: Pushed) -> Result<Vec<String>, Vec<String>> {
+/// Commits the uncommitted changes and pushes the result. Returns warnings, as an error if the push is incomplete.
+pub(super) async fn push_final_result(
+    place: &PlaceGit,
+    pushed: PushState,
+) -> Result<Vec<String>, Vec<String>> {
     let mut warnings = Vec::new();
-    let committed = place.commit_rest().await;
+    let committed = place.commit_changes().await;
     if let Err(reason) = &committed {
         warnings.push(format!("uncommitted changes could not be committed: {reason}"));
     }
@@ -247,7 +252,7 @@ pub(super) async fn push_final_result(place: &PlaceGit, pushed: Pushed) -> Resul
         return if committed.is_ok() { Ok(warnings) } else { Err(warnings) };
     }
     match push_result(place).await {
-        Ok(replaced) => warnings.extend(replaced.then(|| replaced_warning(place))),
+        Ok(was_replaced) => warnings.extend(was_replaced.then(|| replaced_warning(place))),
         Err(reason) => {
             warnings.push(format!(
                 "the result could not be handed over: {reason}; it is in {} on the agent's machine",
@@ -259,13 +264,13 @@ pub(super) async fn push_final_result(place: &PlaceGit, pushed: Pushed) -> Resul
     if committed.is_ok() { Ok(warnings) } else { Err(warnings) }
 }
 
-/// Pushes the result; tries again after a lost connection.
+/// Pushes the result, and tries again after a lost connection. Returns true if the push replaced another commit.
 async fn push_result(place: &PlaceGit) -> Result<bool, String> {
     let mut may_repeat = true;
     for _ in 0..MAX_ATTEMPTS {
         match place.push(true, None).await {
-            Ok(replaced) => return Ok(replaced),
-            // A push that was just stopped may hold the reference for a moment.
+            Ok(was_replaced) => return Ok(was_replaced),
+            // An earlier push that was just stopped may lock the reference for a moment.
             Err(PushError::Failed(reason)) if may_repeat && !is_known_cause(&reason) => {
                 may_repeat = false;
                 tokio::time::sleep(REPEAT_PAUSE).await;

@@ -35,7 +35,7 @@ impl JobManager {
     /// Returns the description of this platform for the relay, with any problem that keeps jobs from running here.
     pub(crate) async fn platform(&self) -> Platform {
         let env = self.environment(&Variables::new());
-        let found = match &env {
+        let codex = match &env {
             Ok((env, user)) => {
                 let program = self
                     .lock_state()
@@ -49,12 +49,12 @@ impl JobManager {
             }
         };
         // A missing sandbox affects every job; a problem with Codex affects only Codex jobs.
-        let problem = self.sandbox_problem().await.or(found.problem);
+        let problem = self.sandbox_problem().await.or(codex.problem);
         let user = env.ok().and_then(|(_, user)| user);
         Platform {
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             isolation: self.isolation(user.map(|user| user.ids)),
-            codex: found.version,
+            codex: codex.version,
             codex_problem: problem.map(|problem| self.build_masker("").mask_text(&problem).into_owned()),
         }
     }
@@ -64,7 +64,7 @@ impl JobManager {
     async fn sandbox_problem(&self) -> Option<String> {
         let config = self.lock_state().config.clone();
         let config = config.filter(|config| config.sandbox == Some(Sandbox::WorkspaceWrite))?;
-        if !self.context.in_container {
+        if !self.context.is_in_container {
             return None;
         }
         let problem =
@@ -78,7 +78,7 @@ impl JobManager {
     pub(super) fn isolation(&self, user: Option<UserIds>) -> Isolation {
         // A user with id 0 is root like the agent, so it does not isolate the worker.
         let is_separate_user = user.is_some_and(|user| user.uid != 0);
-        if self.context.in_container && is_separate_user { Isolation::Container } else { Isolation::None }
+        if self.context.is_in_container && is_separate_user { Isolation::Container } else { Isolation::None }
     }
 
     pub(super) fn environment(&self, job_env: &Variables) -> Result<(Variables, Option<User>), String> {
@@ -96,7 +96,7 @@ impl JobManager {
         Ok((environment::worker_environment(&self.context.env, user.as_ref(), configured, job_env), user))
     }
 
-    /// Returns a masker of the secrets of a job that would run here.
+    /// Returns a masker of the secrets that a job with this spec would have on this platform.
     pub(super) fn build_masker(&self, spec: &str) -> Masker {
         let config = self.lock_state().config.clone();
         secrets::build_masker(config.as_deref(), &self.context.env, spec)
@@ -108,58 +108,63 @@ impl JobManager {
         spec: &str,
         mask: &Arc<Masker>,
     ) -> Result<(JobSpec, JobResources), Refusal> {
-        let bad = |reason: String| Refusal::Invalid(reason);
+        let invalid = |reason: &str| Refusal::Invalid(reason.to_owned());
         let mut spec: JobSpec =
-            serde_json::from_str(spec).map_err(|error| bad(secrets::spec_error(&error)))?;
-        validate(run, &spec).map_err(bad)?;
-        let (mut env, user) = self.environment(&spec.env).map_err(bad)?;
+            serde_json::from_str(spec).map_err(|error| Refusal::Invalid(secrets::spec_error(&error)))?;
+        validate(run, &spec).map_err(Refusal::Invalid)?;
+        let (mut env, user) = self.environment(&spec.env).map_err(Refusal::Invalid)?;
         let ids = user.as_ref().map(|user| user.ids);
-        let (workers, _) = self.environment(&Variables::new()).map_err(bad)?;
+        let (worker_env, _) = self.environment(&Variables::new()).map_err(Refusal::Invalid)?;
         env.insert("RELAY_JOB".to_owned(), run.job.to_string());
         let config = self.lock_state().config.clone();
-        let config = config.ok_or_else(|| bad("the agent is not configured yet".to_owned()))?;
-        let confined = admission::admit(&spec, &config).map_err(bad)?;
-        let make =
-            |kind| folder::create(kind, &self.context.state_dir, run, ids, confined, &workers).map_err(bad);
+        let config = config.ok_or_else(|| invalid("the agent is not configured yet"))?;
+        let is_confined = admission::admit(&spec, &config).map_err(Refusal::Invalid)?;
+        let make = |kind| {
+            folder::create(kind, &self.context.state_dir, run, ids, is_confined, &worker_env)
+                .map_err(Refusal::Invalid)
+        };
         let folder = match &spec.place {
             Some(_) => {
-                folder::take_over_kept(&self.context.state_dir, run, &spec, confined, &workers);
+                folder::take_over_kept_place(&self.context.state_dir, run, &spec, is_confined, &worker_env);
                 make(FolderKind::Place)?
             }
-            None => WorkspaceDir::open(&spec.workspace, &config.roots).map_err(bad)?,
+            None => WorkspaceDir::open(&spec.workspace, &config.roots).map_err(Refusal::Invalid)?,
         };
         if self.is_home(&folder, user.as_ref()) {
-            return Err(bad("the workspace is a home folder: choose a folder in it with -w".to_owned()));
+            return Err(invalid("the workspace is a home folder: choose a folder in it with -w"));
         }
         let output = make(FolderKind::Output)?;
         env.insert("RELAY_OUTPUT".to_owned(), output.path().to_owned());
-        let sandbox = if confined {
-            Some(self.sandbox(&config, &folder, Some(&output)).await.map_err(bad)?)
+        let sandbox = if is_confined {
+            Some(self.sandbox(&config, &folder, Some(&output)).await.map_err(Refusal::Invalid)?)
         } else {
-            admission::check_without_sandbox(folder.path(), &config.hidden).map_err(bad)?;
+            admission::check_without_sandbox(folder.path(), &config.hidden).map_err(Refusal::Invalid)?;
             None
         };
-        let (codex, codex_version, mcp_servers) = self.find_codex(&mut spec, &env, ids).await.map_err(bad)?;
-        let images = self.images_folder(&mut spec, run, confined, &workers).map_err(bad)?;
-        let rules = Rules::new(&spec.rules).map_err(bad)?.with_mask(Arc::clone(mask));
+        let (codex, codex_version, mcp_servers) =
+            self.find_codex(&mut spec, &env, ids).await.map_err(Refusal::Invalid)?;
+        let images =
+            self.images_folder(&mut spec, run, is_confined, &worker_env).map_err(Refusal::Invalid)?;
+        let rules = Rules::new(&spec.rules).map_err(Refusal::Invalid)?.with_mask(Arc::clone(mask));
         let observer = self.observer.get_or_init(|| Observer::new(ids)).clone();
-        let cache = self.cache_of(&spec, ids, confined, &workers).map_err(bad)?;
+        let cache = self.repository_cache(&spec, ids, is_confined, &worker_env).map_err(Refusal::Invalid)?;
         let place = spec.place.clone().map(|spec| PlaceGit {
             run: run.clone(),
             spec,
             cache,
             streams: self.context.streams.clone(),
             top: folder.clone(),
-            env: workers.clone(),
+            env: worker_env.clone(),
             user: ids,
             sandbox: sandbox.clone(),
         });
         let streams = self.context.streams.clone();
-        let output = JobOutput::new(run.clone(), streams, output, (workers.clone(), ids), sandbox.as_ref());
+        let output =
+            JobOutput::new(run.clone(), streams, output, (worker_env.clone(), ids), sandbox.as_ref());
         let (user, mask) = (ids, Arc::clone(mask));
         let resources = JobResources {
             env,
-            worker_env: workers,
+            worker_env,
             user,
             codex,
             codex_version,
@@ -172,24 +177,24 @@ impl JobManager {
             sandbox,
             place,
             output,
-            images,
+            images_folder: images,
         };
         Ok((spec, resources))
     }
 
-    /// Returns the cache of the repository of a job, unless its worker could change it.
-    fn cache_of(
+    /// Returns the cache of a job's repository, unless the job's worker could change that cache.
+    fn repository_cache(
         &self,
         spec: &JobSpec,
         user: Option<UserIds>,
-        confined: bool,
-        workers: &Variables,
+        is_confined: bool,
+        worker_env: &Variables,
     ) -> Result<Option<RepositoryCache>, String> {
         let is_other_user = user.is_some_and(|user| user.uid != rustix::process::geteuid().as_raw());
-        if spec.place.is_none() || !(confined || is_other_user) {
+        if spec.place.is_none() || !(is_confined || is_other_user) {
             return Ok(None);
         }
-        let caches = folder::caches_folder(&self.context.state_dir, confined, workers);
+        let caches = folder::caches_folder(&self.context.state_dir, is_confined, worker_env);
         let caches = caches.map_err(|error| format!("the cache of repositories can't be made: {error}"))?;
         let (env, locks) = (&self.context.env, &self.cache_locks);
         Ok(Some(RepositoryCache::of_job(caches, spec, is_other_user, env, locks)))
@@ -205,31 +210,31 @@ impl JobManager {
         if spec.runner != Runner::Codex {
             return Ok((String::new(), None, ServerTracker::default()));
         }
-        let found = self.codex_finder.find_usable(&spec.codex.program, env, user).await;
+        let codex = self.codex_finder.find_usable(&spec.codex.program, env, user).await;
         let servers = ServerTracker::from_configured(discovery::mcp_servers(env));
-        spec.codex.args.splice(0..0, command::model_only_args(found.version.as_deref()));
-        match found.problem {
+        spec.codex.args.splice(0..0, command::model_only_args(codex.version.as_deref()));
+        match codex.problem {
             Some(problem) => Err(problem),
-            None => Ok((found.program, found.version, servers)),
+            None => Ok((codex.program, codex.version, servers)),
         }
     }
 
-    /// Makes the folder of the job's images, if it has any, and adds them to Codex's arguments. The agent alone writes
-    /// there; the worker, perhaps another user, reads.
+    /// Makes the folder of the job's images, if the job has any, and adds the images to Codex's arguments. Only the
+    /// agent writes there; the worker, perhaps another user, reads.
     fn images_folder(
         &self,
         spec: &mut JobSpec,
         run: &RunId,
-        confined: bool,
-        workers: &Variables,
+        is_confined: bool,
+        worker_env: &Variables,
     ) -> Result<String, String> {
         if spec.images.is_empty() {
             return Ok(String::new());
         }
         let state = &self.context.state_dir;
-        let folder = folder::create(FolderKind::Images, state, run, None, confined, workers)?;
-        let opened = rustix::fs::fchmod(&folder, rustix::fs::Mode::from_raw_mode(0o755));
-        opened.map_err(|error| format!("the folder of the images can't be made: {error}"))?;
+        let folder = folder::create(FolderKind::Images, state, run, None, is_confined, worker_env)?;
+        let result = rustix::fs::fchmod(&folder, rustix::fs::Mode::from_raw_mode(0o755));
+        result.map_err(|error| format!("the folder of the images can't be made: {error}"))?;
         let path = folder.path();
         let flags = spec.images.iter().flat_map(|name| ["-i".to_owned(), format!("{path}/{name}")]);
         let flags: Vec<String> = flags.collect();
@@ -244,21 +249,21 @@ impl JobManager {
         output: Option<&WorkspaceDir>,
     ) -> Result<JobSandbox, String> {
         let mut shared = self.shared_settings(config).await?;
-        // No job may change the objects of the next one, even if it works in a folder around them.
-        let (workers, _) = self.environment(&Variables::new())?;
-        let caches = folder::caches_folder(&self.context.state_dir, true, &workers);
-        shared.protected.extend(caches.ok().filter(|caches| caches.is_dir()));
+        // No job may change cached git objects that later jobs use, even if it works in a folder around the caches.
+        let (worker_env, _) = self.environment(&Variables::new())?;
+        let caches = folder::caches_folder(&self.context.state_dir, true, &worker_env);
+        shared.protected_folders.extend(caches.ok().filter(|caches| caches.is_dir()));
         self.verified_programs.verify(&shared).await?;
         shared.job_sandbox(folder, output)
     }
 
     /// Returns the settings that all sandboxes share.
     async fn shared_settings(&self, config: &Config) -> Result<SharedSettings, String> {
-        let (workers, user) = self.environment(&Variables::new())?;
-        let env = SharedSettings::launcher_env(&workers);
-        let found =
+        let (worker_env, user) = self.environment(&Variables::new())?;
+        let env = SharedSettings::launcher_env(&worker_env);
+        let codex =
             self.codex_finder.find_program(&config.codex, &env, user.as_ref().map(|user| user.ids)).await;
-        shared_settings::assemble(config, &self.context.state_dir, &self.context.env, &workers, &found)
+        shared_settings::assemble(config, &self.context.state_dir, &self.context.env, &worker_env, &codex)
     }
 
     /// Returns true for the home directory of the agent's or the workers' user.
@@ -268,7 +273,7 @@ impl JobManager {
     }
 }
 
-/// Checks those properties of a spec that do not depend on the platform.
+/// Checks the properties of a spec that do not depend on the platform.
 fn validate(run: &RunId, spec: &JobSpec) -> Result<(), String> {
     if spec.schema > SPEC_SCHEMA {
         return Err(format!(

@@ -1,11 +1,11 @@
-//! Jobs of an earlier agent process.
+//! End of the jobs of an earlier agent process.
 //!
 //! ```text
-//!  interrupted ──its shim is gone──► silent ──first welcome──► ended: with the container's exit cause, else as agent_lost
+//!  interrupted ──its shim has ended──► waiting ──first welcome──► failed, with the relay's cause or as `agent_lost`
 //! ```
 //!
 //! An agent can't determine why its last process ended, but the relay may have observed it. So the final events of a
-//! job are written only after the first welcome, which may contain the cause. Without a welcome they could not be
+//! job are written only after the relay's first welcome, which may contain the cause. Without it they could not be
 //! delivered anyway.
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::manager::JobManager;
 use crate::shim::exit_report;
 use crate::spool::{JobSpool, Spool};
 
-/// The cause of the end of the agent's last process, as far as it is known.
+/// Cause of the end of the agent's last process, as far as it is known.
 #[derive(Debug)]
 enum CauseState {
     /// No welcome has been received yet.
@@ -46,18 +46,18 @@ impl RecoveryNotice {
     /// Sets the cause from a welcome. Only the first welcome is about the last process.
     pub(crate) fn set_cause(&self, cause: Option<TerminationCause>) {
         self.state.send_if_modified(|state| {
-            let first = matches!(state, CauseState::Awaited);
-            if first {
+            let is_first = matches!(state, CauseState::Awaited);
+            if is_first {
                 *state = CauseState::Received(cause);
             }
-            first
+            is_first
         });
     }
 }
 
-/// Ends every unfinished run as soon as the cause is known. Until then the shim of the run ends its processes. The end
-/// of the run is reported after that, so that no process of the job is left when a user reads of the end. Before the
-/// end, `jobs` push what the run's own place holds.
+/// Finishes every unfinished run once its shim has ended all processes of the run and the cause is known. So no process
+/// of the job is left when a user reads that the job has ended. Before that, `jobs` pushes the commits in the run's own
+/// place.
 pub(crate) fn recover(spool: &Spool, jobs: Option<&Arc<JobManager>>) -> RecoveryNotice {
     let (state, receiver) = watch::channel(CauseState::Awaited);
     for run in spool.all_runs().into_iter().filter(|run| !run.is_finished()) {
@@ -82,7 +82,7 @@ async fn finish_run(
         return;
     };
     if let Some(jobs) = jobs {
-        let warnings = jobs.push_result_of_leftover(&run).await;
+        let warnings = jobs.push_leftover_result(&run).await;
         run.append_all(warnings.into_iter().map(|message| EventBody::Warning { message }));
     }
     if let Some((killed, survivors)) = cleanup {
@@ -114,13 +114,13 @@ mod tests {
     fn interrupted_run(dir: &std::path::Path) -> Spool {
         let run = RunId { job: "demo#1".parse().unwrap(), epoch: 1 };
         let spool = Spool::open(dir).unwrap();
-        let made = spool.create_run(run, "{}", Arc::default()).unwrap();
-        made.append(EventBody::Message { text: "at work".into() });
-        drop((made, spool));
+        let job_spool = spool.create_run(run, "{}", Arc::default()).unwrap();
+        job_spool.append(EventBody::Message { text: "at work".into() });
+        drop((job_spool, spool));
         Spool::open(dir).unwrap()
     }
 
-    async fn last(run: &JobSpool) -> EventBody {
+    async fn last_event(run: &JobSpool) -> EventBody {
         while !run.is_finished() {
             tokio::task::yield_now().await;
         }
@@ -128,39 +128,39 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_run_that_was_cut_off_ends_with_the_cause_that_the_first_welcome_gives() {
+    async fn an_interrupted_run_ends_with_the_cause_in_the_first_welcome() {
         let dir = tempfile::tempdir().unwrap();
         let spool = interrupted_run(dir.path());
         let run = spool.all_runs().remove(0);
         let recovery_notice = recover(&spool, None);
         tokio::task::yield_now().await;
-        assert!(!run.is_finished(), "nobody has told why");
+        assert!(!run.is_finished(), "no welcome has arrived");
         let message = "the container exited".to_owned();
         let cause = TerminationCause { kind: FailureKind::ContainerExited, message, exit_code: Some(137) };
         recovery_notice.set_cause(Some(cause.clone()));
         recovery_notice.set_cause(None);
-        assert_eq!(last(&run).await, finished_event(Some(cause)));
+        assert_eq!(last_event(&run).await, finished_event(Some(cause)));
     }
 
     #[tokio::test]
-    async fn without_a_known_cause_it_is_the_agent_that_was_lost() {
+    async fn without_a_cause_an_interrupted_run_ends_as_agent_lost() {
         let dir = tempfile::tempdir().unwrap();
         let spool = interrupted_run(dir.path());
         let run = spool.all_runs().remove(0);
         recover(&spool, None).set_cause(None);
-        let EventBody::Finished { error, .. } = last(&run).await else { panic!("no end") };
+        let EventBody::Finished { error, .. } = last_event(&run).await else { panic!("no end") };
         assert_eq!(error.map(|error| error.kind), Some(FailureKind::AgentLost));
     }
 
     #[tokio::test]
-    async fn the_end_of_a_run_follows_events_that_only_the_relay_still_has() {
+    async fn the_finished_event_follows_events_that_only_the_relay_has() {
         let dir = tempfile::tempdir().unwrap();
         let spool = interrupted_run(dir.path());
         let run = spool.all_runs().remove(0);
         let recovery_notice = recover(&spool, None);
         run.continue_after(50);
         recovery_notice.set_cause(None);
-        assert!(matches!(last(&run).await, EventBody::Finished { .. }));
+        assert!(matches!(last_event(&run).await, EventBody::Finished { .. }));
         assert_eq!(run.last_seq(), 51);
     }
 }

@@ -1,4 +1,4 @@
-//! A command of the job while it runs, and the reasons to end it early.
+//! State of a job's command while it runs, and the reasons to end the job early.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub(super) enum EndReason {
     Failed(JobError),
 }
 
-/// A command of the job, while it runs.
+/// State of a running command of the job.
 pub(super) struct RunningCommand {
     pub(super) stage: Stage,
     pub(super) process: Process,
@@ -32,11 +32,11 @@ pub(super) struct RunningCommand {
     pub(super) masked_output: MaskedOutput,
     /// Digest of the masked output of a check.
     pub(super) output_digest: OutputDigest,
-    pub(super) oom: OomWatch,
+    pub(super) oom_watch: OomWatch,
     /// Process id of the command's leader, once it runs.
     pub(super) leader_pid: Option<u32>,
     pub(super) exit: Option<Exit>,
-    pub(super) spawn_failed: Option<String>,
+    pub(super) spawn_error: Option<String>,
     /// Work time at which the command was passed to its shim.
     pub(super) spawn_requested_at: Duration,
     /// Time at which the shim counts as lost; set once the command was asked to end, or has ended.
@@ -44,7 +44,7 @@ pub(super) struct RunningCommand {
     /// Last snapshot of the command's processes.
     pub(super) snapshot: Option<Arc<Snapshot>>,
     /// True if the agent ended Codex because it did not exit after its turn.
-    pub(super) ended_after_turn: bool,
+    pub(super) was_ended_after_turn: bool,
 }
 
 impl RunningCommand {
@@ -53,7 +53,7 @@ impl RunningCommand {
         stage: Stage,
         process: Process,
         handler: OutputHandler,
-        oom: OomWatch,
+        oom_watch: OomWatch,
         masked_output: MaskedOutput,
         spawn_requested_at: Duration,
     ) -> Self {
@@ -63,14 +63,14 @@ impl RunningCommand {
             handler,
             masked_output,
             output_digest: OutputDigest::default(),
-            oom,
+            oom_watch,
             leader_pid: None,
             exit: None,
-            spawn_failed: None,
+            spawn_error: None,
             spawn_requested_at,
             shim_deadline: None,
             snapshot: None,
-            ended_after_turn: false,
+            was_ended_after_turn: false,
         }
     }
 

@@ -18,11 +18,11 @@ struct PartialSpec {
 /// Returns a masker of the job's own variables, of variables in the configuration that look secret, and of the agent's
 /// token.
 pub(super) fn build_masker(config: Option<&Config>, agent_env: &Variables, spec: &str) -> Masker {
-    let given: PartialSpec = serde_json::from_str(spec).unwrap_or_default();
+    let spec: PartialSpec = serde_json::from_str(spec).unwrap_or_default();
     let home = |env: &Variables| env.get("HOME").cloned().unwrap_or_default();
     let configured = config.map(|config| home(&config.env)).unwrap_or_default();
-    let mut secrets = Secrets::new(&[&given.workspace, &home(agent_env), &configured]);
-    secrets.add_every_variable(&given.env);
+    let mut secrets = Secrets::new(&[&spec.workspace, &home(agent_env), &configured]);
+    secrets.add_every_variable(&spec.env);
     if let Some(config) = config {
         secrets.add_secret_variables(&config.env);
         secrets.add("RELAY_TOKEN", &config.token);
@@ -31,11 +31,11 @@ pub(super) fn build_masker(config: Option<&Config>, agent_env: &Variables, spec:
 }
 
 /// Returns the spec without the values of its environment, which only the running job has.
-pub(super) fn without_values(spec: &JobSpec) -> String {
+pub(super) fn spec_without_values(spec: &JobSpec) -> String {
     let mut spec = spec.clone();
     spec.env_names.extend(std::mem::take(&mut spec.env).into_keys());
-    // A spec that was parsed from JSON can be written as JSON. If that failed, the empty content would do no harm: the
-    // file is never read, only its presence matters.
+    // A spec that was parsed from JSON can be written as JSON. If that failed, only the result in a leftover place of
+    // this run could not be pushed.
     serde_json::to_string(&spec).unwrap_or_default()
 }
 

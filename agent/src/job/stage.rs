@@ -1,11 +1,11 @@
-//! Commands of a job, in order. Pure.
+//! Stages of a job: its commands, in order. Pure.
 
 use common::job::{JobSpec, Runner, StepKind};
 use common::text_format;
 
 use crate::codex::model_activity::ActivityDetector;
 use crate::confine::sandbox::JobSandbox;
-use crate::environment::{Variables, without_secrets};
+use crate::environment::{Variables, strip_secrets};
 use crate::place::git;
 use crate::process::OutputPipes;
 use crate::shim::protocol::Command;
@@ -17,7 +17,7 @@ use crate::user::UserIds;
 pub(crate) enum Stage {
     /// The fetch of the base into the cache of its repository. It runs as the agent, and precedes [`Self::Clone`].
     FillCache,
-    /// The making of the job's place: from the cache at this path, else by a fetch. It precedes [`Self::all`].
+    /// The making of the job's place: from the cache at this path, else by a fetch. It precedes [`Self::from_spec`].
     Clone(Option<String>),
     /// The checkout of the base in the clone that was kept for the job's thread, instead of [`Self::Clone`].
     Continue,
@@ -29,7 +29,8 @@ pub(crate) enum Stage {
 }
 
 impl Stage {
-    pub(crate) fn all(spec: &JobSpec) -> Vec<Self> {
+    /// Returns the commands that the spec names: setup, worker and checks.
+    pub(crate) fn from_spec(spec: &JobSpec) -> Vec<Self> {
         let setup = spec.setup.iter().cloned().map(Self::Setup);
         let checks = spec.checks.iter().cloned().map(Self::Check);
         setup.chain([Self::Worker]).chain(checks).collect()
@@ -56,14 +57,14 @@ impl Stage {
         }
     }
 
-    /// Returns the command's name for messages. `codex` is true if the job's worker is Codex.
-    pub(crate) fn display_name(&self, codex: bool) -> String {
+    /// Returns the command's name for messages. `is_codex` is true if the job's worker is Codex.
+    pub(crate) fn display_name(&self, is_codex: bool) -> String {
         match self {
             Self::FillCache => "the fetch into the cache".to_owned(),
             Self::Clone(_) | Self::Continue => "the clone".to_owned(),
             Self::Setup(line) => format!("setup '{}'", text_format::one_line(line, 200)),
             Self::Check(line) => format!("check '{}'", text_format::one_line(line, 200)),
-            Self::Worker if codex => "codex".to_owned(),
+            Self::Worker if is_codex => "codex".to_owned(),
             Self::Worker => "the command".to_owned(),
         }
     }
@@ -72,8 +73,8 @@ impl Stage {
         *self == Self::Worker && spec.runner == Runner::Codex
     }
 
-    /// Returns the pipes for the command's output: separate ones only for Codex, whose stdout is a protocol.
-    pub(crate) fn streams(&self, spec: &JobSpec) -> OutputPipes {
+    /// Returns the pipes for the command's output: separate ones only for Codex, whose stdout has its events.
+    pub(crate) fn output_pipes(&self, spec: &JobSpec) -> OutputPipes {
         if self.is_codex(spec) { OutputPipes::Split } else { OutputPipes::Merged }
     }
 
@@ -98,13 +99,13 @@ impl Stage {
             (Self::Continue, _) => {
                 (spec.place.as_ref().map(git::continue_argv).unwrap_or_default(), String::new())
             }
-            // The cache itself has the command.
+            // `WritableCache::fetch_command` builds this command.
             (Self::FillCache, _) => (Vec::new(), String::new()),
             (Self::Worker, Runner::Shell) => shell_argv_and_stdin(&spec.prompt),
             (Self::Setup(line) | Self::Check(line), _) => shell_argv_and_stdin(line),
         };
         let interrupt_first = self.is_codex(spec);
-        let mut env = if interrupt_first { env.clone() } else { without_secrets(env, &spec.env) };
+        let mut env = if interrupt_first { env.clone() } else { strip_secrets(env, &spec.env) };
         if interrupt_first {
             ActivityDetector::request_trace(&mut env);
         }

@@ -1,5 +1,5 @@
-//! Execution of one job. Its loop waits for the command, the deadlines and the control state. No other code of a job
-//! waits.
+//! Execution of one job. While a command runs, one loop waits for its events, for deadlines and for changes of the
+//! control state.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +50,7 @@ pub(crate) struct Supervisor {
     /// Control state already applied.
     pub(super) applied_control: ControlState,
     pub(super) resources: JobResources,
-    pub(super) started: Instant,
+    pub(super) started_at: Instant,
     pub(super) work_time: WorkTime,
     pub(super) steps: Steps,
     pub(super) end_reason: Option<EndReason>,
@@ -59,8 +59,8 @@ pub(crate) struct Supervisor {
     exit_code: Option<i32>,
     /// Checks that have ended.
     pub(super) checks: Vec<CheckEvidence>,
-    /// True if the job's place holds commits that could not be handed over.
-    pub(super) keeps_place: bool,
+    /// True if the job's place has commits that could not be pushed.
+    pub(super) has_unpushed_commits: bool,
     /// Codex thread of the job.
     pub(super) thread_id: Option<String>,
 }
@@ -78,27 +78,27 @@ pub(crate) struct JobResources {
     pub(crate) codex_version: Option<String>,
     /// MCP servers of the job's Codex.
     pub(crate) mcp_servers: ServerTracker,
-    /// Rules that classify its commands.
+    /// Rules that classify the job's commands.
     pub(crate) rules: Rules,
     pub(crate) observer: Observer,
     pub(crate) mask: Arc<Masker>,
     pub(crate) vitals: VitalsMonitor,
     pub(crate) workspace: WorkspaceDir,
-    /// Sandbox around its commands.
+    /// Sandbox around the job's commands.
     pub(crate) sandbox: Option<JobSandbox>,
     /// Git in the job's own place, if it has one.
     pub(crate) place: Option<PlaceGit>,
     /// The job's output folder.
     pub(crate) output: JobOutput,
-    /// Folder of the job's images; empty without any.
-    pub(crate) images: String,
+    /// Folder of the job's images; empty if the job has none.
+    pub(crate) images_folder: String,
 }
 
 /// Input that the loop waited for.
 enum Input {
     Process(Event),
     Snapshot(Arc<Snapshot>),
-    Time,
+    Wake,
     Control,
 }
 
@@ -120,7 +120,7 @@ impl Supervisor {
             control,
             applied_control: ControlState::default(),
             resources,
-            started: Instant::now(),
+            started_at: Instant::now(),
             work_time: WorkTime::default(),
             steps,
             end_reason: None,
@@ -128,16 +128,16 @@ impl Supervisor {
             survivor_count: 0,
             exit_code: None,
             checks: Vec::new(),
-            keeps_place: false,
+            has_unpushed_commits: false,
             thread_id: None,
         }
     }
 
     /// Executes the job.
     pub(crate) async fn run(mut self) {
-        let made = self.make_place().await;
-        let has_place = matches!(made, Ok(true));
-        let (result, changes) = match made {
+        let place_result = self.make_place().await;
+        let has_place = matches!(place_result, Ok(true));
+        let (result, changes) = match place_result {
             Ok(_) => self.run_stages_and_count_changes(has_place).await,
             Err(error) => (Err(error), None),
         };
@@ -167,7 +167,7 @@ impl Supervisor {
     ) -> (Result<(), JobError>, Option<Changes>) {
         let JobResources { worker_env: workers, user, workspace: folder, sandbox, .. } = &self.resources;
         let git = GitCall::new(workers, &self.spec, *user, folder.clone(), sandbox.clone());
-        let before = git_diff::begin(&git, has_place).await;
+        let baseline = git_diff::find_baseline(&git, has_place).await;
         let expectation_base = self.note_expectation_base(has_place).await;
         let checkpoints = self.start_checkpoints(has_place);
         let mut result = self.run_stages().await;
@@ -177,7 +177,7 @@ impl Supervisor {
         if let Some(checkpoints) = checkpoints {
             self.push_result_at_end(checkpoints).await;
         }
-        let changes = self.count_changes(&git, before).await;
+        let changes = self.count_changes(&git, baseline).await;
         if result.is_ok() && !has_place {
             result = self.check_counted_changes(changes);
         }
@@ -187,12 +187,12 @@ impl Supervisor {
     /// Runs the commands in order, until one fails or the job is to end.
     async fn run_stages(&mut self) -> Result<(), JobError> {
         self.fetch_images().await?;
-        for stage in Stage::all(&self.spec) {
+        for stage in Stage::from_spec(&self.spec) {
             self.apply_control(None);
             if self.end_reason.is_some() {
                 return Ok(());
             }
-            let pipes = stage.streams(&self.spec);
+            let pipes = stage.output_pipes(&self.spec);
             self.run_command(stage, pipes).await?;
         }
         Ok(())
@@ -205,7 +205,7 @@ impl Supervisor {
         self.run_in_folder(stage, command, pipes, &folder).await
     }
 
-    /// Runs a command in a folder, as its stage.
+    /// Runs `command`, the command of `stage`, in a folder.
     pub(super) async fn run_in_folder(
         &mut self,
         stage: Stage,
@@ -222,7 +222,7 @@ impl Supervisor {
         if let Stage::Setup(line) | Stage::Check(line) = &stage {
             self.log.write_line(&format!("$ {line}"));
         }
-        let oom = OomWatch::start();
+        let oom_watch = OomWatch::start();
         let process = match Process::spawn(command, pipes, Some(folder)) {
             Ok(process) => process,
             Err(error) => {
@@ -231,21 +231,22 @@ impl Supervisor {
             }
         };
         let masked = MaskedOutput::new(&self.resources.mask);
-        let begun = self.now();
-        let mut running = RunningCommand::new(stage, process, handler, oom, masked, begun);
+        let spawn_requested_at = self.now();
+        let mut running = RunningCommand::new(stage, process, handler, oom_watch, masked, spawn_requested_at);
         let mut processes = self.resources.observer.subscribe();
         loop {
             let is_congested = self.spool.is_congested() || self.log.is_congested();
             running.process.set_output_paused(is_congested);
             // The work time stops while the job's output is not read, because its activity can't be observed then.
-            self.work_time.set_on_hold(self.started.elapsed(), is_congested && !running.is_ending());
+            self.work_time.set_on_hold(self.started_at.elapsed(), is_congested && !running.is_ending());
             let wake = self.next_wake(&running);
+            let must_observe = running.leader_pid.is_some() && !running.is_ending();
             // Cancel-safe: `Process::next` and `Subscription::next` are cancel-safe, and a new control state stays
             // marked as changed until it is read.
             let input = tokio::select! {
                 event = running.process.next() => Input::Process(event),
-                seen = processes.next(), if running.leader_pid.is_some() && !running.is_ending() => Input::Snapshot(seen),
-                () = sleep_until(wake) => Input::Time,
+                snapshot = processes.next(), if must_observe => Input::Snapshot(snapshot),
+                () = sleep_until(wake) => Input::Wake,
                 Ok(()) = self.control.changed() => Input::Control,
             };
             match input {
@@ -264,12 +265,12 @@ impl Supervisor {
                     running.snapshot = Some(tree);
                     processes.watch_network(self.steps.network_roots());
                 }
-                Input::Time => {
+                Input::Wake => {
                     self.spool.retry_pending();
                     self.log.check_copy();
                     self.release_output(&mut running, false);
                     let now = self.now();
-                    if running.shim_deadline.is_some_and(|until| now >= until) {
+                    if running.shim_deadline.is_some_and(|deadline| now >= deadline) {
                         return self.on_shim_lost(running).await;
                     }
                     self.check_deadlines(&mut running);
@@ -280,7 +281,7 @@ impl Supervisor {
     }
 
     pub(super) fn now(&mut self) -> Duration {
-        self.work_time.at(self.started.elapsed())
+        self.work_time.advance_to(self.started_at.elapsed())
     }
 
     /// Writes the output and the events of one iteration of the loop: first the log, then the events, with one write
@@ -305,17 +306,17 @@ impl Supervisor {
     fn next_wake(&mut self, running: &RunningCommand) -> Instant {
         let now = self.now();
         let wait = if running.is_ending() {
-            running.shim_deadline.map_or(TICK, |until| until.saturating_sub(now).min(TICK))
+            running.shim_deadline.map_or(TICK, |deadline| deadline.saturating_sub(now).min(TICK))
         } else if running.leader_pid.is_none() {
             running.spawn_requested_at.saturating_add(self.start_limit()).saturating_sub(now).min(TICK)
         } else {
-            let linger = running.handler.exit_deadline().filter(|_| !running.ended_after_turn);
-            let next =
-                linger.map_or(self.steps.next_deadline(), |linger| linger.min(self.steps.next_deadline()));
+            let exit_deadline = running.handler.exit_deadline().filter(|_| !running.was_ended_after_turn);
+            let next = self.steps.next_deadline();
+            let next = exit_deadline.map_or(next, |deadline| deadline.min(next));
             next.saturating_sub(now).min(TICK)
         };
         let wake = Instant::now() + wait;
-        running.masked_output.release_at().map_or(wake, |due| due.min(wake))
+        running.masked_output.release_time().map_or(wake, |due| due.min(wake))
     }
 
     /// Handles an event of the command; returns true if it was the command's last event.
@@ -339,7 +340,7 @@ impl Supervisor {
                 false
             }
             Event::SpawnFailed { message } => {
-                running.spawn_failed = Some(message);
+                running.spawn_error = Some(message);
                 true
             }
             Event::Ended { killed, survivors } => {
@@ -351,7 +352,7 @@ impl Supervisor {
         }
     }
 
-    /// Passes masked output to the handler, unless there is none.
+    /// Passes masked output to the handler, unless it is empty.
     fn on_output(&mut self, running: &mut RunningCommand, now: Duration, source: OutputSource, bytes: &[u8]) {
         if !bytes.is_empty() {
             if matches!(running.stage, Stage::Check(_)) {
@@ -362,10 +363,10 @@ impl Supervisor {
         }
     }
 
-    /// Passes on the output that no longer needs to be held back, or all held-back output if `end` is set.
-    fn release_output(&mut self, running: &mut RunningCommand, end: bool) {
+    /// Passes on the output that no longer needs to be held back, or all held-back output if `is_final` is true.
+    fn release_output(&mut self, running: &mut RunningCommand, is_final: bool) {
         let now = self.now();
-        for (source, bytes) in running.masked_output.release_held(end) {
+        for (source, bytes) in running.masked_output.release_output(is_final) {
             self.on_output(running, now, source, &bytes);
         }
     }
@@ -388,12 +389,11 @@ impl Supervisor {
             (Some(Exit::Code(0)), None) => StepOutcome::Ok,
             (_, None) => StepOutcome::Failed,
         };
-        let current = self.steps.newest_active();
+        let active_step = self.steps.newest_active_step();
         let events = running.handler.on_end(now, outcome, code, &mut self.steps, &mut self.log);
         self.emit(events);
-        let outcome_of_rest =
-            if self.end_reason.is_some() { StepOutcome::Killed } else { StepOutcome::Unknown };
-        let events = self.steps.finish_all(now, outcome_of_rest);
+        let rest_outcome = if self.end_reason.is_some() { StepOutcome::Killed } else { StepOutcome::Unknown };
+        let events = self.steps.finish_all(now, rest_outcome);
         self.emit(events);
         if running.handler.unknown_count() > 0 {
             let message = unknown_lines_warning(
@@ -403,18 +403,18 @@ impl Supervisor {
             self.emit([EventBody::Warning { message }]);
         }
         self.note_check(&running, code);
-        let codex = running.stage.is_codex(&self.spec);
+        let is_codex = running.stage.is_codex(&self.spec);
         let command_result = CommandResult {
             exit: running.exit,
             ended_at: jiff::Zoned::now(),
-            spawn_failed: running.spawn_failed,
-            step: running.handler.step().or(current),
+            spawn_error: running.spawn_error,
+            step: running.handler.step().or(active_step),
             tail: running.handler.tail(),
             turn: running.handler.turn(),
-            ended_after_turn: running.ended_after_turn,
-            oom_kill: running.oom.oom_kill(),
+            was_ended_after_turn: running.was_ended_after_turn,
+            oom_kill: running.oom_watch.oom_kill(),
         };
-        let result = classify_exit(&running.stage, codex, &command_result);
+        let result = classify_exit(&running.stage, is_codex, &command_result);
         if running.stage == Stage::Worker {
             self.exit_code = if result.is_ok() { Some(0) } else { code };
         }

@@ -1,14 +1,14 @@
-//! Colours and other terminal sequences (`ESC [ … m`, `ESC [ K`) within a value.
+//! Matcher of terminal sequences, such as colours (`ESC [ … m`, `ESC [ K`), within a secret value.
 
 use super::prefix_match::Match;
 
 /// Maximum length of a sequence, in bytes; true colour takes 19.
 const MAX_SEQUENCE: usize = 32;
-/// Maximum number of sequences within one value: two for each character of a long token. Without a limit, a text could
-/// hold back any amount of output.
+/// Maximum number of sequences within one value: two for each character of a long token. Without a limit, the masker
+/// might have to hold back any amount of output.
 pub(super) const MAX_SEQUENCES: usize = 256;
 
-/// Matches one sequence at the beginning of a text. `depth` is the number of JSON strings in JSON strings around it.
+/// Matches one sequence at the beginning of a text. `depth` is the number of nested JSON strings around the text.
 pub(super) fn match_sequence(depth: u8, text: &[u8]) -> Match {
     let mut at = 0;
     let slashes = if depth == 0 { 0 } else { 1 << (depth - 1) };
@@ -33,8 +33,8 @@ pub(super) fn match_sequence(depth: u8, text: &[u8]) -> Match {
     if text[start..].len() < MAX_SEQUENCE { Match::Partial } else { Match::Mismatch }
 }
 
-/// Returns true if a terminal shows at most `max_bytes` bytes of a text. An unfinished sequence at its end is not
-/// shown.
+/// Returns true if a terminal shows at most `max_bytes` bytes of a text. A terminal does not show an unfinished
+/// sequence at the end of the text.
 pub(super) fn shows_at_most(max_bytes: usize, text: &[u8]) -> bool {
     let (mut at, mut count) = (0, 0);
     while at < text.len() && count <= max_bytes {

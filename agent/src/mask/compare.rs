@@ -1,4 +1,4 @@
-//! Comparison of a text with a value in some encoding.
+//! Comparison of a text with a secret value in one of several encodings.
 
 use super::escapes::{self, EscapeStyle};
 use super::prefix_match::Match;
@@ -11,25 +11,26 @@ pub(super) enum Encoding {
     Percent(u8),
     /// Base64 in either alphabet. The number (0 to 2) counts the bytes before the value in its first group of three.
     Base64(u8),
-    /// Base64 of the value in little-endian UTF-16 (PowerShell), with the same number as [`Self::Base64`].
+    /// Base64 of the value in little-endian UTF-16 (PowerShell). The number means the same as in [`Self::Base64`].
     Base64Utf16(u8),
     /// Hex digits in either case, optionally with spaces or colons between the bytes.
     Hex,
 }
 
 /// Line breaks within base64 and hex, unescaped and inside JSON strings.
-const BREAKS: [&[u8]; 8] = [b"\n", b"\r", b"\\n", b"\\r", b"\\\\n", b"\\\\r", b"\\\\\\\\n", b"\\\\\\\\r"];
-/// Maximum number of line breaks in a row: CR and LF. Without a limit, a text could hold back any amount of output.
+const LINE_BREAKS: [&[u8]; 8] =
+    [b"\n", b"\r", b"\\n", b"\\r", b"\\\\n", b"\\\\r", b"\\\\\\\\n", b"\\\\\\\\r"];
+/// Maximum number of line breaks in a row: CR and LF. Without a limit, the masker might hold back any amount of output.
 const MAX_BREAKS: usize = 2;
 
 /// Text before the two hex digits of a percent-encoded byte, for one and two levels of encoding.
-pub(super) const PERCENT: [&[u8]; 2] = [b"%", b"%25"];
+pub(super) const PERCENT_PREFIXES: [&[u8]; 2] = [b"%", b"%25"];
 
-/// Compares the beginning of a text with a value.
+/// Compares the beginning of a text with a value in this encoding.
 pub(super) fn compare(encoding: Encoding, value: &str, text: &[u8]) -> Match {
     match encoding {
-        Encoding::Text(form, depth) => escapes::compare(value, form, depth, text),
-        Encoding::Percent(times) => compare_percent(value.as_bytes(), times, text),
+        Encoding::Text(style, depth) => escapes::compare(value, style, depth, text),
+        Encoding::Percent(levels) => compare_percent(value.as_bytes(), levels, text),
         Encoding::Base64(shift) => compare_base64(value.len(), |at| value.as_bytes()[at], shift, text),
         Encoding::Base64Utf16(shift) if value.is_ascii() => {
             let byte = |at: usize| if at.is_multiple_of(2) { value.as_bytes()[at / 2] } else { 0 };
@@ -58,7 +59,7 @@ pub(super) fn utf16_le(value: &str) -> Vec<u8> {
 }
 
 fn compare_percent(value: &[u8], levels: u8, text: &[u8]) -> Match {
-    let mark = PERCENT[usize::from(levels > 1)];
+    let mark = PERCENT_PREFIXES[usize::from(levels > 1)];
     let mut at = 0;
     for byte in value {
         let rest = &text[at..];
@@ -87,31 +88,31 @@ fn compare_percent(value: &[u8], levels: u8, text: &[u8]) -> Match {
     Match::Complete(at)
 }
 
-/// Compares digits, which may have line breaks between them.
+/// Compares the beginning of a text with `count` digits, which may have line breaks between them.
 fn compare_digits(
     count: usize,
     digit: impl Fn(usize) -> u8,
     decode: impl Fn(u8) -> Option<u8>,
-    separators_allowed: bool,
+    allows_separators: bool,
     text: &[u8],
 ) -> Match {
     let mut at = 0;
     for n in 0..count {
         for _ in 0..MAX_BREAKS {
             let rest = &text[at..];
-            match BREAKS.iter().find(|mark| rest.starts_with(mark)) {
+            match LINE_BREAKS.iter().find(|mark| rest.starts_with(mark)) {
                 Some(mark) if n > 0 => at += mark.len(),
                 _ => break,
             }
         }
-        if separators_allowed && n > 0 && n % 2 == 0 && matches!(text.get(at), Some(b' ' | b':')) {
+        if allows_separators && n > 0 && n % 2 == 0 && matches!(text.get(at), Some(b' ' | b':')) {
             at += 1;
         }
         let rest = &text[at..];
         match rest.first() {
             None => return Match::Partial,
             Some(byte) if decode(*byte) == Some(digit(n)) => at += 1,
-            Some(b'\\') if n > 0 && BREAKS.iter().any(|mark| mark.starts_with(rest)) => {
+            Some(b'\\') if n > 0 && LINE_BREAKS.iter().any(|mark| mark.starts_with(rest)) => {
                 return Match::Partial;
             }
             Some(_) => return Match::Mismatch,

@@ -1,4 +1,4 @@
-//! Escapes that programs use for a value's characters in their output.
+//! Escapes of a value's characters, as programs print them.
 
 use super::ansi;
 use super::prefix_match::Match;
@@ -41,19 +41,19 @@ impl EscapeStyle {
     }
 }
 
-/// One escape of a character.
+/// One escape of a character, as bytes.
 #[derive(Clone, Copy)]
 pub(super) struct Escape {
-    bytes: [u8; Self::LONGEST],
+    bytes: [u8; Self::MAX_LENGTH],
     length: usize,
 }
 
 impl Escape {
-    /// Longest escape, in bytes: four octal bytes with four backslashes each take 28.
-    const LONGEST: usize = 32;
+    /// Maximum length of an escape, in bytes: four octal bytes with four backslashes each take 28.
+    const MAX_LENGTH: usize = 32;
 
     const fn empty() -> Self {
-        Self { bytes: [0; Self::LONGEST], length: 0 }
+        Self { bytes: [0; Self::MAX_LENGTH], length: 0 }
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
@@ -82,14 +82,14 @@ impl Escape {
 /// Calls `is_match` with each escape of a character until it returns true. No escape is a prefix of another.
 pub(super) fn for_each_escape(
     c: char,
-    form: EscapeStyle,
+    style: EscapeStyle,
     depth: u8,
     is_match: &mut dyn FnMut(&Escape) -> bool,
 ) -> bool {
     let mut buffer = [0; 4];
     let plain = c.encode_utf8(&mut buffer).as_bytes();
     let mut try_escape = |bytes: &[u8], depth| is_match(&Escape::empty().with_json_bytes(bytes, depth));
-    match form {
+    match style {
         EscapeStyle::SingleQuoted if c == '\'' => {
             return try_escape(b"'\\''", depth) || try_escape(b"'\"'\"'", depth);
         }
@@ -109,7 +109,7 @@ pub(super) fn for_each_escape(
     match depth.checked_sub(1) {
         None => try_escape(plain, 0),
         Some(outer) => {
-            let is_bare = c != '\\' && (form == EscapeStyle::Backslashes || c != '"');
+            let is_bare = c != '\\' && (style == EscapeStyle::Backslashes || c != '"');
             is_bare && try_escape(plain, outer) || for_each_backslash_escape(c, outer, &mut try_escape)
         }
     }
@@ -166,10 +166,10 @@ fn for_each_backslash_escape(c: char, outer: u8, is_match: &mut dyn FnMut(&[u8],
     is_match(octal.as_bytes(), outer) || is_match(bytes.as_bytes(), outer)
 }
 
-fn with_hex(escape: Escape, byte: u8, upper: bool) -> Escape {
+fn with_hex(escape: Escape, byte: u8, is_upper: bool) -> Escape {
     let digit = |nibble: u8| match nibble {
         0..=9 => b'0' + nibble,
-        _ if upper => b'A' + nibble - 10,
+        _ if is_upper => b'A' + nibble - 10,
         _ => b'a' + nibble - 10,
     };
     escape.with_byte(digit(byte >> 4)).with_byte(digit(byte & 15))
@@ -191,26 +191,26 @@ fn for_each_entity(c: char, is_match: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         |digits: &[u8]| Escape::empty().with_json_bytes(b"&#", 0).with_json_bytes(digits, 0).with_byte(b';');
     let decimal = if code < 100 { number(&[tens, ones]) } else { number(&[b'1', tens, ones]) };
     let padded = number(&[b'0' + code / 100, tens, ones]);
-    let digits = |upper| with_hex(Escape::empty(), code, upper);
-    let [lower, upper] = [false, true].map(|upper| {
+    let digits = |is_upper| with_hex(Escape::empty(), code, is_upper);
+    let [lower, upper] = [false, true].map(|is_upper| {
         Escape::empty()
             .with_json_bytes(b"&#x", 0)
-            .with_json_bytes(digits(upper).as_bytes(), 0)
+            .with_json_bytes(digits(is_upper).as_bytes(), 0)
             .with_byte(b';')
     });
     !name.is_empty() && is_match(name)
         || [decimal, padded, lower, upper].iter().any(|escape| is_match(escape.as_bytes()))
 }
 
-/// Compares the beginning of a text with a value, ignoring colours in between.
-pub(super) fn compare(value: &str, form: EscapeStyle, depth: u8, text: &[u8]) -> Match {
-    if form == EscapeStyle::Unescaped {
+/// Compares the beginning of a text with an escaped value; ignores colours within the value.
+pub(super) fn compare(value: &str, style: EscapeStyle, depth: u8, text: &[u8]) -> Match {
+    if style == EscapeStyle::Unescaped {
         return compare_unescaped(value.as_bytes(), text);
     }
     let (mut at, mut colours) = (0, 0);
     for c in value.chars() {
         loop {
-            match compare_character(c, form, depth, &text[at..]) {
+            match compare_character(c, style, depth, &text[at..]) {
                 Match::Complete(length) => {
                     at += length;
                     break;
@@ -221,14 +221,14 @@ pub(super) fn compare(value: &str, form: EscapeStyle, depth: u8, text: &[u8]) ->
             }
             match ansi::match_sequence(depth, &text[at..]) {
                 Match::Complete(length) => (at, colours) = (at + length, colours + 1),
-                seen => return seen,
+                result => return result,
             }
         }
     }
     Match::Complete(at)
 }
 
-fn compare_character(c: char, form: EscapeStyle, depth: u8, text: &[u8]) -> Match {
+fn compare_character(c: char, style: EscapeStyle, depth: u8, text: &[u8]) -> Match {
     match text.first() {
         None => return Match::Partial,
         // Fast path: most characters have no escape.
@@ -239,17 +239,17 @@ fn compare_character(c: char, form: EscapeStyle, depth: u8, text: &[u8]) -> Matc
         Some(_) if c.is_ascii_alphanumeric() => return Match::Mismatch,
         Some(_) => {}
     }
-    let mut seen = Match::Mismatch;
-    for_each_escape(c, form, depth, &mut |escape| {
+    let mut result = Match::Mismatch;
+    for_each_escape(c, style, depth, &mut |escape| {
         let escape = escape.as_bytes();
         if text.starts_with(escape) {
-            seen = Match::Complete(escape.len());
+            result = Match::Complete(escape.len());
         } else if escape.starts_with(text) {
-            seen = Match::Partial;
+            result = Match::Partial;
         }
-        seen != Match::Mismatch
+        result != Match::Mismatch
     });
-    seen
+    result
 }
 
 /// Compares the beginning of a text with an escape such as `\u0073`. Must be fast, because every such escape in a text
@@ -274,19 +274,19 @@ fn compare_unicode_escape(c: u8, depth: u8, text: &[u8]) -> Match {
 }
 
 fn compare_unescaped(value: &[u8], text: &[u8]) -> Match {
-    let (mut known, mut at, mut colours) = (0, 0, 0);
+    let (mut matched, mut at, mut colours) = (0, 0, 0);
     loop {
-        let same = value[known..].iter().zip(&text[at..]).take_while(|(a, b)| a == b).count();
-        (known, at) = (known + same, at + same);
-        if known == value.len() {
+        let same = value[matched..].iter().zip(&text[at..]).take_while(|(a, b)| a == b).count();
+        (matched, at) = (matched + same, at + same);
+        if matched == value.len() {
             return Match::Complete(at);
         }
-        if known == 0 || colours == ansi::MAX_SEQUENCES {
+        if matched == 0 || colours == ansi::MAX_SEQUENCES {
             return if at == text.len() { Match::Partial } else { Match::Mismatch };
         }
         match ansi::match_sequence(0, &text[at..]) {
             Match::Complete(length) => (at, colours) = (at + length, colours + 1),
-            seen => return seen,
+            result => return result,
         }
     }
 }

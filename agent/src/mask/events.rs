@@ -18,12 +18,12 @@ impl Masker {
         match body {
             EventBody::Queued(queued) => EventBody::Queued(Box::new(self.mask_queued(*queued))),
             EventBody::Accepted { agent, isolation, workspace_log } => EventBody::Accepted {
-                agent: self.mask_line(agent),
+                agent: self.mask_field(agent),
                 isolation,
-                workspace_log: workspace_log.map(|path| self.mask_line(path)),
+                workspace_log: workspace_log.map(|path| self.mask_field(path)),
             },
             EventBody::Started { pid, thread_id } => {
-                EventBody::Started { pid, thread_id: thread_id.map(|id| self.mask_line(id)) }
+                EventBody::Started { pid, thread_id: thread_id.map(|id| self.mask_field(id)) }
             }
             EventBody::StepStarted { n, kind, title, limit_ms, parent } => EventBody::StepStarted {
                 n,
@@ -32,55 +32,55 @@ impl Masker {
                 limit_ms,
                 parent,
             },
-            EventBody::Message { text } => EventBody::Message { text: self.mask_line(text) },
+            EventBody::Message { text } => EventBody::Message { text: self.mask_field(text) },
             EventBody::Plan { items } => {
                 let masked =
-                    |PlanItem { text, completed }| PlanItem { text: self.mask_line(text), completed };
+                    |PlanItem { text, completed }| PlanItem { text: self.mask_field(text), completed };
                 EventBody::Plan { items: items.into_iter().map(masked).collect() }
             }
             EventBody::FileChange { files } => {
                 let masked = |ChangedFile { path, kind }| ChangedFile {
-                    path: self.mask_line(path),
-                    kind: self.mask_line(kind),
+                    path: self.mask_field(path),
+                    kind: self.mask_field(kind),
                 };
                 EventBody::FileChange { files: files.into_iter().map(masked).collect() }
             }
-            EventBody::Warning { message } => EventBody::Warning { message: self.mask_line(message) },
+            EventBody::Warning { message } => EventBody::Warning { message: self.mask_field(message) },
             EventBody::Stalled { n, evidence } => {
-                EventBody::Stalled { n, evidence: self.mask_line(evidence) }
+                EventBody::Stalled { n, evidence: self.mask_field(evidence) }
             }
-            EventBody::LinkLost { reason } => EventBody::LinkLost { reason: self.mask_line(reason) },
-            EventBody::LinkRestored { agent } => EventBody::LinkRestored { agent: self.mask_line(agent) },
-            EventBody::Stopping { reason } => EventBody::Stopping { reason: self.mask_line(reason) },
+            EventBody::LinkLost { reason } => EventBody::LinkLost { reason: self.mask_field(reason) },
+            EventBody::LinkRestored { agent } => EventBody::LinkRestored { agent: self.mask_field(agent) },
+            EventBody::Stopping { reason } => EventBody::Stopping { reason: self.mask_field(reason) },
             EventBody::Finished { state, error, exit_code, changes } => {
                 let error = error.map(|JobError { kind, message, step }| JobError {
                     kind,
-                    message: self.mask_line(message),
+                    message: self.mask_field(message),
                     step,
                 });
                 EventBody::Finished { state, error, exit_code, changes }
             }
             EventBody::Interrupted { n, reason } => {
-                EventBody::Interrupted { n, reason: self.mask_line(reason) }
+                EventBody::Interrupted { n, reason: self.mask_field(reason) }
             }
             EventBody::Result(mut result) => {
-                result.branch = self.mask_line(result.branch);
-                result.base = self.mask_line(result.base);
-                result.commit = result.commit.map(|commit| self.mask_line(commit));
-                result.note = result.note.map(|note| self.mask_line(note));
+                result.branch = self.mask_field(result.branch);
+                result.base = self.mask_field(result.base);
+                result.commit = result.commit.map(|commit| self.mask_field(commit));
+                result.note = result.note.map(|note| self.mask_field(note));
                 EventBody::Result(result)
             }
             EventBody::Evidence(evidence) => {
                 let Evidence { codex_version, model, checks } = *evidence;
                 let masked = |check: CheckEvidence| CheckEvidence {
                     command: self.mask_bounded(check.command, MAX_COMMAND),
-                    command_sha256: self.mask_line(check.command_sha256),
-                    output_sha256: self.mask_line(check.output_sha256),
+                    command_sha256: self.mask_field(check.command_sha256),
+                    output_sha256: self.mask_field(check.output_sha256),
                     ..check
                 };
                 EventBody::Evidence(Box::new(Evidence {
-                    codex_version: codex_version.map(|version| self.mask_line(version)),
-                    model: model.map(|model| self.mask_line(model)),
+                    codex_version: codex_version.map(|version| self.mask_field(version)),
+                    model: model.map(|model| self.mask_field(model)),
                     checks: checks.into_iter().map(masked).collect(),
                 }))
             }
@@ -118,14 +118,14 @@ impl Masker {
             group,
         } = queued;
         Queued {
-            workspace: self.mask_line(workspace),
-            prompt_summary: self.mask_line(prompt_summary),
+            workspace: self.mask_field(workspace),
+            prompt_summary: self.mask_field(prompt_summary),
             runner,
-            engine: self.mask_line(engine),
-            log_path: self.mask_line(log_path),
-            events_path: self.mask_line(events_path),
+            engine: self.mask_field(engine),
+            log_path: self.mask_field(log_path),
+            events_path: self.mask_field(events_path),
             origin,
-            model: model.map(|model| self.mask_line(model)),
+            model: model.map(|model| self.mask_field(model)),
             folder_use,
             after,
             base_job,
@@ -133,7 +133,7 @@ impl Masker {
         }
     }
 
-    fn mask_line(&self, text: String) -> String {
+    fn mask_field(&self, text: String) -> String {
         self.mask_bounded(text, MAX_TEXT)
     }
 

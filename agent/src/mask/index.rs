@@ -30,7 +30,7 @@ impl<T> Default for PrefixIndex<T> {
 }
 
 impl<T> PrefixIndex<T> {
-    /// Creates an index of these prefixes.
+    /// Creates an index of prefixes.
     pub(super) fn new(prefixes: BTreeMap<Prefix, Vec<T>>) -> Self {
         if prefixes.is_empty() {
             return Self::default();
@@ -58,7 +58,7 @@ impl<T> PrefixIndex<T> {
     /// Returns the memory that the index takes, in bytes.
     #[cfg(test)]
     pub(super) fn size(&self) -> usize {
-        let entries = self.prefixes.iter().map(|(_, found)| 32 + found.len() * size_of::<T>());
+        let entries = self.prefixes.iter().map(|(_, candidates)| 32 + candidates.len() * size_of::<T>());
         entries.sum::<usize>() + self.bits.len() * 8
     }
 
@@ -76,10 +76,10 @@ impl<T> PrefixIndex<T> {
             let &[a, b, c, d] = window else { return None };
             let bit = self.bit_index([a, b, c, d]);
             if self.bits[bit / 64] >> (bit % 64) & 1 == 1
-                && let Ok(found) =
+                && let Ok(position) =
                     self.prefixes.binary_search_by_key(&[a, b, c, d], |(beginning, _)| *beginning)
             {
-                return Some((from + n, &self.prefixes[found].1));
+                return Some((from + n, &self.prefixes[position].1));
             }
         }
         None
@@ -87,11 +87,11 @@ impl<T> PrefixIndex<T> {
 
     /// Returns the offset, at or after `from`, of the longest end of the text that is an incomplete prefix.
     pub(super) fn incomplete_prefix_start(&self, text: &[u8], from: usize) -> Option<usize> {
-        let begins = |from: &usize| {
-            let end = &text[*from..];
+        let is_incomplete_prefix = |start: &usize| {
+            let end = &text[*start..];
             let position = self.prefixes.partition_point(|(beginning, _)| beginning.as_slice() < end);
             self.prefixes.get(position).is_some_and(|(beginning, _)| beginning.starts_with(end))
         };
-        (text.len().saturating_sub(PREFIX_LENGTH - 1).max(from)..text.len()).find(begins)
+        (text.len().saturating_sub(PREFIX_LENGTH - 1).max(from)..text.len()).find(is_incomplete_prefix)
     }
 }

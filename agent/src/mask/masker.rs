@@ -1,4 +1,4 @@
-//! Finds secrets in a text and replaces them by markers.
+//! Masker: finds secrets in a text and replaces them by markers.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -20,7 +20,10 @@ const MAX_PREFIXES: usize = 32 * 1024;
 type Candidate = (usize, Encoding);
 
 /// Masker of the secrets of one job.
-#[cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "the simulation uses it, too"))]
+#[cfg_attr(
+    not(feature = "internals"),
+    expect(unreachable_pub, reason = "the simulation uses the masker, too")
+)]
 #[derive(Default)]
 pub struct Masker {
     secrets: Vec<Secret>,
@@ -44,22 +47,22 @@ enum SearchResult<'a> {
 }
 
 impl Masker {
-    /// Creates a masker of these secrets.
+    /// Creates a masker of secrets.
     pub(crate) fn new(secrets: Secrets) -> Self {
         let secrets: Vec<Secret> = secrets.values.into_iter().collect();
-        let mut found: BTreeMap<_, Vec<Candidate>> = BTreeMap::new();
+        let mut prefixes: BTreeMap<_, Vec<Candidate>> = BTreeMap::new();
         for (index, secret) in secrets.iter().enumerate() {
-            let forms = if found.len() < MAX_PREFIXES {
+            let secret_prefixes = if prefixes.len() < MAX_PREFIXES {
                 encoded_prefixes(&secret.value)
             } else {
                 plain_prefixes(&secret.value)
             };
-            for (beginning, encodings) in forms {
+            for (beginning, encodings) in secret_prefixes {
                 let candidates = encodings.into_iter().map(|encoding| (index, encoding));
-                found.entry(beginning).or_default().extend(candidates);
+                prefixes.entry(beginning).or_default().extend(candidates);
             }
         }
-        Self { secrets, index: PrefixIndex::new(found) }
+        Self { secrets, index: PrefixIndex::new(prefixes) }
     }
 
     /// Returns the memory that the masker takes, in bytes.
@@ -93,16 +96,16 @@ impl Masker {
         let mut at = 0;
         let mut written = shown_bytes;
         loop {
-            let (until, next) = match self.next_secret(text, at, is_last) {
+            let (plain_end, secret) = match self.next_secret(text, at, is_last) {
                 SearchResult::Secret { start, end, marker } => (start, Some((end, marker))),
                 SearchResult::NoMoreSecrets if written == 0 => return text.len(),
                 SearchResult::NoMoreSecrets => (text.len(), None),
                 SearchResult::Undecided(from) => (from, None),
             };
-            if until > written {
-                masked.extend_from_slice(&text[written..until]);
+            if plain_end > written {
+                masked.extend_from_slice(&text[written..plain_end]);
             }
-            let Some((end, marker)) = next else { return until };
+            let Some((end, marker)) = secret else { return plain_end };
             masked.extend_from_slice(marker.as_bytes());
             at = end;
             written = end;
@@ -140,8 +143,8 @@ impl Masker {
             };
             return SearchResult::Secret { start, end, marker: &self.secrets[index].marker };
         }
-        let begun = if is_last { None } else { self.index.incomplete_prefix_start(text, from) };
-        begun.map_or(SearchResult::NoMoreSecrets, SearchResult::Undecided)
+        let incomplete_start = if is_last { None } else { self.index.incomplete_prefix_start(text, from) };
+        incomplete_start.map_or(SearchResult::NoMoreSecrets, SearchResult::Undecided)
     }
 }
 

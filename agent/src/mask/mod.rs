@@ -17,15 +17,15 @@
 //! * percent-encoded once or twice;
 //! * in base64 (both alphabets, at any offset, wrapped in lines too), also of UTF-16 (PowerShell), and in hex.
 //!
-//! Only the listed nested encodings are found. Not found are: base64 of an encoded value, and values that contain
-//! hyperlinks or other terminal sequences.
+//! Only the listed nested encodings are found. The masker finds neither base64 of an encoded value, nor values that
+//! contain hyperlinks or other terminal sequences.
 //!
 //! Parts of a value are secrets of their own: lines, passwords and tokens in addresses, and the strings of a JSON
 //! document ([`secret_parts`]). The size of the index depends on the number of secrets, not on their length. The number
-//! of parts is limited: further parts are found only as part of the whole value. The number of prefixes in the index is
+//! of parts is limited; further parts are found only within the whole value. The number of prefixes in the index is
 //! limited, too: further values are found only in their plain form.
 //!
-//! Values that are not masked: see [`secrets`].
+//! The documentation of [`secrets`] lists the values that are not masked.
 
 mod ansi;
 mod compare;
@@ -40,7 +40,7 @@ mod secrets;
 mod stream;
 
 #[cfg(test)]
-mod false_positive_tests;
+mod encoded_output_tests;
 #[cfg(test)]
 mod tests;
 

@@ -84,20 +84,20 @@ fn add_strings(field: &str, value: &Value, found: &mut Vec<String>) {
 fn is_secret_string(field: &str, text: &str) -> bool {
     let is_address = text.contains("://") && !text.contains('?');
     let plain = field.to_ascii_lowercase().replace(['_', '-'], "");
-    let is_place =
+    let is_harmless =
         HARMLESS_FIELDS.contains(&plain.as_str()) || plain.ends_with("uri") || plain.ends_with("url");
-    !is_address && (looks_secret(field) || !is_place && !is_plain_word(text))
+    !is_address && (looks_secret(field) || !is_harmless && !is_plain_word(text))
 }
 
-/// Returns the passwords in addresses (`scheme://user:password@host`), and user names that are tokens. Each is returned
-/// as written, and also decoded if it is percent-encoded.
+/// Returns the passwords in addresses (`scheme://user:password@host`), and user names that are tokens. Each one is
+/// returned as written, and also decoded if it is percent-encoded.
 pub(super) fn address_secrets(value: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (at, mark) in value.match_indices("://") {
         let rest = &value[at + mark.len()..];
         let end = rest.find(['/', '?', '#', '"', '\n']).unwrap_or(rest.len());
-        let Some((who, _)) = rest[..end].rsplit_once('@') else { continue };
-        let (user, password) = who.split_once(':').unwrap_or((who, ""));
+        let Some((user_info, _)) = rest[..end].rsplit_once('@') else { continue };
+        let (user, password) = user_info.split_once(':').unwrap_or((user_info, ""));
         let user = Some(user).filter(|user| is_token_in_user(user, password));
         for secret in user.into_iter().chain([password]).filter(|secret| !secret.is_empty()) {
             found.extend(decode_percent(secret));
@@ -110,10 +110,10 @@ pub(super) fn address_secrets(value: &str) -> Vec<String> {
 /// Returns true if the user name of an address is a token, as GitHub accepts it.
 fn is_token_in_user(user: &str, password: &str) -> bool {
     let has = |is: fn(&u8) -> bool| user.as_bytes().iter().any(is);
-    let mixed = has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_digit);
+    let is_mixed = has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_digit);
     match password {
-        "" | "x" | "x-oauth-basic" => user.len() >= MIN_TOKEN || user.len() >= MIN_TOKEN / 2 && mixed,
-        _ => user.len() > MIN_TOKEN && mixed,
+        "" | "x" | "x-oauth-basic" => user.len() >= MIN_TOKEN || user.len() >= MIN_TOKEN / 2 && is_mixed,
+        _ => user.len() > MIN_TOKEN && is_mixed,
     }
 }
 

@@ -1,4 +1,4 @@
-//! The values of a job that are secrets.
+//! Secret values of a job.
 //!
 //! Some values are not masked, because that would garble the output without hiding a secret: values shorter than
 //! [`MIN_LENGTH`] bytes, plain words (`production`) unless the variable's name suggests a secret, values of common
@@ -28,45 +28,45 @@ pub(super) struct Secret {
     pub(super) marker: String,
 }
 
-/// The secrets of a job.
+/// Set of the secrets of a job.
 #[derive(Default)]
 pub(crate) struct Secrets {
     pub(super) values: BTreeSet<Secret>,
-    excluded: Vec<String>,
-    /// Number of the parts of all values.
+    excluded_values: Vec<String>,
+    /// Number of the parts of all values together.
     part_count: usize,
 }
 
 impl Secrets {
-    /// Creates an empty set. Values in `excluded` are not added.
-    pub(crate) fn new(excluded: &[&str]) -> Self {
-        let excluded = excluded.iter().map(|value| value.trim_end_matches('/').to_owned());
-        Self { excluded: excluded.collect(), ..Self::default() }
+    /// Creates an empty set. Values in `excluded_values` are not added.
+    pub(crate) fn new(excluded_values: &[&str]) -> Self {
+        let excluded_values = excluded_values.iter().map(|value| value.trim_end_matches('/').to_owned());
+        Self { excluded_values: excluded_values.collect(), ..Self::default() }
     }
 
     pub(crate) fn add(&mut self, name: &str, value: &str) {
-        let whole = value.trim_matches(['\r', '\n']);
-        let is_setting = is_plain_word(whole) && !looks_secret(name);
+        let trimmed = value.trim_matches(['\r', '\n']);
+        let is_setting = is_plain_word(trimmed) && !looks_secret(name);
         if is_setting
             || is_never_secret(name)
-            || self.excluded.iter().any(|other| other == whole.trim_end_matches('/'))
+            || self.excluded_values.iter().any(|other| other == trimmed.trim_end_matches('/'))
         {
             return;
         }
-        self.insert(name, whole, false);
-        self.add_parts(name, secret_parts(whole).into_iter().filter(|part| part != whole));
+        self.insert(name, trimmed, false);
+        self.add_parts(name, secret_parts(trimmed).into_iter().filter(|part| part != trimmed));
     }
 
     fn add_parts(&mut self, name: &str, parts: impl Iterator<Item = String>) {
-        let room = MAX_TOTAL_PARTS.saturating_sub(self.part_count).min(MAX_PARTS);
-        for part in parts.take(room) {
+        let remaining = MAX_TOTAL_PARTS.saturating_sub(self.part_count).min(MAX_PARTS);
+        for part in parts.take(remaining) {
             self.part_count += 1;
             self.insert(name, &part, true);
         }
     }
 
     fn insert(&mut self, name: &str, value: &str, is_part: bool) {
-        let is_excluded = self.excluded.iter().any(|other| other == value.trim_end_matches('/'));
+        let is_excluded = self.excluded_values.iter().any(|other| other == value.trim_end_matches('/'));
         if value.len() >= MIN_LENGTH && !is_excluded {
             self.values.insert(Secret { is_part, value: value.to_owned(), marker: marker(name) });
         }

@@ -9,19 +9,19 @@ use super::ansi::shows_at_most;
 /// them. So few bytes are more likely to be the end of a prompt.
 const MAX_RELEASED_PREFIX: usize = 3;
 
-/// Masks one stream of output. If a secret may begin near the end of the output, that end is held back.
+/// Masker of one stream of output. If a secret may begin near the end of the output, it holds that end back.
 #[derive(Debug)]
 pub(crate) struct MaskedStream {
     masker: Arc<Masker>,
-    held_back: Vec<u8>,
-    /// Number of bytes of `held_back` that were already shown.
+    held_back_bytes: Vec<u8>,
+    /// Number of bytes of `held_back_bytes` that were already shown.
     shown_bytes: usize,
 }
 
 impl MaskedStream {
     /// Creates a stream without any output yet.
     pub(crate) fn new(masker: Arc<Masker>) -> Self {
-        Self { masker, held_back: Vec::new(), shown_bytes: 0 }
+        Self { masker, held_back_bytes: Vec::new(), shown_bytes: 0 }
     }
 
     /// Adds a chunk; returns the part that can already be shown.
@@ -31,21 +31,21 @@ impl MaskedStream {
 
     /// Returns true if held-back output may be released after a moment without more output.
     pub(crate) fn has_releasable(&self) -> bool {
-        self.shown_bytes < self.held_back.len() && shows_at_most(MAX_RELEASED_PREFIX, &self.held_back)
+        self.shown_bytes < self.held_back_bytes.len()
+            && shows_at_most(MAX_RELEASED_PREFIX, &self.held_back_bytes)
     }
 
-    /// Returns held-back output that is too short to reveal a secret. The caller calls
-    /// this after a moment without more output.
+    /// Returns held-back output that is too short to reveal a secret. Called after a moment without more output.
     pub(crate) fn release(&mut self) -> Vec<u8> {
         if !self.has_releasable() {
             return Vec::new();
         }
-        let rest = self.held_back[self.shown_bytes..].to_vec();
-        self.shown_bytes = self.held_back.len();
+        let rest = self.held_back_bytes[self.shown_bytes..].to_vec();
+        self.shown_bytes = self.held_back_bytes.len();
         rest
     }
 
-    /// Ends the stream; returns the rest.
+    /// Ends the stream; returns the rest of the output, masked.
     pub(crate) fn finish(&mut self) -> Vec<u8> {
         self.mask_chunk(Vec::new(), true)
     }
@@ -54,21 +54,21 @@ impl MaskedStream {
         if self.masker.is_empty() {
             return bytes;
         }
-        let text = if self.held_back.is_empty() {
+        let text = if self.held_back_bytes.is_empty() {
             bytes
         } else {
-            let mut text = std::mem::take(&mut self.held_back);
+            let mut text = std::mem::take(&mut self.held_back_bytes);
             text.extend_from_slice(&bytes);
             text
         };
         let mut out = Vec::new();
-        let known = self.masker.mask(&text, self.shown_bytes, is_last, &mut out);
-        let unchanged = self.shown_bytes == 0 && out.is_empty() && known == text.len();
-        self.shown_bytes = self.shown_bytes.saturating_sub(known);
-        if unchanged {
+        let decided_bytes = self.masker.mask(&text, self.shown_bytes, is_last, &mut out);
+        let is_unchanged = self.shown_bytes == 0 && out.is_empty() && decided_bytes == text.len();
+        self.shown_bytes = self.shown_bytes.saturating_sub(decided_bytes);
+        if is_unchanged {
             return text;
         }
-        self.held_back = text[known..].to_vec();
+        self.held_back_bytes = text[decided_bytes..].to_vec();
         out
     }
 }

@@ -41,13 +41,13 @@ fn json_ascii(text: &str) -> String {
     json(text).chars().map(escaped).collect()
 }
 
-fn percent(text: &str, upper: bool, form: bool) -> String {
+fn percent(text: &str, is_upper: bool, is_form: bool) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
         match byte {
-            b' ' if form => out.push('+'),
+            b' ' if is_form => out.push('+'),
             b'-' | b'_' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => out.push(char::from(byte)),
-            _ if upper => write!(out, "%{byte:02X}").unwrap(),
+            _ if is_upper => write!(out, "%{byte:02X}").unwrap(),
             _ => write!(out, "%{byte:02x}").unwrap(),
         }
     }
@@ -60,7 +60,7 @@ fn wrapped(text: &str, width: usize, end: &str) -> String {
     lines.join(end)
 }
 
-/// Returns every escape of a value that has to be found.
+/// Returns every spelling of a value that must be masked.
 fn spellings(value: &str) -> Vec<String> {
     let mut all =
         vec![value.to_owned(), json(value), json_ascii(value), json(&json(value)), json(&json_ascii(value))];
@@ -106,8 +106,8 @@ fn spellings(value: &str) -> Vec<String> {
     all
 }
 
-/// Returns a piece of a escape, twelve bytes long, that a text still has.
-fn left<'a>(text: &str, spelling: &'a str) -> Option<&'a str> {
+/// Returns a piece of a spelling, twelve bytes long, that a text still contains.
+fn remaining_piece<'a>(text: &str, spelling: &'a str) -> Option<&'a str> {
     let starts = 0..spelling.len().saturating_sub(11);
     starts.filter_map(|start| spelling.get(start..start + 12)).find(|piece| text.contains(piece))
 }
@@ -126,7 +126,7 @@ fn a_value_is_masked_in_every_promised_encoding() {
 }
 
 #[test]
-fn nothing_but_the_marker_and_the_neighbours_stays_of_a_value() {
+fn only_the_marker_stays_of_a_value() {
     let masker = masker(&VALUES);
     for value in VALUES {
         for text in [value.to_owned(), json(value), percent(value, true, false), hex::encode(value)] {
@@ -136,12 +136,12 @@ fn nothing_but_the_marker_and_the_neighbours_stays_of_a_value() {
         }
         let encoded = STANDARD.encode(format!("user:{value}@host"));
         let shown = masker.mask_text(&encoded);
-        assert_eq!(left(&shown, &encoded), None, "{shown}");
+        assert_eq!(remaining_piece(&shown, &encoded), None, "{shown}");
     }
 }
 
 #[test]
-fn texts_without_secrets_stay_and_cost_no_copy() {
+fn texts_without_secrets_are_returned_without_a_copy() {
     let masker = masker(&VALUES);
     for text in ["", "s3cr3t", "s3cr3t-Canary+value/43", "cargo test", "…", "ghp_16C7"] {
         let shown = masker.mask_text(text);
@@ -151,14 +151,14 @@ fn texts_without_secrets_stay_and_cost_no_copy() {
 }
 
 #[test]
-fn a_text_that_was_cut_within_a_value_loses_what_is_left_of_it() {
+fn the_first_part_of_a_value_at_the_end_of_a_text_is_masked() {
     let masker = masker(&VALUES);
     assert_eq!(masker.mask_text("curl -H ghp_16C7e42F29…"), "curl -H ***S3***…");
     assert_eq!(masker.mask_text("curl -H ghp_16C7e42F29"), "curl -H ***S3***");
 }
 
 #[test]
-fn longer_secrets_win_and_overlapping_ones_are_all_gone() {
+fn longer_secrets_win_and_overlapping_ones_are_all_masked() {
     let masker = masker(&["4bcdefgh", "4bcdefghijkl", "ijklmn0p"]);
     assert_eq!(masker.mask_text("4bcdefghijkl 4bcdefghij ijklmn0p"), "***S1*** ***S0***ij ***S2***");
     let shown = masker.mask_text("4bcdefghijklmn0p").into_owned();
@@ -166,7 +166,7 @@ fn longer_secrets_win_and_overlapping_ones_are_all_gone() {
 }
 
 #[test]
-fn a_prompt_is_shown_soon_and_what_follows_it_is_still_masked() {
+fn a_prompt_is_released_and_a_secret_after_it_is_still_masked() {
     let masker = masker(&["secret-value-1"]);
     let mut stream = MaskedStream::new(masker);
     assert_eq!(stream.push(b"Password: ".to_vec()), b"Password: ");
@@ -187,7 +187,7 @@ fn a_prompt_is_shown_soon_and_what_follows_it_is_still_masked() {
 }
 
 #[test]
-fn an_end_that_only_looks_like_a_beginning_is_shown_whole() {
+fn an_end_that_only_resembles_a_secret_s_beginning_is_shown() {
     let mut stream = MaskedStream::new(masker(&["secret-value-1"]));
     assert_eq!(stream.push(b"the sec".to_vec()), b"the ");
     assert_eq!(stream.finish(), b"sec");
@@ -197,7 +197,7 @@ fn an_end_that_only_looks_like_a_beginning_is_shown_whole() {
 }
 
 #[test]
-fn endless_line_breaks_within_an_encoded_value_are_not_held_back() {
+fn endless_line_breaks_in_an_encoded_value_are_not_held_back() {
     let mut stream = MaskedStream::new(masker(&[VALUES[2]]));
     let mut begun = STANDARD.encode(VALUES[2]).into_bytes();
     begun.truncate(40);
@@ -208,7 +208,7 @@ fn endless_line_breaks_within_an_encoded_value_are_not_held_back() {
 
 proptest! {
     #[test]
-    fn however_a_text_is_cut_into_pieces_the_same_is_masked(
+    fn a_text_is_masked_the_same_in_whatever_pieces_it_arrives(
         parts in proptest::collection::vec((any::<proptest::sample::Index>(), "[a-zA-Z0-9+ \n]{0,12}"), 1..6),
         cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..12),
     ) {
@@ -218,23 +218,23 @@ proptest! {
             parts.iter().map(|(which, filler)| format!("{filler}{}", which.get(&all))).collect();
         let text = pieces.concat();
         let text = text.into_bytes();
-        let mut whole = MaskedStream::new(Arc::clone(&masker));
-        let mut expected = whole.push(text.clone());
-        expected.extend(whole.finish());
-        let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(text.len())).collect();
-        places.extend([0, text.len()]);
-        places.sort_unstable();
+        let mut single_piece = MaskedStream::new(Arc::clone(&masker));
+        let mut expected = single_piece.push(text.clone());
+        expected.extend(single_piece.finish());
+        let mut offsets: Vec<usize> = cuts.iter().map(|cut| cut.index(text.len())).collect();
+        offsets.extend([0, text.len()]);
+        offsets.sort_unstable();
         let mut stream = MaskedStream::new(masker);
-        let mut got = Vec::new();
-        for pair in places.windows(2) {
-            got.extend(stream.push(text[pair[0]..pair[1]].to_vec()));
+        let mut masked = Vec::new();
+        for pair in offsets.windows(2) {
+            masked.extend(stream.push(text[pair[0]..pair[1]].to_vec()));
         }
-        got.extend(stream.finish());
-        prop_assert_eq!(String::from_utf8_lossy(&got), String::from_utf8_lossy(&expected));
+        masked.extend(stream.finish());
+        prop_assert_eq!(String::from_utf8_lossy(&masked), String::from_utf8_lossy(&expected));
     }
 }
 
-/// Returns one of each event, with a secret in each text. The match makes sure that none is forgotten.
+/// Returns one event of each kind, with a secret in each text. The match makes sure that no kind is forgotten.
 fn events(secret: &str) -> Vec<EventBody> {
     let s = || format!("a {secret} b");
     let all = vec![
@@ -330,23 +330,23 @@ fn events(secret: &str) -> Vec<EventBody> {
 }
 
 #[test]
-fn no_event_in_the_spool_holds_a_secret_whatever_field_it_stood_in() {
+fn no_event_in_the_spool_contains_a_secret_in_any_field() {
     const CANARY: &str = "canary-5f3a9c";
     let dir = tempfile::tempdir().unwrap();
     let spool = crate::spool::Spool::open(dir.path()).unwrap();
     for (n, event) in (1..).zip(events(CANARY)) {
         let run = crate::spool::RunId { job: format!("demo#{n}").parse().unwrap(), epoch: 1 };
         let run = spool.create_run(run, "{}", masker(&[CANARY])).unwrap();
-        let had_one = format!("{event:?}").contains(CANARY);
+        let had_secret = format!("{event:?}").contains(CANARY);
         run.append(event);
-        let kept = format!("{:?}", run.read(1, 9, 99_999).unwrap());
-        assert!(!kept.contains(CANARY), "{kept}");
-        assert_eq!(kept.contains("***S0***"), had_one, "{kept}");
+        let stored = format!("{:?}", run.read(1, 9, 99_999).unwrap());
+        assert!(!stored.contains(CANARY), "{stored}");
+        assert_eq!(stored.contains("***S0***"), had_secret, "{stored}");
     }
 }
 
 #[test]
-fn many_long_secrets_are_built_quickly_and_stay_small() {
+fn a_masker_of_many_long_secrets_is_built_quickly_and_stays_small() {
     let piece = |n: u64, k: u64| format!("{:032x}", u128::from(n * 7919 + k) * 0x9E37_79B9_7F4A_7C15);
     let value = |n: u64| (0..128).map(|k| piece(n, k)).collect::<Vec<_>>().concat();
     let values: Vec<String> = (0..100).map(value).collect();
@@ -360,13 +360,13 @@ fn many_long_secrets_are_built_quickly_and_stay_small() {
     let built = begun.elapsed();
     assert!(masker.size() < 1024 * 1024, "{} bytes", masker.size());
     for value in &values {
-        let hidden = format!("key {} end", STANDARD.encode(format!("u:{value}")));
-        assert!(masker.mask_text(&hidden).len() < 50);
+        let encoded = format!("key {} end", STANDARD.encode(format!("u:{value}")));
+        assert!(masker.mask_text(&encoded).len() < 50);
     }
     assert!(built.as_secs() < 2, "{built:?}");
 }
 
 #[test]
-fn debug_output_holds_no_value() {
+fn debug_output_contains_no_value() {
     assert!(!format!("{:?}", masker(&["s3cr3t-Canary"])).contains("Canary"));
 }

@@ -27,8 +27,8 @@ struct Connection {
 pub(super) fn blocked_on(pid: u32) -> Option<String> {
     let mut proc = ProcFs::open().ok()?;
     let stat = proc.stat(pid)?;
-    let (state, zombie) = (stat.state, stat.zombie);
-    if zombie {
+    let (state, is_zombie) = (stat.state, stat.is_zombie);
+    if is_zombie {
         return Some("has ended, but its parent does not ask for its exit code".to_owned());
     }
     if matches!(state, b'T' | b't') {
@@ -37,36 +37,37 @@ pub(super) fn blocked_on(pid: u32) -> Option<String> {
     describe_connection(&mut proc, pid).or_else(|| describe_kernel_wait(&mut proc, pid, state))
 }
 
-/// Describes the newest connection that is still being opened, or if there is none, the newest connection.
+/// Describes the newest connection that is still being opened; without one, the newest connection.
 fn describe_connection(proc: &mut ProcFs, pid: u32) -> Option<String> {
-    let held = socket_inodes(proc, pid);
-    if held.is_empty() {
+    let inodes = socket_inodes(proc, pid);
+    if inodes.is_empty() {
         return None;
     }
-    let mut found = Vec::new();
+    let mut connections = Vec::new();
     for (file, protocol) in [("tcp", "TCP"), ("tcp6", "TCP"), ("udp", "UDP"), ("udp6", "UDP")] {
         let mut table = String::new();
         // The table of the process itself is read, because the process may be in another network namespace.
         let read = File::open(format!("/proc/{pid}/net/{file}"))
             .and_then(|file| file.take(MAX_TABLE).read_to_string(&mut table));
         if read.is_ok() {
-            found.extend(table.lines().filter_map(|line| parse_row(line, protocol)));
+            connections.extend(table.lines().filter_map(|line| parse_row(line, protocol)));
         }
     }
     let rank = |inode: u64, connection: &Connection| {
-        let age = held.iter().position(|held| *held == inode)?;
+        let age = inodes.iter().position(|own| *own == inode)?;
         Some((connection.state == SYN_SENT, connection.protocol == "TCP", age))
     };
-    let ours = found.iter().filter_map(|(inode, connection)| Some((rank(*inode, connection)?, *connection)));
-    let mut ours: Vec<_> = ours.collect();
-    ours.sort_unstable_by_key(|(rank, _)| std::cmp::Reverse(*rank));
-    let ((_, Connection { protocol, peer: to, state }), others) = ours.split_first()?;
+    let ranked =
+        connections.iter().filter_map(|(inode, connection)| Some((rank(*inode, connection)?, *connection)));
+    let mut ranked: Vec<_> = ranked.collect();
+    ranked.sort_unstable_by_key(|(rank, _)| std::cmp::Reverse(*rank));
+    let ((_, Connection { protocol, peer, state }), others) = ranked.split_first()?;
     let more = match others.len() {
         0 => String::new(),
         1 => " and one more connection".to_owned(),
         n => format!(" and {n} more connections"),
     };
-    Some(format!("waiting on {protocol} {to} {state}{more}"))
+    Some(format!("waiting on {protocol} {peer} {state}{more}"))
 }
 
 const SYN_SENT: &str = "SYN_SENT";
@@ -74,14 +75,14 @@ const SYN_SENT: &str = "SYN_SENT";
 /// Parses a line of `/proc/net/tcp` or `tcp6`; returns the socket's inode and the connection, or `None` without a peer.
 fn parse_row(line: &str, protocol: &'static str) -> Option<(u64, Connection)> {
     let mut fields = line.split_ascii_whitespace().skip(2);
-    let to = parse_address(fields.next()?)?;
+    let peer = parse_address(fields.next()?)?;
     let state = match fields.next()? {
         "01" => "ESTABLISHED",
         "02" => SYN_SENT,
         _ => return None,
     };
     let inode = fields.nth(5)?.parse().ok()?;
-    Some((inode, Connection { protocol, peer: to, state }))
+    Some((inode, Connection { protocol, peer, state }))
 }
 
 /// Parses an address in four-byte words of native byte order, and the port after it.

@@ -31,7 +31,7 @@ fn a_client_of_a_server_that_never_accepts_waits_for_the_connection() {
     bind(&server, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     listen(&server, 0).unwrap();
     let port = SocketAddr::try_from(getsockname(&server).unwrap()).unwrap().port();
-    // The kernel takes one or two connections for it; the others get no answer.
+    // The kernel accepts one or two connections for the server; the others get no answer.
     let running: Vec<_> = (0..4).map(|_| curl(port)).collect();
     let wanted = format!("waiting on TCP 127.0.0.1:{port} SYN_SENT");
     wait_until(&wanted, || {
@@ -40,7 +40,7 @@ fn a_client_of_a_server_that_never_accepts_waits_for_the_connection() {
 }
 
 #[test]
-fn without_a_connection_the_kernel_tells_what_a_process_does() {
+fn without_a_connection_the_function_of_the_kernel_is_described() {
     let sleep = TestProcess::new(Command::new("sleep").arg("3009"));
     wait_until("sleep", || blocked_on(sleep.pid()).filter(|words| words == "sleeping in hrtimer_nanosleep"));
     let shell = TestProcess::shell("read x");
@@ -55,7 +55,7 @@ fn without_a_connection_the_kernel_tells_what_a_process_does() {
 }
 
 #[test]
-fn rows_of_both_families_are_understood_and_those_without_another_end_are_not() {
+fn rows_of_both_families_are_parsed_unless_they_have_no_peer() {
     let v4 =
         "  1: 020200C0:E76A 01FFFF0A:0050 02 00000000:00000000 03:00000E62 00000000     0        0 77 3 0";
     let v6 = "  0: 00000000000000000000000001000000:E76A 00000000000000000000000001000000:01BB 01 00000000:00000000 00:00000000 00000000 0 0 78 1 0";

@@ -3,7 +3,7 @@
 use common::text_format;
 
 /// Maximum number of bytes of arguments that are kept.
-pub(super) const MAX_ARGUMENTS: usize = 4096;
+pub(super) const MAX_ARGUMENT_BYTES: usize = 4096;
 /// Maximum number of arguments that are kept.
 const MAX_WORDS: usize = 64;
 /// Maximum number of bytes of an environment that are searched: twice the maximum length of one variable.
@@ -15,18 +15,18 @@ const MAX_CALL_ID: usize = 128;
 /// title leaves them behind.
 pub(super) fn arguments(cmdline: &[u8]) -> Vec<String> {
     let end = cmdline.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    let mut room = MAX_ARGUMENTS;
+    let mut remaining_bytes = MAX_ARGUMENT_BYTES;
     let mut words = Vec::new();
     if end == 0 {
         return words;
     }
     for word in cmdline[..end].split(|byte| *byte == 0).take(MAX_WORDS) {
         let word = String::from_utf8_lossy(word);
-        if word.len() > room {
-            words.push(text_format::truncate(&word, room));
+        if word.len() > remaining_bytes {
+            words.push(text_format::truncate(&word, remaining_bytes));
             break;
         }
-        room -= word.len();
+        remaining_bytes -= word.len();
         words.push(word.into_owned());
     }
     words
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments_are_split_and_the_rest_of_an_older_title_is_left_out() {
+    fn arguments_are_split_and_zeros_after_a_shortened_title_are_dropped() {
         assert_eq!(arguments(b"sh\0-c\0a\nb (c)\0"), ["sh", "-c", "a\nb (c)"]);
         assert_eq!(arguments(b"npm install\0\0\0\0"), ["npm install"]);
         assert_eq!(arguments(b"a\0\0b\0"), ["a", "", "b"]);
@@ -56,12 +56,12 @@ mod tests {
     fn arguments_are_bounded_in_number_and_bytes() {
         assert_eq!(arguments(&b"x\0".repeat(1000)).len(), MAX_WORDS);
         let bytes = |words: Vec<String>| words.iter().map(String::len).sum::<usize>();
-        assert_eq!(bytes(arguments(&vec![b'x'; 10_000])), MAX_ARGUMENTS);
-        assert!(bytes(arguments(&vec![0xff; 4096])) <= MAX_ARGUMENTS);
+        assert_eq!(bytes(arguments(&vec![b'x'; 10_000])), MAX_ARGUMENT_BYTES);
+        assert!(bytes(arguments(&vec![0xff; 4096])) <= MAX_ARGUMENT_BYTES);
     }
 
     #[test]
-    fn a_call_id_is_found_where_it_stands_alone_and_is_short() {
+    fn a_call_id_is_found_only_in_its_variable_and_if_it_is_short() {
         assert_eq!(call_id(b"A=1\0CODEX_TOOL_CALL_ID=call_1\0B=2\0"), Some("call_1"));
         assert_eq!(call_id(b"NOT_CODEX_TOOL_CALL_ID=call_1\0CODEX_TOOL_CALL_ID=\0"), None);
         let long = [b"CODEX_TOOL_CALL_ID=".as_slice(), &[b'x'; 129]].concat();

@@ -17,7 +17,7 @@ pub(crate) fn process(pid: u32, parent: u32, command: &str) -> Process {
         session: pid,
         name: command.into(),
         argv,
-        zombie: false,
+        is_zombie: false,
         exit_code: None,
         cpu_ms: 0,
         memory_bytes: 0,
@@ -28,13 +28,13 @@ pub(crate) fn process(pid: u32, parent: u32, command: &str) -> Process {
     }
 }
 
-/// Returns the snapshot of a scan that finds these processes. Those without a parent in the list are children of the
-/// agent.
+/// Returns the snapshot of a scan that finds these processes. Processes without a parent in the list are children of
+/// the agent.
 pub(crate) fn snapshot(processes: &[Process]) -> Snapshot {
     truncated_snapshot(processes, &[])
 }
 
-/// Returns such a snapshot in which the trees below the processes in `truncated` are incomplete.
+/// Returns a snapshot like [`snapshot`], in which the trees below the processes in `truncated` are incomplete.
 pub(crate) fn truncated_snapshot(processes: &[Process], truncated: &[u32]) -> Snapshot {
     let nodes: Vec<ProcessNode> = processes
         .iter()
@@ -44,13 +44,13 @@ pub(crate) fn truncated_snapshot(processes: &[Process], truncated: &[u32]) -> Sn
             start_ticks: process.start_ticks,
         })
         .collect();
-    let tops = processes.iter().map(|process| process.parent);
-    let mut tops: Vec<u32> =
-        tops.filter(|top| !processes.iter().any(|process| process.pid == *top)).collect();
-    tops.sort_unstable();
-    tops.dedup();
-    let order = descendants(tops, &nodes);
-    let sizes = order.iter().map(|below| below.subtree_size).collect();
-    let ordered = order.iter().map(|below| processes[below.node_index].clone()).collect();
+    let roots = processes.iter().map(|process| process.parent);
+    let mut roots: Vec<u32> =
+        roots.filter(|root| !processes.iter().any(|process| process.pid == *root)).collect();
+    roots.sort_unstable();
+    roots.dedup();
+    let order = descendants(roots, &nodes);
+    let sizes = order.iter().map(|descendant| descendant.subtree_size).collect();
+    let ordered = order.iter().map(|descendant| processes[descendant.node_index].clone()).collect();
     Snapshot::new(Instant::now(), 0, ordered, sizes, truncated.iter().copied().collect())
 }

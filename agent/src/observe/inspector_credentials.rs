@@ -9,7 +9,7 @@ use rustix::thread::{CapabilitySet, capabilities, set_thread_res_gid, set_thread
 
 use crate::user::UserIds;
 
-/// Credentials of an inspecting thread; `None` for those of the agent.
+/// Credentials of an inspecting thread; `None` for the agent's own credentials.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct InspectorIds(pub(super) Option<UserIds>);
 
@@ -29,18 +29,19 @@ impl InspectorIds {
         if self.0.is_none() || !lacks_ptrace() {
             return inspect();
         }
-        let opened = move || {
+        let inspection = move || {
             self.adopt();
             inspect()
         };
         std::thread::scope(|scope| {
-            std::thread::Builder::new().spawn_scoped(scope, opened).ok()?.join().ok().flatten()
+            std::thread::Builder::new().spawn_scoped(scope, inspection).ok()?.join().ok().flatten()
         })
     }
 }
 
 /// Returns true if this thread is root but may not inspect the processes of other users.
 fn lacks_ptrace() -> bool {
-    let may = |sets: rustix::thread::CapabilitySets| sets.effective.contains(CapabilitySet::SYS_PTRACE);
-    geteuid().is_root() && !capabilities(None).is_ok_and(may)
+    let has_ptrace =
+        |sets: rustix::thread::CapabilitySets| sets.effective.contains(CapabilitySet::SYS_PTRACE);
+    geteuid().is_root() && !capabilities(None).is_ok_and(has_ptrace)
 }

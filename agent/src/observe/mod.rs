@@ -10,7 +10,7 @@
 //! written to pipes and files in memory, and start times in clock ticks. The procfs crate takes 1.7 times as long.
 //!
 //! * [`observer`]: the thread and its subscriptions.
-//! * [`scan`]: one scan.
+//! * [`scan`]: one scan of all processes.
 //! * [`snapshot`]: the result of a scan.
 //! * [`process_tree`]: the order of the processes in the tree (pure).
 //! * [`cmdline`]: arguments and environment.

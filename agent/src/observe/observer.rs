@@ -17,8 +17,8 @@ use crate::user::UserIds;
 const MIN_PAUSE: Duration = Duration::from_millis(250);
 /// Maximum time between two scans. An older snapshot would be useless.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
-/// Divisor of the CPU time that scans may use: 0.5 % of a core.
-const CPU_SHARE: u32 = 200;
+/// Length of the pause after a scan, as a multiple of the scan's CPU time. With 200, scans use 0.5 % of a core.
+const PAUSE_FACTOR: u32 = 200;
 
 /// Observer of the process tree below the agent. An agent has one; its clones are handles.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ pub(crate) struct Observer {
 
 #[derive(Debug)]
 struct ObserverState {
-    root: u32,
+    root_pid: u32,
     credentials: InspectorIds,
     demand: Mutex<Demand>,
     /// Wakes the thread after changes of the demand that it has to see immediately.
@@ -37,16 +37,16 @@ struct ObserverState {
     latest: watch::Sender<Option<Arc<Snapshot>>>,
 }
 
-/// Demand of all subscriptions.
+/// Demand of all subscriptions: what the next scan has to find.
 #[derive(Debug, Default)]
 struct Demand {
     /// Processes whose TCP bytes are counted, by subscription.
     watched_by_subscription: HashMap<u64, Vec<u32>>,
     last_subscription_id: u64,
     /// True if a new subscription waits for its first snapshot.
-    scan_now: bool,
+    must_scan_now: bool,
     /// True while the thread exists. The thread ends when no subscription is left.
-    thread_running: bool,
+    is_thread_running: bool,
 }
 
 impl Observer {
@@ -54,7 +54,7 @@ impl Observer {
     /// agent's.
     pub(crate) fn new(user: Option<UserIds>) -> Self {
         let shared = ObserverState {
-            root: std::process::id(),
+            root_pid: std::process::id(),
             credentials: InspectorIds(user),
             demand: Mutex::default(),
             demand_changed: Condvar::new(),
@@ -65,25 +65,25 @@ impl Observer {
 
     /// Returns a new subscription. The thread scans at once, then repeatedly until no subscription is left.
     pub(crate) fn subscribe(&self) -> Subscription {
-        let found = self.shared.latest.subscribe();
+        let latest = self.shared.latest.subscribe();
         let mut demand = self.shared.lock_demand();
         demand.last_subscription_id += 1;
         let id = demand.last_subscription_id;
         demand.watched_by_subscription.insert(id, Vec::new());
-        demand.scan_now = true;
+        demand.must_scan_now = true;
         self.shared.demand_changed.notify_all();
-        if !demand.thread_running {
+        if !demand.is_thread_running {
             let shared = Arc::clone(&self.shared);
             let spawned = std::thread::Builder::new()
                 .name("observer".to_owned())
                 .spawn(move || shared.scan_repeatedly());
-            demand.thread_running = spawned.is_ok();
+            demand.is_thread_running = spawned.is_ok();
             if let Err(error) = spawned {
                 tracing::warn!("processes are not observed: {error}");
             }
         }
         drop(demand);
-        Subscription { shared: Arc::clone(&self.shared), id, latest: found }
+        Subscription { shared: Arc::clone(&self.shared), id, latest }
     }
 
     /// Describes what a process waits for at this moment, for an error message: `waiting on TCP 10.0.0.1:443
@@ -101,34 +101,36 @@ impl ObserverState {
     /// Scans until no subscription is left.
     fn scan_repeatedly(&self) {
         self.credentials.adopt();
-        let mut scanner = match Scanner::new(self.root) {
+        let mut scanner = match Scanner::new(self.root_pid) {
             Ok(scanner) => scanner,
             Err(error) => {
                 tracing::warn!("processes are not observed: /proc can't be opened: {error}");
-                self.lock_demand().thread_running = false;
+                self.lock_demand().is_thread_running = false;
                 return;
             }
         };
         while let Some(watched) = self.watched_processes() {
-            let before = thread_cpu_time();
+            let cpu_time_before = thread_cpu_time();
             let snapshot = scanner.scan(&watched);
             self.latest.send_replace(Some(Arc::new(snapshot)));
-            self.wait_until(Instant::now() + pause_after_scan(thread_cpu_time().saturating_sub(before)));
+            self.wait_until(
+                Instant::now() + pause_after_scan(thread_cpu_time().saturating_sub(cpu_time_before)),
+            );
         }
     }
 
     /// Returns the processes whose TCP bytes the next scan counts, or `None` if the thread must end.
     fn watched_processes(&self) -> Option<Vec<u32>> {
         let mut demand = self.lock_demand();
-        demand.scan_now = false;
-        demand.thread_running = !demand.watched_by_subscription.is_empty();
-        demand.thread_running.then(|| demand.watched_by_subscription.values().flatten().copied().collect())
+        demand.must_scan_now = false;
+        demand.is_thread_running = !demand.watched_by_subscription.is_empty();
+        demand.is_thread_running.then(|| demand.watched_by_subscription.values().flatten().copied().collect())
     }
 
     /// Waits until `due`, or until a subscription is added or the last one is dropped.
     fn wait_until(&self, due: Instant) {
         let mut demand = self.lock_demand();
-        while !demand.scan_now && !demand.watched_by_subscription.is_empty() {
+        while !demand.must_scan_now && !demand.watched_by_subscription.is_empty() {
             let left = due.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
@@ -140,7 +142,7 @@ impl ObserverState {
 
 /// Returns the pause after a scan that took `cpu_cost` of CPU time.
 pub(super) fn pause_after_scan(cpu_cost: Duration) -> Duration {
-    cpu_cost.saturating_mul(CPU_SHARE).clamp(MIN_PAUSE, MAX_PAUSE)
+    cpu_cost.saturating_mul(PAUSE_FACTOR).clamp(MIN_PAUSE, MAX_PAUSE)
 }
 
 /// Returns the CPU time of this thread.
@@ -149,7 +151,7 @@ pub(super) fn thread_cpu_time() -> Duration {
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// Receives every snapshot; a slow receiver gets only the newest. Dropping the last subscription ends the scans.
+/// Receiver of snapshots; a slow one gets only the newest snapshot. Dropping the last subscription ends the scans.
 #[derive(Debug)]
 pub(crate) struct Subscription {
     shared: Arc<ObserverState>,

@@ -3,18 +3,18 @@ use super::*;
 use crate::observe::Observer;
 use crate::observe::test_support::{TestProcess, wait_until};
 
-/// Longer than any scan takes.
-const SOON: Duration = Duration::from_secs(20);
+/// Maximum time for a snapshot: longer than any scan takes.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(20);
 
 async fn next(subscription: &mut Subscription) -> Arc<Snapshot> {
-    tokio::time::timeout(SOON, subscription.next()).await.unwrap()
+    tokio::time::timeout(SNAPSHOT_TIMEOUT, subscription.next()).await.unwrap()
 }
 
 #[tokio::test]
-async fn a_subscription_sees_looks_until_it_is_dropped() {
+async fn a_subscription_receives_snapshots_until_it_is_dropped() {
     let running = TestProcess::shell("exec sleep 3010");
     let observer = Observer::new(None);
-    assert!(!observer.shared.lock_demand().thread_running, "there is no subscription yet");
+    assert!(!observer.shared.lock_demand().is_thread_running, "there is no subscription yet");
     let mut first = observer.subscribe();
     let mut second = observer.clone().subscribe();
     let before = next(&mut first).await;
@@ -23,28 +23,28 @@ async fn a_subscription_sees_looks_until_it_is_dropped() {
     drop(second);
     while next(&mut first).await.scanned_at < before.scanned_at + MIN_PAUSE {}
     drop(first);
-    wait_until("the thread's end", || (!observer.shared.lock_demand().thread_running).then_some(()));
-    let mut again = observer.subscribe();
-    assert!(next(&mut again).await.scanned_at > before.scanned_at);
+    wait_until("the thread's end", || (!observer.shared.lock_demand().is_thread_running).then_some(()));
+    let mut third = observer.subscribe();
+    assert!(next(&mut third).await.scanned_at > before.scanned_at);
 }
 
 #[tokio::test]
-async fn the_first_look_does_not_wait_for_the_next_turn() {
+async fn a_new_subscription_does_not_wait_for_the_next_regular_scan() {
     let observer = Observer::new(None);
     let mut first = observer.subscribe();
     next(&mut first).await;
-    let asked = tokio::time::Instant::now();
+    let subscribed_at = tokio::time::Instant::now();
     let mut second = observer.subscribe();
-    let mut seen = next(&mut second).await;
-    if seen.scanned_at < asked {
-        // A scan that had begun already.
-        seen = next(&mut second).await;
+    let mut snapshot = next(&mut second).await;
+    if snapshot.scanned_at < subscribed_at {
+        // This scan had begun before the subscription.
+        snapshot = next(&mut second).await;
     }
-    assert!(seen.scanned_at - asked < MIN_PAUSE, "{:?}", seen.scanned_at - asked);
+    assert!(snapshot.scanned_at - subscribed_at < MIN_PAUSE, "{:?}", snapshot.scanned_at - subscribed_at);
 }
 
 #[tokio::test]
-async fn each_subscription_watches_its_own_and_takes_that_along() {
+async fn the_watched_processes_of_a_subscription_are_dropped_with_it() {
     let observer = Observer::new(None);
     let (first, second) = (observer.subscribe(), observer.subscribe());
     first.watch_network(vec![1, 2]);
@@ -61,7 +61,7 @@ async fn each_subscription_watches_its_own_and_takes_that_along() {
 }
 
 #[test]
-fn what_a_look_costs_sets_the_time_to_the_next() {
+fn the_cost_of_a_scan_sets_the_pause_after_it() {
     let ms = Duration::from_millis;
     assert_eq!(pause_after_scan(ms(0)), ms(250));
     assert_eq!(pause_after_scan(ms(1)), ms(250));
@@ -71,7 +71,7 @@ fn what_a_look_costs_sets_the_time_to_the_next() {
 }
 
 #[test]
-fn the_words_for_a_wait_are_the_same_through_other_eyes() {
+fn a_wait_is_described_the_same_with_other_credentials() {
     let running = TestProcess::shell("exec sleep 3011");
     for user in [None, Some(UserIds { uid: 65534, gid: 65534 })] {
         let observer = Observer::new(user);

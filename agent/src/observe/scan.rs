@@ -1,4 +1,4 @@
-//! One scan of everything below the agent.
+//! Scanner of the processes below the agent.
 //!
 //! A scan lists `/proc`, reads the `stat` of every process, and keeps the processes below the agent. Other processes
 //! are remembered by the inodes of their folders and not read again: an unrelated process can't become a descendant,
@@ -33,11 +33,11 @@ const MAX_IO: usize = 512;
 /// Scanner with a cache of properties that don't change between scans.
 #[derive(Debug)]
 pub(super) struct Scanner {
-    root: u32,
+    root_pid: u32,
     proc: ProcFs,
     cache: HashMap<u32, CachedInfo>,
     /// Inodes of the folders of processes that are not below the root.
-    unrelated: HashMap<u32, u64>,
+    unrelated_inodes: HashMap<u32, u64>,
     unrelated_since: Instant,
     traffic: TcpTraffic,
 }
@@ -60,7 +60,7 @@ struct ScannedProcess {
     inode: u64,
     comm: Vec<u8>,
     session: u32,
-    zombie: bool,
+    is_zombie: bool,
     cpu_ticks: u64,
     resident_pages: u64,
     arguments_address: u64,
@@ -74,7 +74,7 @@ impl ScannedProcess {
             inode,
             comm: stat.name.to_vec(),
             session: stat.session,
-            zombie: stat.zombie,
+            is_zombie: stat.is_zombie,
             cpu_ticks: stat.cpu_ticks,
             resident_pages: stat.resident_pages,
             arguments_address: stat.arguments_address,
@@ -84,31 +84,31 @@ impl ScannedProcess {
 }
 
 impl Scanner {
-    /// Creates a scanner of everything below `root`.
-    pub(super) fn new(root: u32) -> Result<Self, Errno> {
+    /// Creates a scanner of everything below `root_pid`.
+    pub(super) fn new(root_pid: u32) -> Result<Self, Errno> {
         Ok(Self {
-            root,
+            root_pid,
             proc: ProcFs::open()?,
             cache: HashMap::new(),
-            unrelated: HashMap::new(),
+            unrelated_inodes: HashMap::new(),
             unrelated_since: Instant::now(),
             traffic: TcpTraffic::default(),
         })
     }
 
-    /// Scans. TCP bytes are counted for `watched` and everything below them.
+    /// Scans the processes. Counts TCP bytes for `watched` and everything below them.
     pub(super) fn scan(&mut self, watched: &[u32]) -> Snapshot {
-        let at = Instant::now();
-        let seen = self.read_candidates(at);
-        let (order, truncated) = self.find_descendants(&seen);
-        let connected = watched_descendants(watched, &seen, &order);
-        self.traffic.update(at, &mut self.proc, &connected);
+        let scanned_at = Instant::now();
+        let candidates = self.read_candidates(scanned_at);
+        let (order, truncated) = self.find_descendants(&candidates);
+        let watched = watched_descendants(watched, &candidates, &order);
+        self.traffic.update(scanned_at, &mut self.proc, &watched);
         let mut processes = Vec::with_capacity(order.len());
         for descendant in &order {
-            processes.push(self.read_process(at, &seen[descendant.node_index]));
+            processes.push(self.read_process(scanned_at, &candidates[descendant.node_index]));
         }
         let sizes = order.iter().map(|descendant| descendant.subtree_size).collect();
-        let snapshot = Snapshot::new(at, self.root, processes, sizes, truncated);
+        let snapshot = Snapshot::new(scanned_at, self.root_pid, processes, sizes, truncated);
         self.cache.retain(|pid, _| snapshot.process(*pid).is_some());
         self.traffic.retain(|pid| snapshot.process(pid).is_some());
         snapshot
@@ -117,116 +117,125 @@ impl Scanner {
     /// Reads all processes that are not known to be unrelated.
     fn read_candidates(&mut self, now: Instant) -> Vec<ScannedProcess> {
         if now.duration_since(self.unrelated_since) >= UNRELATED_TTL {
-            self.unrelated.clear();
+            self.unrelated_inodes.clear();
             self.unrelated_since = now;
         }
-        let mut unrelated = HashMap::with_capacity(self.unrelated.len());
-        let mut seen = Vec::with_capacity(self.cache.len());
+        let mut unrelated_inodes = HashMap::with_capacity(self.unrelated_inodes.len());
+        let mut candidates = Vec::with_capacity(self.cache.len());
         for (pid, inode) in self.proc.process_ids() {
-            if self.unrelated.get(&pid) == Some(&inode) {
-                unrelated.insert(pid, inode);
-            } else if pid != self.root
+            if self.unrelated_inodes.get(&pid) == Some(&inode) {
+                unrelated_inodes.insert(pid, inode);
+            } else if pid != self.root_pid
                 && let Some(stat) = self.proc.stat(pid)
             {
-                seen.push(ScannedProcess::new(pid, inode, &stat));
+                candidates.push(ScannedProcess::new(pid, inode, &stat));
             }
         }
-        self.unrelated = unrelated;
-        seen
+        self.unrelated_inodes = unrelated_inodes;
+        candidates
     }
 
     /// Returns the processes below the root in tree order, and the roots of truncated trees. Marks all other processes
     /// as unrelated.
     fn find_descendants(&mut self, stats: &[ScannedProcess]) -> (Vec<Descendant>, HashSet<u32>) {
-        let mut nodes: Vec<ProcessNode> = stats.iter().map(|seen| seen.node).collect();
+        let mut nodes: Vec<ProcessNode> = stats.iter().map(|process| process.node).collect();
         self.reread_orphans(&mut nodes);
-        let order = descendants([self.root], &nodes);
+        let order = descendants([self.root_pid], &nodes);
         // A process counts as unrelated only if its whole chain of parents is known; others are read again.
-        let tops: Vec<u32> = self.unrelated.keys().copied().chain([0]).collect();
-        for other in descendants(tops, &nodes) {
-            let seen = &stats[other.node_index];
-            self.unrelated.insert(seen.node.pid, seen.inode);
+        let roots: Vec<u32> = self.unrelated_inodes.keys().copied().chain([0]).collect();
+        for other in descendants(roots, &nodes) {
+            let process = &stats[other.node_index];
+            self.unrelated_inodes.insert(process.node.pid, process.inode);
         }
-        bound_trees(self.root, order, &mut nodes, MAX_PROCESSES)
+        bound_trees(self.root_pid, order, &mut nodes, MAX_PROCESSES)
     }
 
-    /// Reads processes again whose parent died during the scan, since they now have another parent.
+    /// Reads the processes again whose parent died during the scan: they now have another parent.
     fn reread_orphans(&mut self, nodes: &mut [ProcessNode]) {
         let listed: HashSet<u32> = nodes.iter().map(|node| node.pid).collect();
-        let is_known =
-            |pid: u32, unrelated: &HashMap<u32, u64>| listed.contains(&pid) || unrelated.contains_key(&pid);
+        let is_known = |pid: u32, unrelated_inodes: &HashMap<u32, u64>| {
+            listed.contains(&pid) || unrelated_inodes.contains_key(&pid)
+        };
         for node in nodes {
-            if node.parent != self.root && node.parent != 0 && !is_known(node.parent, &self.unrelated) {
-                let now = self.proc.stat(node.pid).filter(|stat| stat.start_ticks == node.start_ticks);
-                node.parent = now.map_or(node.parent, |stat| stat.parent);
+            if node.parent != self.root_pid
+                && node.parent != 0
+                && !is_known(node.parent, &self.unrelated_inodes)
+            {
+                let stat = self.proc.stat(node.pid).filter(|stat| stat.start_ticks == node.start_ticks);
+                node.parent = stat.map_or(node.parent, |stat| stat.parent);
             }
         }
     }
 
     fn read_process(&mut self, now: Instant, stat: &ScannedProcess) -> Process {
         let ProcessNode { pid, parent, start_ticks } = stat.node;
-        let known = self.cached_info(now, stat);
+        let cached = self.cached_info(now, stat);
         let io = self.proc.read(pid, "io", MAX_IO).and_then(parse_io);
         let SocketBytes { sent, received } = self.traffic.bytes_of(pid, start_ticks);
-        // To a caller that may not read the I/O counters the kernel shows 0 instead of the status.
-        let status = (stat.zombie && (io.is_some() || stat.wait_status != 0)).then_some(stat.wait_status);
+        // The kernel shows 0 instead of the status to a caller that may not read the I/O counters.
+        let status = (stat.is_zombie && (io.is_some() || stat.wait_status != 0)).then_some(stat.wait_status);
         Process {
             pid,
             parent,
             start_ticks,
             session: stat.session,
-            argv: known.argv,
-            name: known.name,
-            zombie: stat.zombie,
+            argv: cached.argv,
+            name: cached.name,
+            is_zombie: stat.is_zombie,
             exit_code: status.map(shell_exit_code),
             cpu_ms: stat.cpu_ticks.saturating_mul(1000) / clock_ticks_per_second().max(1),
             memory_bytes: stat.resident_pages.saturating_mul(page_size() as u64),
             io_bytes: io,
             sent_bytes: sent,
             received_bytes: received,
-            call_id: known.call_id,
+            call_id: cached.call_id,
         }
     }
 
     /// Returns the name, arguments and call id of a process. They are read again only when they may have changed.
     fn cached_info(&mut self, now: Instant, stat: &ScannedProcess) -> CachedInfo {
         let ProcessNode { pid, parent, start_ticks } = stat.node;
-        let known = self.cache.get(&pid).filter(|known| known.start_ticks == start_ticks);
-        let changed = known.is_none_or(|known| {
+        let cached = self.cache.get(&pid).filter(|cached| cached.start_ticks == start_ticks);
+        let has_changed = cached.is_none_or(|cached| {
             // A zombie has no arguments.
-            !stat.zombie && (known.arguments_address != stat.arguments_address || known.comm != stat.comm)
+            !stat.is_zombie
+                && (cached.arguments_address != stat.arguments_address || cached.comm != stat.comm)
         });
-        if let Some(known) = known.filter(|known| !changed && (now >= known.settles_at || stat.zombie)) {
-            return known.clone();
+        if let Some(cached) =
+            cached.filter(|cached| !has_changed && (now >= cached.settles_at || stat.is_zombie))
+        {
+            return cached.clone();
         }
-        let settled = known.filter(|_| !changed).map_or(now + SETTLE_TIME, |known| known.settles_at);
+        let settles_at =
+            cached.filter(|_| !has_changed).map_or(now + SETTLE_TIME, |cached| cached.settles_at);
         let argv = self
             .proc
-            .read(pid, "cmdline", cmdline::MAX_ARGUMENTS)
+            .read(pid, "cmdline", cmdline::MAX_ARGUMENT_BYTES)
             .map(cmdline::arguments)
             .unwrap_or_default();
-        if let Some(known) = known.filter(|_| argv.is_empty()) {
+        if let Some(cached) = cached.filter(|_| argv.is_empty()) {
             // The process, or its first thread, is ending. The earlier arguments are kept.
-            return known.clone();
+            return cached.clone();
         }
         // A fork has its parent's arguments, so it can share the parent's list.
-        let same = [known, self.cache.get(&parent)].into_iter().flatten().find(|other| *other.argv == *argv);
-        let argv = same.map_or_else(|| Arc::from(argv), |same| Arc::clone(&same.argv));
+        let shared =
+            [cached, self.cache.get(&parent)].into_iter().flatten().find(|other| *other.argv == *argv);
+        let argv = shared.map_or_else(|| Arc::from(argv), |shared| Arc::clone(&shared.argv));
         let environ = self.proc.read(pid, "environ", cmdline::MAX_ENVIRONMENT);
         let call_id = environ.and_then(cmdline::call_id).map(Arc::from);
         let name = String::from_utf8_lossy(&stat.comm).as_ref().into();
         let comm = stat.comm.clone();
-        let known = CachedInfo {
+        let cached = CachedInfo {
             start_ticks,
             arguments_address: stat.arguments_address,
             comm,
-            settles_at: settled,
+            settles_at,
             name,
             argv,
             call_id,
         };
-        self.cache.insert(pid, known.clone());
-        known
+        self.cache.insert(pid, cached.clone());
+        cached
     }
 }
 
@@ -234,7 +243,7 @@ impl Scanner {
 /// their share are truncated, so that a fork bomb in one job hides no process of another. The oldest processes of a
 /// tree are kept, with their parents.
 fn bound_trees(
-    root: u32,
+    root_pid: u32,
     order: Vec<Descendant>,
     nodes: &mut [ProcessNode],
     max_processes: usize,
@@ -245,8 +254,8 @@ fn bound_trees(
     }
     let mut trees: Vec<&[Descendant]> = Vec::new();
     let mut rest = order.as_slice();
-    while let Some(top) = rest.first() {
-        let (tree, others) = rest.split_at(top.subtree_size.min(rest.len()));
+    while let Some(root) = rest.first() {
+        let (tree, others) = rest.split_at(root.subtree_size.min(rest.len()));
         trees.push(tree);
         rest = others;
     }
@@ -260,26 +269,26 @@ fn bound_trees(
             nodes[newer].parent = nodes[newer].pid;
         }
     }
-    (descendants([root], nodes), truncated)
+    (descendants([root_pid], nodes), truncated)
 }
 
 /// Returns the ids and start times of the watched processes and everything below them.
 fn watched_descendants(watched: &[u32], stats: &[ScannedProcess], order: &[Descendant]) -> Vec<(u32, u64)> {
-    let mut found = Vec::new();
+    let mut processes = Vec::new();
     let mut end = 0;
-    for (at, descendant) in order.iter().enumerate() {
+    for (index, descendant) in order.iter().enumerate() {
         let node = stats[descendant.node_index].node;
         if watched.contains(&node.pid) {
-            end = end.max(at + descendant.subtree_size);
+            end = end.max(index + descendant.subtree_size);
         }
-        if at < end {
-            found.push((node.pid, node.start_ticks));
+        if index < end {
+            processes.push((node.pid, node.start_ticks));
         }
     }
-    found
+    processes
 }
 
-/// Returns the sum of the first two lines: all bytes read and written, whatever the source.
+/// Returns the sum of the first two lines of `/proc/PID/io`: all bytes read and written.
 fn parse_io(text: &[u8]) -> Option<u64> {
     let mut lines = std::str::from_utf8(text).ok()?.lines();
     let read: u64 = lines.next()?.strip_prefix("rchar: ")?.parse().ok()?;
@@ -287,7 +296,7 @@ fn parse_io(text: &[u8]) -> Option<u64> {
     Some(read.saturating_add(written))
 }
 
-/// Returns a wait status as a shell shows it.
+/// Returns the exit code that a shell shows for a wait status.
 fn shell_exit_code(status: i32) -> i32 {
     match status & 0x7f {
         0 => (status >> 8) & 0xff,

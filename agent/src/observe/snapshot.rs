@@ -10,7 +10,7 @@ use tokio::time::Instant;
 pub(crate) struct Snapshot {
     /// Start of the scan.
     pub(crate) scanned_at: Instant,
-    root: u32,
+    root_pid: u32,
     /// All processes, parents before children. Each process is followed by everything below it.
     processes: Vec<Process>,
     /// For each process, the number of processes in its subtree, itself included.
@@ -32,7 +32,7 @@ pub(crate) struct Process {
     pub(crate) argv: Arc<[String]>,
     /// Name of the program, set by the kernel or the program itself: at most 15 bytes.
     pub(crate) name: Arc<str>,
-    pub(crate) zombie: bool,
+    pub(crate) is_zombie: bool,
     /// Exit code of a zombie, in a shell's form: 128 + N for signal N. `None` if it can't be read.
     pub(crate) exit_code: Option<i32>,
     /// CPU time of the process and of its waited-for children, in milliseconds, with a resolution of 10 ms.
@@ -42,10 +42,10 @@ pub(crate) struct Process {
     /// Bytes read and written by `read`, `write` and similar calls, by the process and its waited-for children. `None`
     /// if they can't be read.
     pub(crate) io_bytes: Option<u64>,
-    /// Bytes that the peers of its TCP connections have acknowledged since the process was first watched. Opening and
+    /// Bytes that the peers of the process's TCP connections have acknowledged since it was first watched. Opening and
     /// closing a connection count as one byte each. Never decreases. 0 for a process that is not watched.
     pub(crate) sent_bytes: u64,
-    /// Bytes that its TCP connections have received, counted like `sent_bytes`.
+    /// Bytes that the process's TCP connections have received, counted like `sent_bytes`.
     pub(crate) received_bytes: u64,
     /// Id of the Codex call that the process belongs to, if it can be read.
     pub(crate) call_id: Option<Arc<str>>,
@@ -55,26 +55,26 @@ impl Snapshot {
     /// Creates a snapshot of `processes` with the sizes of their subtrees, both in the order of
     /// [`super::process_tree`].
     pub(super) fn new(
-        at: Instant,
-        root: u32,
+        scanned_at: Instant,
+        root_pid: u32,
         processes: Vec<Process>,
         subtree_sizes: Vec<usize>,
         truncated_trees: HashSet<u32>,
     ) -> Self {
-        let index = processes.iter().enumerate().map(|(at, process)| (process.pid, at)).collect();
-        Self { scanned_at: at, root, processes, subtree_sizes, index_by_pid: index, truncated_trees }
+        let index = processes.iter().enumerate().map(|(index, process)| (process.pid, index)).collect();
+        Self { scanned_at, root_pid, processes, subtree_sizes, index_by_pid: index, truncated_trees }
     }
 
     pub(crate) fn process(&self, pid: u32) -> Option<&Process> {
-        self.index_by_pid.get(&pid).map(|at| &self.processes[*at])
+        self.index_by_pid.get(&pid).map(|index| &self.processes[*index])
     }
 
     /// Returns the processes that `pid` has started or adopted, the oldest first. The children of the agent itself
     /// are its shims.
     pub(crate) fn children(&self, pid: u32) -> impl Iterator<Item = &Process> {
         let (mut next, end) = match self.index_by_pid.get(&pid) {
-            Some(at) => (at + 1, at + self.subtree_sizes[*at]),
-            None if pid == self.root => (0, self.processes.len()),
+            Some(index) => (index + 1, index + self.subtree_sizes[*index]),
+            None if pid == self.root_pid => (0, self.processes.len()),
             None => (0, 0),
         };
         std::iter::from_fn(move || {
@@ -86,20 +86,20 @@ impl Snapshot {
 
     /// Returns true if processes below `pid` may be missing.
     pub(crate) fn is_truncated(&self, pid: u32) -> bool {
-        let Some(at) = self.index_by_pid.get(&pid).filter(|_| !self.truncated_trees.is_empty()) else {
+        let Some(index) = self.index_by_pid.get(&pid).filter(|_| !self.truncated_trees.is_empty()) else {
             return false;
         };
         self.truncated_trees
             .iter()
-            .filter_map(|top| self.index_by_pid.get(top))
-            .any(|top| (*top..top + self.subtree_sizes[*top]).contains(at))
+            .filter_map(|root| self.index_by_pid.get(root))
+            .any(|root| (*root..root + self.subtree_sizes[*root]).contains(index))
     }
 
     /// Returns `pid` and everything below it, parents before children. For the agent itself: all processes.
     pub(crate) fn subtree(&self, pid: u32) -> &[Process] {
         match self.index_by_pid.get(&pid) {
-            Some(at) => &self.processes[*at..at + self.subtree_sizes[*at]],
-            None if pid == self.root => &self.processes,
+            Some(index) => &self.processes[*index..index + self.subtree_sizes[*index]],
+            None if pid == self.root_pid => &self.processes,
             None => &[],
         }
     }

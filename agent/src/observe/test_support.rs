@@ -10,10 +10,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::scan::Scanner;
 use super::snapshot::Process;
 
-/// Longer than anything takes on a busy machine.
-const DEADLINE: Duration = Duration::from_secs(20);
+/// Maximum time to wait for a condition: longer than any of them takes on a busy machine.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A command. Dropping this kills it and everything below it.
+/// A running command. Dropping this value kills the command and everything below it.
 pub(super) struct TestProcess(Child);
 
 impl TestProcess {
@@ -47,28 +47,28 @@ impl Drop for TestProcess {
     }
 }
 
-/// Calls `ask` repeatedly until it returns an answer.
-pub(super) fn wait_until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+/// Calls `check` repeatedly until it returns a value.
+pub(super) fn wait_until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
-        if let Some(answer) = ask() {
-            return answer;
+        if let Some(value) = check() {
+            return value;
         }
-        assert!(begun.elapsed() < DEADLINE, "waited in vain: {what}");
+        assert!(begun.elapsed() < WAIT_TIMEOUT, "waited in vain: {what}");
         crate::shim::pause(Duration::from_millis(5));
     }
 }
 
-/// Scans until one process is as wanted.
+/// Scans until `is_wanted` accepts the process `pid`, and returns that process.
 pub(super) fn scan_until(
     scanner: &mut Scanner,
     watched: &[u32],
     pid: u32,
-    wanted: impl Fn(&Process) -> bool,
+    is_wanted: impl Fn(&Process) -> bool,
 ) -> Process {
     let mut last = None;
     wait_until(&format!("process {pid}"), || {
         last = scanner.scan(watched).process(pid).cloned();
-        last.clone().filter(&wanted)
+        last.clone().filter(&is_wanted)
     })
 }

@@ -1,4 +1,4 @@
-//! TCP bytes by process.
+//! Count of the TCP bytes of each process.
 //!
 //! The kernel counts bytes by socket. To find the process that holds a socket, the descriptors of processes have to be
 //! listed, which is expensive. So descriptors are listed only when needed: those of a new process; those of all
@@ -43,27 +43,28 @@ impl TcpTraffic {
             return;
         }
         let Some(connections) = sock_diag::tcp_bytes() else { return };
-        let all = self.is_stale(now, &connections, watched);
-        if all {
+        let lists_all = self.is_stale(now, &connections, watched);
+        if lists_all {
             self.list_sockets(now, &connections, watched);
         }
         for (pid, start_ticks) in watched {
-            let known = self.processes.get_mut(pid).filter(|counted| counted.start_ticks == *start_ticks);
-            match known {
+            let traffic = self.processes.get_mut(pid).filter(|traffic| traffic.start_ticks == *start_ticks);
+            match traffic {
                 None => {
-                    let held = held_connections(proc, *pid, &connections);
+                    let sockets = held_connections(proc, *pid, &connections);
                     // Bytes that these sockets transferred earlier do not count for this process.
-                    let sockets = held.into_iter().map(|inode| (inode, connections[&inode])).collect();
-                    let counted = ProcessTraffic {
+                    let sockets = sockets.into_iter().map(|inode| (inode, connections[&inode])).collect();
+                    let traffic = ProcessTraffic {
                         start_ticks: *start_ticks,
                         total_bytes: SocketBytes::default(),
                         bytes_by_socket: sockets,
                     };
-                    self.processes.insert(*pid, counted);
+                    self.processes.insert(*pid, traffic);
                 }
-                Some(counted) => {
-                    let sockets = if all { held_connections(proc, *pid, &connections) } else { Vec::new() };
-                    counted.update(&connections, all.then_some(sockets));
+                Some(traffic) => {
+                    let sockets =
+                        if lists_all { held_connections(proc, *pid, &connections) } else { Vec::new() };
+                    traffic.update(&connections, lists_all.then_some(sockets));
                 }
             }
         }
@@ -71,8 +72,8 @@ impl TcpTraffic {
 
     /// Returns the bytes that a process has sent and received since it was first watched.
     pub(super) fn bytes_of(&self, pid: u32, start_ticks: u64) -> SocketBytes {
-        let counted = self.processes.get(&pid).filter(|counted| counted.start_ticks == start_ticks);
-        counted.map(|counted| counted.total_bytes).unwrap_or_default()
+        let traffic = self.processes.get(&pid).filter(|traffic| traffic.start_ticks == start_ticks);
+        traffic.map(|traffic| traffic.total_bytes).unwrap_or_default()
     }
 
     /// Drops the processes that are gone.
@@ -90,8 +91,8 @@ impl TcpTraffic {
         self.last_listed = Some(now);
         // Forgets the sockets of processes that are no longer watched.
         let watched: HashSet<u32> = watched.iter().map(|(pid, _)| *pid).collect();
-        for (_, counted) in self.processes.iter_mut().filter(|(pid, _)| !watched.contains(pid)) {
-            counted.bytes_by_socket.clear();
+        for (_, traffic) in self.processes.iter_mut().filter(|(pid, _)| !watched.contains(pid)) {
+            traffic.bytes_by_socket.clear();
         }
     }
 
@@ -109,16 +110,16 @@ impl TcpTraffic {
         let dropped = self
             .processes
             .iter()
-            .filter(|(pid, counted)| watched_starts.get(pid) != Some(&counted.start_ticks));
-        let mut left_over = dropped.flat_map(|(_, counted)| counted.bytes_by_socket.keys());
+            .filter(|(pid, traffic)| watched_starts.get(pid) != Some(&traffic.start_ticks));
+        let mut orphaned = dropped.flat_map(|(_, traffic)| traffic.bytes_by_socket.keys());
         connections.keys().any(|inode| !self.known_connections.contains(inode))
-            || left_over.any(|inode| connections.contains_key(inode))
+            || orphaned.any(|inode| connections.contains_key(inode))
     }
 }
 
 impl ProcessTraffic {
-    /// Adds the bytes of the process's connections since the last scan. `listed_sockets` are all its sockets, if they
-    /// were listed.
+    /// Adds the bytes of the process's connections since the last scan. `listed_sockets` are all sockets of the
+    /// process, if they were listed.
     fn update(&mut self, connections: &HashMap<u64, SocketBytes>, listed_sockets: Option<Vec<u64>>) {
         if let Some(sockets) = listed_sockets {
             // A connection that was not known before counts from its first byte: the process opened it.
@@ -147,17 +148,17 @@ pub(super) fn socket_inodes(proc: &mut ProcFs, pid: u32) -> Vec<u64> {
     let Some(entries) = folder.as_ref().and_then(|folder| Dir::read_from(folder).ok()) else {
         return Vec::new();
     };
-    let (mut found, mut target) = (Vec::new(), Vec::new());
+    let (mut inodes, mut target) = (Vec::new(), Vec::new());
     for entry in entries.flatten().take(MAX_DESCRIPTORS) {
         let read =
             folder.as_ref().map(|folder| readlinkat(folder, entry.file_name(), std::mem::take(&mut target)));
         if let Some(Ok(link)) = read {
             let inode = link.to_str().ok().and_then(|link| link.strip_prefix("socket:[")?.strip_suffix(']'));
-            found.extend(inode.and_then(|inode| inode.parse::<u64>().ok()));
+            inodes.extend(inode.and_then(|inode| inode.parse::<u64>().ok()));
             target = link.into_bytes();
         }
     }
-    found
+    inodes
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ fn is_cat(process: &Process) -> bool {
 }
 
 #[test]
-fn one_byte_of_a_peer_is_seen_and_nothing_else_is() {
+fn every_byte_of_a_peer_is_counted_and_nothing_else() {
     let (running, mut server) = client();
     let (pid, mut scanner) = (running.pid(), Scanner::new(std::process::id()).unwrap());
     let before = scan_until(&mut scanner, &[pid], pid, is_cat);
@@ -42,7 +42,7 @@ fn one_byte_of_a_peer_is_seen_and_nothing_else_is() {
 }
 
 #[test]
-fn nobody_is_counted_who_is_not_watched() {
+fn bytes_of_a_process_that_is_not_watched_are_not_counted() {
     let (running, mut server) = client();
     let (pid, mut scanner) = (running.pid(), Scanner::new(std::process::id()).unwrap());
     let before = scan_until(&mut scanner, &[], pid, |now| is_cat(now) && now.io_bytes.is_some());
@@ -52,7 +52,7 @@ fn nobody_is_counted_who_is_not_watched() {
 }
 
 #[test]
-fn counters_stay_when_connections_go_and_grow_with_the_next() {
+fn counters_stay_when_a_connection_closes_and_grow_with_the_next() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = server.local_addr().unwrap().port();
     let line = format!(
@@ -78,13 +78,13 @@ fn counters_stay_when_connections_go_and_grow_with_the_next() {
 }
 
 #[test]
-fn descriptors_are_listed_again_only_when_that_can_change_the_answer() {
+fn descriptors_are_listed_again_only_if_holders_may_have_changed() {
     let bytes = SocketBytes::default();
     let now = Instant::now();
     let connections = HashMap::from([(1, bytes), (2, bytes)]);
     let mut traffic = TcpTraffic::default();
     let watched = [(10, 5)];
-    assert!(traffic.is_stale(now, &connections, &watched), "the first look");
+    assert!(traffic.is_stale(now, &connections, &watched), "the first scan");
     let counted =
         ProcessTraffic { start_ticks: 5, total_bytes: bytes, bytes_by_socket: HashMap::from([(1, bytes)]) };
     traffic.processes.insert(10, counted);
@@ -92,8 +92,11 @@ fn descriptors_are_listed_again_only_when_that_can_change_the_answer() {
     assert!(!traffic.is_stale(now, &connections, &watched));
     assert!(!traffic.is_stale(now, &HashMap::from([(1, bytes)]), &watched), "one connection less");
     assert!(traffic.is_stale(now, &HashMap::from([(3, bytes)]), &watched), "a new connection");
-    assert!(traffic.is_stale(now, &connections, &[(10, 6)]), "its holder is gone");
-    assert!(traffic.is_stale(now + RELIST_INTERVAL, &connections, &watched), "time");
+    assert!(traffic.is_stale(now, &connections, &[(10, 6)]), "the holder of a connection is gone");
+    assert!(traffic.is_stale(now + RELIST_INTERVAL, &connections, &watched), "the interval has passed");
     traffic.list_sockets(now, &connections, &[(11, 1)]);
-    assert!(!traffic.is_stale(now, &connections, &[(11, 1)]), "who is not watched is not looked for");
+    assert!(
+        !traffic.is_stale(now, &connections, &[(11, 1)]),
+        "a process that is not watched is not searched for"
+    );
 }

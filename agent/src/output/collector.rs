@@ -1,5 +1,5 @@
-//! The collector: writes the regular files below its working folder to stdout, as an archive (tar), and a report to
-//! stderr. It runs as the worker does.
+//! Collector of a job's output: writes the regular files below its working folder to stdout, as a tar archive, and a
+//! report to stderr. It runs like a command of the job: as the worker's user or in the sandbox.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
@@ -16,11 +16,11 @@ use serde::{Deserialize, Serialize};
 const MAX_FILES: u32 = 1000;
 /// Maximum length of all files together, in bytes.
 const MAX_BYTES: u64 = 256 << 20;
-/// Maximum number of entries that are looked at.
-const MAX_ENTRIES: u32 = 100_000;
+/// Maximum number of files and folders whose names are read.
+const MAX_ENTRY_COUNT: u32 = 100_000;
 /// Maximum depth of folders, so that recursion needs few descriptors.
 const MAX_DEPTH: u32 = 32;
-/// Maximum number of skipped entries that are named.
+/// Maximum number of skipped entries that the report names.
 const MAX_NAMED: usize = 5;
 /// Maximum length of a name in the report, in bytes.
 const MAX_NAME: usize = 80;
@@ -32,7 +32,7 @@ pub(crate) struct Report {
     pub(crate) bytes: u64,
     /// Number of entries that were not kept.
     pub(crate) skipped: u32,
-    /// Some of them, with the reasons.
+    /// Some of the skipped entries, with the reasons.
     pub(crate) named: Vec<String>,
 }
 
@@ -47,10 +47,11 @@ pub(crate) fn run() -> Result<(), String> {
     writeln!(io::stderr(), "{report}").map_err(|error| error.to_string())
 }
 
-fn collect(folder: &Path, to: impl Write) -> io::Result<Report> {
+fn collect(folder: &Path, output: impl Write) -> io::Result<Report> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let top = openat(CWD, folder, flags, Mode::empty())?;
-    let mut collector = Collector { archive: tar::Builder::new(to), entries: 0, report: Report::default() };
+    let mut collector =
+        Collector { archive: tar::Builder::new(output), entry_count: 0, report: Report::default() };
     collector.walk(&top, Path::new(""), 0)?;
     collector.archive.into_inner()?.flush()?;
     Ok(collector.report)
@@ -58,14 +59,14 @@ fn collect(folder: &Path, to: impl Write) -> io::Result<Report> {
 
 struct Collector<W: Write> {
     archive: tar::Builder<W>,
-    entries: u32,
+    entry_count: u32,
     report: Report,
 }
 
 impl<W: Write> Collector<W> {
     /// Adds the files of a folder. Only an error of the archive ends the walk.
     fn walk(&mut self, folder: &OwnedFd, prefix: &Path, depth: u32) -> io::Result<()> {
-        let names = match self.names(folder) {
+        let names = match self.read_names(folder) {
             Ok(names) => names,
             Err(error) => {
                 self.skip(prefix, &error.to_string());
@@ -96,8 +97,8 @@ impl<W: Write> Collector<W> {
         Ok(())
     }
 
-    /// Returns the sorted names in a folder, as many as may still be looked at.
-    fn names(&mut self, folder: impl AsFd) -> io::Result<Vec<CString>> {
+    /// Returns the sorted names in a folder. Fails if too many names have been read.
+    fn read_names(&mut self, folder: impl AsFd) -> io::Result<Vec<CString>> {
         let mut names = Vec::new();
         for entry in Dir::read_from(folder)? {
             let entry = entry?;
@@ -105,10 +106,10 @@ impl<W: Write> Collector<W> {
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
-            if self.entries >= MAX_ENTRIES {
-                return Err(io::Error::other(format!("there are more than {MAX_ENTRIES} entries")));
+            if self.entry_count >= MAX_ENTRY_COUNT {
+                return Err(io::Error::other(format!("there are more than {MAX_ENTRY_COUNT} entries")));
             }
-            self.entries += 1;
+            self.entry_count += 1;
             names.push(name.to_owned());
         }
         names.sort();
@@ -116,7 +117,7 @@ impl<W: Write> Collector<W> {
     }
 
     fn add(&mut self, folder: &OwnedFd, name: &CStr, path: &Path) -> io::Result<()> {
-        // The entry may have become something else since it was looked at.
+        // The entry may have become something else since its type was read.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let opened = openat(folder, name, flags, Mode::empty()).and_then(|fd| Ok((fstat(&fd)?, fd)));
         let (stat, fd) = match opened {
@@ -138,7 +139,7 @@ impl<W: Write> Collector<W> {
             header.set_size(size);
             header.set_mode(if stat.st_mode & 0o100 == 0 { 0o644 } else { 0o755 });
             header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or(0));
-            // A file that has become shorter must not shift those behind it.
+            // Zeros fill up a file that has become shorter, so that the following entries are not shifted.
             let content = File::from(fd).chain(io::repeat(0)).take(size);
             self.archive.append_data(&mut header, path, content)?;
             self.report.files += 1;
@@ -147,11 +148,11 @@ impl<W: Write> Collector<W> {
         Ok(())
     }
 
-    fn skip(&mut self, path: &Path, why: &str) {
+    fn skip(&mut self, path: &Path, reason: &str) {
         self.report.skipped += 1;
         if self.report.named.len() < MAX_NAMED {
             let shown = if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_owned() };
-            self.report.named.push(format!("{} {why}", one_line(&shown.to_string_lossy(), MAX_NAME)));
+            self.report.named.push(format!("{} {reason}", one_line(&shown.to_string_lossy(), MAX_NAME)));
         }
     }
 }
@@ -163,7 +164,7 @@ mod tests {
 
     use super::*;
 
-    /// Names and contents in an archive.
+    /// Returns the names and contents in an archive.
     fn content(archive: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut archive = tar::Archive::new(archive);
         let read = |entry: io::Result<tar::Entry<'_, &[u8]>>| {
@@ -184,8 +185,8 @@ mod tests {
         fs::write(secret.join("key"), "secret").unwrap();
         fs::write(top.join("a"), "one").unwrap();
         fs::write(top.join("sub/.git/config"), "two").unwrap();
-        let odd = OsStr::from_bytes(b"-odd \n\xff\x1b[31m");
-        fs::write(top.join(odd), "three").unwrap();
+        let odd_name = OsStr::from_bytes(b"-odd \n\xff\x1b[31m");
+        fs::write(top.join(odd_name), "three").unwrap();
         let long = "x".repeat(200);
         fs::write(top.join(&long), "four").unwrap();
         symlink(&secret, top.join("link")).unwrap();
@@ -195,7 +196,7 @@ mod tests {
         let mut archive = Vec::new();
         let report = collect(&top, &mut archive).unwrap();
         let expected = [
-            (odd.as_bytes().to_vec(), b"three".to_vec()),
+            (odd_name.as_bytes().to_vec(), b"three".to_vec()),
             (b"a".to_vec(), b"one".to_vec()),
             (b"sub/.git/config".to_vec(), b"two".to_vec()),
             (long.into_bytes(), b"four".to_vec()),

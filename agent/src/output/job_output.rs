@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::collector::Report;
 use crate::confine::sandbox::JobSandbox;
-use crate::environment::{Variables, without_secrets};
+use crate::environment::{Variables, strip_secrets};
 use crate::git_stream::{OpenedStream, StreamOpener};
 use crate::process::{Exit, OutputPipes, OutputSource, capture};
 use crate::shim::protocol::Command;
@@ -18,11 +18,11 @@ use crate::spool::RunId;
 use crate::user::UserIds;
 use crate::workspace::WorkspaceDir;
 
-/// Timeout of one attempt: the largest output over a slow link.
+/// Timeout of one attempt: enough for the largest output over a slow connection.
 const TIMEOUT: Duration = Duration::from_secs(600);
 /// Maximum time for the relay to store what it has received.
 const STREAM_END_TIMEOUT: Duration = Duration::from_secs(60);
-/// Maximum number of attempts while the connection keeps breaking.
+/// Maximum number of attempts to send the output, if the connection is lost each time.
 const MAX_ATTEMPTS: u32 = 20;
 
 /// Output folder of one job.
@@ -31,7 +31,7 @@ pub(crate) struct JobOutput {
     pub(crate) run: RunId,
     pub(crate) streams: StreamOpener,
     pub(crate) folder: WorkspaceDir,
-    /// Environment without the job's own values.
+    /// Worker's environment without the job's own values.
     pub(crate) env: Variables,
     pub(crate) user: Option<UserIds>,
     /// Sandbox of the job, for commands that work in the folder.
@@ -39,7 +39,7 @@ pub(crate) struct JobOutput {
 }
 
 impl JobOutput {
-    /// Creates the output of a job in this folder. `sandbox` is that of the job.
+    /// Creates the output of a job in `folder`. `sandbox` is the job's sandbox.
     pub(crate) fn new(
         run: RunId,
         streams: StreamOpener,
@@ -59,7 +59,7 @@ impl JobOutput {
         Dir::read_from(&self.folder).is_ok_and(|mut entries| !entries.any(is_entry))
     }
 
-    /// Sends the output. No other process of the job may run.
+    /// Sends the output to the relay. No process of the job may still run.
     ///
     /// # Errors
     /// One line with the reason.
@@ -72,15 +72,15 @@ impl JobOutput {
         Err("the connection to the relay was lost again and again".to_owned())
     }
 
-    /// Sends the output; returns `None` if the connection was lost meanwhile.
+    /// Sends the output to the relay; returns `None` if the connection is lost meanwhile.
     async fn try_push_output(&self) -> Option<Result<Report, String>> {
         let opened = self.streams.open(&self.run, GitService::PushOutput).await;
-        let OpenedStream { git: socket, ended } = match opened {
+        let OpenedStream { git: socket, result } = match opened {
             Ok(opened) => opened,
             Err(error) => return Some(Err(error.to_string())),
         };
         let collected = self.collect(socket).await;
-        let end = timeout(STREAM_END_TIMEOUT, ended.wait()).await;
+        let end = timeout(STREAM_END_TIMEOUT, result.wait()).await;
         match (collected, end) {
             (_, Ok(Err(StreamError::Lost))) => None,
             (_, Ok(Err(StreamError::Refused(reason)))) | (Err(reason), _) => Some(Err(reason)),
@@ -96,7 +96,7 @@ impl JobOutput {
         let program = std::env::current_exe().map_err(failed)?;
         let mut command = Command {
             argv: vec![program.display().to_string(), "collect-output".to_owned()],
-            env: without_secrets(&self.env, &Variables::new()),
+            env: strip_secrets(&self.env, &Variables::new()),
             cwd: ".".to_owned(),
             user: self.user,
             stdin: String::new(),

@@ -1,5 +1,5 @@
-//! Pushes while a job runs: new commits, so that a lost machine loses none of them, and snapshots of the work tree, so
-//! that `relay diff` shows what the worker is doing.
+//! Pushes that are made while a job runs: new commits, so that they survive a lost machine, and snapshots of the work
+//! tree, so that `relay diff` shows what the worker is doing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,21 +16,21 @@ use crate::spool::JobSpool;
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// Minimum time between two pushes.
 const PUSH_INTERVAL: Duration = Duration::from_secs(2);
-/// Minimum time between two snapshots before the first change: a user who looks at the job sees that soon.
-const FIRST_INTERVAL: Duration = Duration::from_millis(750);
-/// Time between two snapshots of a job that has neither events nor output: its command may write files all the same.
-const QUIET_INTERVAL: Duration = Duration::from_secs(10);
+/// Minimum time between two snapshots until the first change, so that a user soon sees that change.
+const FIRST_CHANGE_INTERVAL: Duration = Duration::from_millis(750);
+/// Time between two snapshots of a job without new events and output. Its command may write files all the same.
+const IDLE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The task that pushes new commits and snapshots.
+/// Handle of the task that pushes new commits and snapshots.
 #[derive(Debug)]
 pub(crate) struct Checkpoints {
     stop: oneshot::Sender<()>,
-    task: JoinHandle<Pushed>,
+    task: JoinHandle<PushState>,
 }
 
 /// State of the job's result at the relay.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct Pushed {
+pub(crate) struct PushState {
     /// Commit that was pushed last.
     pub(crate) commit: Option<String>,
 }
@@ -43,19 +43,23 @@ impl Checkpoints {
     }
 
     /// Stops the task, and a push that is under way. Returns what was pushed.
-    pub(crate) async fn stop(self) -> Pushed {
-        // The task ends only when it is told to.
+    pub(crate) async fn stop(self) -> PushState {
+        // An error would mean that the task has panicked.
         let _ = self.stop.send(());
         self.task.await.unwrap_or_default()
     }
 }
 
-async fn push_new_commits(git: PlaceGit, spool: Arc<JobSpool>, mut stopped: oneshot::Receiver<()>) -> Pushed {
+async fn push_new_commits(
+    git: PlaceGit,
+    spool: Arc<JobSpool>,
+    mut stopped: oneshot::Receiver<()>,
+) -> PushState {
     let mut state = CheckpointState::new(&git);
     let mut ticks = interval(CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        // The end of the job pushes again, and must not wait for a connection twice.
+        // Stopping drops a push, because the end of the job pushes again and must not wait for a connection twice.
         tokio::select! {
             _ = &mut stopped => return state.pushed,
             () = async { ticks.tick().await; state.check(&git, &spool).await } => {}
@@ -65,12 +69,12 @@ async fn push_new_commits(git: PlaceGit, spool: Arc<JobSpool>, mut stopped: ones
 
 /// State of the last push, which decides about the next one.
 struct CheckpointState {
-    pushed: Pushed,
-    /// Commit that needs no further attempt.
+    pushed: PushState,
+    /// Commit that needs no further push: it was pushed, or its push failed.
     settled_head: String,
     /// Tree of the newest snapshot; the base before the first one.
     tree: String,
-    /// Events and output of the job at the newest snapshot: more of them may mean that files have changed.
+    /// Last event and length of the output at the newest snapshot. If they have grown, files may have changed.
     activity: (u64, u64),
     next_push: Instant,
     /// Time of the next snapshot without events or output.
@@ -82,12 +86,12 @@ impl CheckpointState {
     fn new(git: &PlaceGit) -> Self {
         let now = Instant::now();
         Self {
-            pushed: Pushed::default(),
+            pushed: PushState::default(),
             settled_head: git.spec.base().to_owned(),
             tree: git.spec.base().to_owned(),
             activity: (0, 0),
             next_push: now,
-            next_snapshot: now + QUIET_INTERVAL,
+            next_snapshot: now + IDLE_INTERVAL,
             has_warned: false,
         }
     }
@@ -108,11 +112,12 @@ impl CheckpointState {
             tracing::debug!("{}: no snapshot: {reason}", git.run.job);
             None
         });
-        // A large work tree takes long to read: that may cost a twentieth of the time, and a sixth before the first change.
+        // Reading a large work tree takes long: it may cost a twentieth of the time, a sixth before the first change.
         let is_unchanged = self.tree == git.spec.base();
-        let (least, share) = if is_unchanged { (FIRST_INTERVAL, 6) } else { (PUSH_INTERVAL, 20) };
-        self.next_push = Instant::now() + least.max(begun.elapsed() * share);
-        self.next_snapshot = Instant::now() + QUIET_INTERVAL;
+        let (min_interval, cost_factor) =
+            if is_unchanged { (FIRST_CHANGE_INTERVAL, 6) } else { (PUSH_INTERVAL, 20) };
+        self.next_push = Instant::now() + min_interval.max(begun.elapsed() * cost_factor);
+        self.next_snapshot = Instant::now() + IDLE_INTERVAL;
         if head.is_some() || snapshot.is_some() {
             self.push(git, spool, head, snapshot).await;
         }
@@ -149,7 +154,7 @@ impl CheckpointState {
     }
 }
 
-/// Returns the warning for a result whose earlier commits are no longer part of it.
+/// Returns the warning for a result that no longer contains its earlier commits.
 pub(crate) fn replaced_warning(git: &PlaceGit) -> String {
     format!("the history of {} was rewritten: its earlier commits were replaced", git.spec.branch())
 }

@@ -1,5 +1,5 @@
-//! Folders of a job: its place, and its output. The agent creates them, and its worker owns them. After the job, a place is
-//! kept for a while if the job's thread may be continued in it.
+//! Folders of a job: its place (the clone that it works in), its output and its images. The agent creates them. After
+//! the job, a place is kept for a while if the job's Codex thread may be continued in it.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -16,19 +16,19 @@ use crate::spool::RunId;
 use crate::user::UserIds;
 use crate::workspace::WorkspaceDir;
 
-/// A folder that a job has.
+/// Kind of a folder of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FolderKind {
-    /// The clone that it works in.
+    /// Clone that the job works in.
     Place,
-    /// Its output.
+    /// Folder for the job's output (`$RELAY_OUTPUT`).
     Output,
-    /// Its images.
+    /// Folder with the images of the job's prompt.
     Images,
 }
 
 impl FolderKind {
-    fn folder_of_all(self) -> &'static str {
+    fn parent_name(self) -> &'static str {
         match self {
             Self::Place => "places",
             Self::Output => "outputs",
@@ -37,17 +37,17 @@ impl FolderKind {
     }
 }
 
-/// Returns the folder of all caches of an agent with this state directory.
-pub(crate) fn caches_folder(state: &Path, confined: bool, env: &Variables) -> io::Result<PathBuf> {
-    data_folder(state, "repositories", confined, env)
+/// Returns the folder of all repository caches of the agent with this state directory.
+pub(crate) fn caches_folder(state: &Path, is_confined: bool, env: &Variables) -> io::Result<PathBuf> {
+    data_folder(state, "repositories", is_confined, env)
 }
 
 /// Returns the folder for data that workers read.
 ///
-/// A sandbox hides the state directory and all of relay's state, so the data of a confined agent is in the data folder
-/// of its user. Otherwise it is beside the state directory, which other users can't enter.
-fn data_folder(state: &Path, kind: &str, confined: bool, env: &Variables) -> io::Result<PathBuf> {
-    if !confined {
+/// A sandbox hides the state directory and all of relay's state, so the data of confined jobs is in the data folder
+/// of the agent's user. Otherwise it is beside the state directory, which other users can't enter.
+fn data_folder(state: &Path, kind: &str, is_confined: bool, env: &Variables) -> io::Result<PathBuf> {
+    if !is_confined {
         let mut name = state.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{kind}"));
         return Ok(state.with_file_name(name));
@@ -59,7 +59,7 @@ fn data_folder(state: &Path, kind: &str, confined: bool, env: &Variables) -> io:
     Ok(data.join("relay").join(kind).join(agent))
 }
 
-/// Creates a folder of a run, or opens it if it is there. `env` is the workers' environment.
+/// Creates a folder of a run, or opens the existing one. `env` is the workers' environment.
 ///
 /// # Errors
 /// One line with the folder and the reason.
@@ -68,26 +68,26 @@ pub(crate) fn create(
     state: &Path,
     run: &RunId,
     owner: Option<UserIds>,
-    confined: bool,
+    is_confined: bool,
     env: &Variables,
 ) -> Result<WorkspaceDir, String> {
-    let made = data_folder(state, kind.folder_of_all(), confined, env).and_then(|places| {
-        DirBuilder::new().recursive(true).mode(0o711).create(&places)?;
-        let places = places.canonicalize()?;
+    let result = data_folder(state, kind.parent_name(), is_confined, env).and_then(|parent| {
+        DirBuilder::new().recursive(true).mode(0o711).create(&parent)?;
+        let parent = parent.canonicalize()?;
         // A worker of another user has to enter its own folder, and may not list the others.
-        fs::set_permissions(&places, Permissions::from_mode(0o711))?;
-        let place = folder_of(&places, run);
-        match DirBuilder::new().mode(0o700).create(&place) {
+        fs::set_permissions(&parent, Permissions::from_mode(0o711))?;
+        let path = run_folder(&parent, run);
+        match DirBuilder::new().mode(0o700).create(&path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(place),
+            _ => Ok(path),
         }
     });
-    let place =
-        made.map_err(|error| format!("the job's folder in {} can't be made: {error}", kind.folder_of_all()))?;
-    let folder = WorkspaceDir::open(&place.to_string_lossy(), &[])?;
+    let path = result
+        .map_err(|error| format!("the job's folder in {} can't be made: {error}", kind.parent_name()))?;
+    let folder = WorkspaceDir::open(&path.to_string_lossy(), &[])?;
     if let Some(UserIds { uid, gid }) = owner {
-        let given = fchown(&folder, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-        given.map_err(|error| format!("{} can't be given to the worker: {error}", place.display()))?;
+        let result = fchown(&folder, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        result.map_err(|error| format!("{} can't be given to the worker: {error}", path.display()))?;
     }
     Ok(folder)
 }
@@ -96,15 +96,22 @@ pub(crate) fn create(
 ///
 /// # Errors
 /// No place was ever made with this environment.
-pub(crate) fn place_path(state: &Path, run: &RunId, confined: bool, env: &Variables) -> io::Result<PathBuf> {
-    Ok(folder_of(&data_folder(state, "places", confined, env)?.canonicalize()?, run))
+pub(crate) fn place_path(
+    state: &Path,
+    run: &RunId,
+    is_confined: bool,
+    env: &Variables,
+) -> io::Result<PathBuf> {
+    Ok(run_folder(&data_folder(state, "places", is_confined, env)?.canonicalize()?, run))
 }
 
-/// Returns the folder of a run: its own, or the one that it has taken over.
-fn folder_of(places: &Path, run: &RunId) -> PathBuf {
+/// Returns the folder of a run: its own folder, or the place that the run has taken over.
+fn run_folder(places: &Path, run: &RunId) -> PathBuf {
     let own = places.join(folder_name(run));
-    let taken = fs::read_to_string(beside(&own, AT)).ok().and_then(|first| first.parse::<JobId>().ok());
-    taken.map_or(own, |first| places.join(first.file_stem()))
+    let taken_over = fs::read_to_string(marker_path(&own, TAKEN_OVER_ENDING))
+        .ok()
+        .and_then(|first| first.parse::<JobId>().ok());
+    taken_over.map_or(own, |first| places.join(first.file_stem()))
 }
 
 /// Returns the name of a place. Another run of the same job gets a folder of its own.
@@ -114,26 +121,27 @@ fn folder_name(run: &RunId) -> String {
 }
 
 /// Ending of the name of a place that is being removed. The name of a job contains no dot, so no place has such a name.
-const DONE: &str = ".done";
-/// Ending of the name of an empty file beside a place that is complete: its commits are worth handing over.
-const MADE: &str = ".made";
-/// Ending of the name of a file beside a place that is kept: with the Codex thread that may be continued in it, or empty,
-/// because its commits could not be handed over. No worker can write it in a sandbox or as another user.
-const KEPT: &str = ".kept";
-/// Ending of the name of a file of a run that has taken over the place of an earlier job; it contains that job.
-const AT: &str = ".at";
-/// Maximum number of places that are kept, and their maximum age.
-const MAX_KEPT: usize = 10;
+const REMOVED_ENDING: &str = ".done";
+/// Ending of the name of an empty file beside a complete place. The commits in a complete place have to be pushed.
+const COMPLETE_ENDING: &str = ".made";
+/// Ending of the name of a file beside a kept place. The file contains the Codex thread that may be continued in the
+/// place, or is empty because the place's commits could not be pushed. Confined workers and other users can't write it.
+const KEPT_ENDING: &str = ".kept";
+/// Ending of the name of a file of a run that has taken over the place of an earlier job. It contains that job's id.
+const TAKEN_OVER_ENDING: &str = ".at";
+/// Maximum number of kept places.
+const MAX_KEPT_PLACES: usize = 10;
+/// Maximum age of a kept place.
 const MAX_KEPT_AGE: Duration = Duration::from_secs(14 * 24 * 3600);
 
-fn beside(place: &Path, ending: &str) -> PathBuf {
+fn marker_path(place: &Path, ending: &str) -> PathBuf {
     let mut name = place.file_name().unwrap_or_default().to_owned();
     name.push(ending);
     place.with_file_name(name)
 }
 
-fn mark(place: &Path, ending: &str, content: &str) {
-    let marker = beside(place, ending);
+fn write_marker(place: &Path, ending: &str, content: &str) {
+    let marker = marker_path(place, ending);
     if let Err(error) = fs::write(&marker, content) {
         tracing::warn!("{} can't be written: {error}", marker.display());
     }
@@ -141,92 +149,98 @@ fn mark(place: &Path, ending: &str, content: &str) {
 
 /// Keeps the place of an ended job for a job that continues its thread.
 pub(crate) fn keep_for_thread(place: &Path, thread: &str) {
-    let _ = fs::remove_file(beside(place, MADE));
-    mark(place, KEPT, thread);
+    let _ = fs::remove_file(marker_path(place, COMPLETE_ENDING));
+    write_marker(place, KEPT_ENDING, thread);
 }
 
-/// Makes the place that [`keep_for_thread`] has kept for this run's thread, if it is still there, the place of this run.
-pub(crate) fn take_over_kept(state: &Path, run: &RunId, spec: &JobSpec, confined: bool, env: &Variables) {
-    let places = data_folder(state, FolderKind::Place.folder_of_all(), confined, env);
+/// Gives this run the place that [`keep_for_thread`] has kept for the run's thread, if the place still exists.
+pub(crate) fn take_over_kept_place(
+    state: &Path,
+    run: &RunId,
+    spec: &JobSpec,
+    is_confined: bool,
+    env: &Variables,
+) {
+    let places = data_folder(state, FolderKind::Place.parent_name(), is_confined, env);
     if let Ok(places) = places.and_then(|places| places.canonicalize()) {
-        take_kept(&places, run, spec);
+        try_take_over(&places, run, spec);
     }
 }
 
 /// Takes over a kept place. The spec is untrusted, so the thread has to match.
-fn take_kept(places: &Path, run: &RunId, spec: &JobSpec) -> Option<()> {
+fn try_take_over(places: &Path, run: &RunId, spec: &JobSpec) -> Option<()> {
     let (thread, first) = (spec.thread.as_deref()?, spec.place.as_ref()?.continues()?);
     let place = places.join(first.file_stem());
-    let marker = beside(&place, KEPT);
+    let marker = marker_path(&place, KEPT_ENDING);
     let is_ours = fs::read_to_string(&marker).ok()? == thread && fs::symlink_metadata(&place).ok()?.is_dir();
     // The run that removes the file has the place.
     (is_ours && fs::remove_file(&marker).is_ok()).then_some(())?;
-    mark(&places.join(folder_name(run)), AT, &first.to_string());
+    write_marker(&places.join(folder_name(run)), TAKEN_OVER_ENDING, &first.to_string());
     Some(())
 }
 
 /// Records that a place is complete.
-pub(crate) fn mark_made(place: &Path) {
-    mark(place, MADE, "");
+pub(crate) fn mark_complete(place: &Path) {
+    write_marker(place, COMPLETE_ENDING, "");
 }
 
-/// Returns true if a place was complete.
-pub(crate) fn was_made(place: &Path) -> bool {
-    beside(place, MADE).exists()
+/// Returns true if a place is complete.
+pub(crate) fn is_complete(place: &Path) -> bool {
+    marker_path(place, COMPLETE_ENDING).exists()
 }
 
 /// Records that a place is kept after the end of its run.
 pub(crate) fn mark_kept(place: &Path) {
-    mark(place, KEPT, "");
+    write_marker(place, KEPT_ENDING, "");
 }
 
 /// Removes a place. Follows no link, so nothing outside of it is touched. If the agent ends meanwhile,
 /// [`remove_leftovers`] does the rest.
 pub(crate) fn remove(place: &Path) {
-    for marker in [MADE, KEPT] {
-        // Most places have at most one of them.
-        let _ = fs::remove_file(beside(place, marker));
+    for marker in [COMPLETE_ENDING, KEPT_ENDING] {
+        // Most places have at most one of these files.
+        let _ = fs::remove_file(marker_path(place, marker));
     }
-    let done = beside(place, DONE);
+    let done = marker_path(place, REMOVED_ENDING);
     let removed = fs::rename(place, &done).and_then(|()| fs::remove_dir_all(&done));
     if let Err(error) = removed {
         tracing::warn!("{} can't be removed: {error}", place.display());
     }
 }
 
-/// Removes the places beside this one whose removal was begun, but not finished, and those that were kept too long, with
-/// the files that name a place which is not there.
+/// Removes leftovers beside this place: places whose removal was not finished, places that were kept too long, and
+/// files that name a place which no longer exists.
 pub(crate) fn remove_leftovers(place: &Path) {
     let entries = place.parent().and_then(|places| fs::read_dir(places).ok());
     let paths: Vec<PathBuf> = entries.into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-    for leftover in paths.iter().filter(|path| path.to_string_lossy().ends_with(DONE)) {
+    for leftover in paths.iter().filter(|path| path.to_string_lossy().ends_with(REMOVED_ENDING)) {
         // Another job may be removing it at this moment.
         let _ = fs::remove_dir_all(leftover);
     }
-    let since = |path: &PathBuf| fs::metadata(path).and_then(|meta| meta.modified()).ok();
+    let modified_at = |path: &PathBuf| fs::metadata(path).and_then(|meta| meta.modified()).ok();
     let mut kept: Vec<(SystemTime, PathBuf)> = paths
         .iter()
-        .filter(|path| path.to_string_lossy().ends_with(KEPT))
-        .filter_map(|marker| Some((since(marker)?, marker.with_extension(""))))
+        .filter(|path| path.to_string_lossy().ends_with(KEPT_ENDING))
+        .filter_map(|marker| Some((modified_at(marker)?, marker.with_extension(""))))
         .collect();
     kept.sort();
-    let surplus = kept.len().saturating_sub(MAX_KEPT);
+    let surplus = kept.len().saturating_sub(MAX_KEPT_PLACES);
     for (n, (since, place)) in kept.iter().enumerate() {
         let is_due = n < surplus || since.elapsed().is_ok_and(|age| age > MAX_KEPT_AGE);
-        let marker = beside(place, KEPT);
-        let is_handed_over = || fs::metadata(&marker).is_ok_and(|meta| meta.len() > 0);
-        if is_due && !is_handed_over() {
+        let marker = marker_path(place, KEPT_ENDING);
+        let has_thread = || fs::metadata(&marker).is_ok_and(|meta| meta.len() > 0);
+        if is_due && !has_thread() {
             tracing::warn!(
                 "{} was kept for a result that could not be handed over: it is removed",
                 place.display()
             );
         }
-        // A job that continues the thread may have taken it at this moment.
+        // A job that continues the thread may be taking over the place at this moment.
         if is_due && fs::remove_file(&marker).is_ok() {
             remove(place);
         }
     }
-    for pointer in paths.iter().filter(|path| path.to_string_lossy().ends_with(AT)) {
+    for pointer in paths.iter().filter(|path| path.to_string_lossy().ends_with(TAKEN_OVER_ENDING)) {
         let first = fs::read_to_string(pointer).ok().and_then(|first| first.parse::<JobId>().ok());
         if first.is_none_or(|first| !pointer.with_file_name(first.file_stem()).exists()) {
             let _ = fs::remove_file(pointer);
@@ -263,18 +277,21 @@ mod tests {
         let place = dir.join("demo.1");
         let [second, third] = ["demo#2", "demo#3"].map(|job| RunId { job: job.parse().unwrap(), epoch: 1 });
         fs::create_dir(&place).unwrap();
-        mark_made(&place);
+        mark_complete(&place);
         keep_for_thread(&place, THREAD);
-        assert!(!was_made(&place));
-        assert_eq!(take_kept(&dir, &second, &continuing(&THREAD.replace('1', "2"))), None);
-        assert_eq!(take_kept(&dir, &second, &continuing(THREAD)), Some(()));
-        assert_eq!(take_kept(&dir, &third, &continuing(THREAD)), None, "it is in use");
-        assert_eq!((folder_of(&dir, &second), folder_of(&dir, &third)), (place.clone(), dir.join("demo.3")));
+        assert!(!is_complete(&place));
+        assert_eq!(try_take_over(&dir, &second, &continuing(&THREAD.replace('1', "2"))), None);
+        assert_eq!(try_take_over(&dir, &second, &continuing(THREAD)), Some(()));
+        assert_eq!(try_take_over(&dir, &third, &continuing(THREAD)), None, "it is in use");
+        assert_eq!(
+            (run_folder(&dir, &second), run_folder(&dir, &third)),
+            (place.clone(), dir.join("demo.3"))
+        );
         keep_for_thread(&place, THREAD);
         fs::remove_dir(&place).unwrap();
-        assert_eq!(take_kept(&dir, &third, &continuing(THREAD)), None, "it is gone");
+        assert_eq!(try_take_over(&dir, &third, &continuing(THREAD)), None, "it is gone");
         remove_leftovers(&place);
-        assert_eq!(folder_of(&dir, &second), dir.join("demo.2"));
+        assert_eq!(run_folder(&dir, &second), dir.join("demo.2"));
     }
 
     #[test]
@@ -283,20 +300,23 @@ mod tests {
         let dir = dir.path().canonicalize().unwrap();
         let state = dir.join("state");
         let env = Variables::from([("HOME".to_owned(), dir.join("home").display().to_string())]);
-        let make = |run, confined| {
-            create(FolderKind::Place, &state, &run, None, confined, &env).unwrap().path().to_owned()
+        let make = |run, is_confined| {
+            create(FolderKind::Place, &state, &run, None, is_confined, &env).unwrap().path().to_owned()
         };
         let first = make(run(1), false);
         assert_eq!(Path::new(&first), dir.join("state.places/demo.1"));
         assert_eq!(fs::metadata(&first).unwrap().permissions().mode() & 0o777, 0o700);
-        assert_eq!(make(run(1), false), first, "an attempt before may have made it");
+        assert_eq!(make(run(1), false), first, "an earlier attempt may have made it");
         assert_eq!(Path::new(&make(run(2), false)), dir.join("state.places/demo.1-2"));
-        let confined = make(run(1), true);
-        assert!(Path::new(&confined).starts_with(dir.join("home/.local/share/relay/places")), "{confined}");
+        let is_confined = make(run(1), true);
+        assert!(
+            Path::new(&is_confined).starts_with(dir.join("home/.local/share/relay/places")),
+            "{is_confined}"
+        );
     }
 
     #[test]
-    fn a_place_is_removed_with_what_earlier_removals_left_and_no_link_is_followed() {
+    fn a_removal_follows_no_link_and_unfinished_ones_are_completed() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().canonicalize().unwrap();
         for name in ["demo.1/.git", "demo.2", "demo.3.done/.git", "outside"] {
@@ -317,29 +337,33 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().canonicalize().unwrap();
         let place = |n: usize| dir.join(format!("demo.{n}"));
-        for n in 0..MAX_KEPT + 2 {
+        for n in 0..MAX_KEPT_PLACES + 2 {
             fs::create_dir(place(n)).unwrap();
-            mark_made(&place(n));
+            mark_complete(&place(n));
             mark_kept(&place(n));
             let since = SystemTime::now() - Duration::from_secs(1000 - n as u64);
             fs::File::options()
                 .write(true)
-                .open(beside(&place(n), KEPT))
+                .open(marker_path(&place(n), KEPT_ENDING))
                 .unwrap()
                 .set_modified(since)
                 .unwrap();
         }
         let old = SystemTime::now() - MAX_KEPT_AGE * 2;
-        let oldest = fs::File::options().write(true).open(beside(&place(5), KEPT)).unwrap();
+        let oldest = fs::File::options().write(true).open(marker_path(&place(5), KEPT_ENDING)).unwrap();
         oldest.set_modified(old).unwrap();
         remove_leftovers(&dir.join("demo.99"));
-        let left: Vec<usize> = (0..MAX_KEPT + 2).filter(|n| place(*n).exists()).collect();
+        let left: Vec<usize> = (0..MAX_KEPT_PLACES + 2).filter(|n| place(*n).exists()).collect();
         assert_eq!(left, [1, 2, 3, 4, 6, 7, 8, 9, 10, 11]);
-        assert!(!was_made(&place(5)) && was_made(&place(6)) && !beside(&place(5), KEPT).exists());
+        assert!(
+            !is_complete(&place(5))
+                && is_complete(&place(6))
+                && !marker_path(&place(5), KEPT_ENDING).exists()
+        );
     }
 
     #[test]
-    fn a_link_in_the_folder_s_stead_is_refused() {
+    fn a_link_at_the_path_of_the_folder_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().canonicalize().unwrap();
         fs::create_dir(dir.join("state.places")).unwrap();

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::cache::RepositoryCache;
 use super::script::argv;
 use crate::confine::sandbox::JobSandbox;
-use crate::environment::{Variables, without_secrets};
+use crate::environment::{Variables, strip_secrets};
 use crate::git_head::{self, Head};
 use crate::git_stream::{OpenedStream, StreamOpener};
 use crate::process::{Event, Exit, OutputPipes, OutputSource, capture};
@@ -21,25 +21,25 @@ use crate::spool::RunId;
 use crate::user::UserIds;
 use crate::workspace::WorkspaceDir;
 
-/// Timeout of committing what is left uncommitted: hashing some gigabytes of new files takes this long.
+/// Timeout of the commit of uncommitted changes: hashing some gigabytes of new files takes this long.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(120);
 /// Timeout of one snapshot of the work tree.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
-/// Maximum size of a snapshot, in KiB. A larger one contains what a build has made, and each would be pushed.
+/// Maximum size of a snapshot, in KiB. A larger one contains the output of builds. Every snapshot is pushed.
 const MAX_SNAPSHOT_KIB: u32 = 64 * 1024;
-/// Timeout of one push: the largest result over a slow link.
+/// Timeout of one push: enough for the largest result over a slow connection.
 const PUSH_TIMEOUT: Duration = Duration::from_secs(600);
-/// Maximum time for the result of a stream after its git has ended. The relay's git ends with it.
+/// Maximum time to wait for the result of a stream after git here has ended. The relay's git then ends, too.
 const STREAM_END_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout of reading `HEAD` from a disk that hangs.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Reason that a push failed.
+/// Reason why a push failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PushError {
     /// The connection ended: another attempt may succeed.
     ConnectionLost,
-    /// Another attempt would fail, too. One line.
+    /// Another attempt would fail, too. Contains the reason in one line.
     Failed(String),
 }
 
@@ -48,7 +48,7 @@ pub(crate) enum PushError {
 pub(crate) struct Snapshot {
     pub(crate) tree: String,
     pub(crate) commit: String,
-    /// Temporary folder with its objects.
+    /// Temporary folder with the new objects of the snapshot.
     folder: String,
 }
 
@@ -78,8 +78,8 @@ pub(crate) fn continue_argv(place: &PlaceSpec) -> Vec<String> {
     argv(&["continue", place.base(), place.branch()])
 }
 
-/// Returns the number of commits to fetch: the base, and the caller's own commit below the uncommitted files. The next
-/// job's uncommitted files are then fetched as what differs from that commit.
+/// Returns the number of commits to fetch: the base, and its parent if the base adds the caller's uncommitted files to
+/// that parent. With the parent in the cache, a later job fetches only what differs from it.
 pub(crate) fn depth(place: &PlaceSpec) -> u32 {
     if place.base() == place.parent() { 1 } else { 2 }
 }
@@ -90,7 +90,7 @@ impl PlaceGit {
         Path::new(self.top.path())
     }
 
-    /// Opens a stream to the job's repository; waits for a connection.
+    /// Opens a stream to the job's repository at the relay; waits for a connection.
     ///
     /// # Errors
     /// One line with the reason.
@@ -109,18 +109,18 @@ impl PlaceGit {
         }
     }
 
-    /// Commits everything that is not committed. No other process of the job may run.
+    /// Commits all uncommitted changes. No other process of the job may run.
     ///
     /// # Errors
     /// One line with the reason.
-    pub(crate) async fn commit_rest(&self) -> Result<(), String> {
+    pub(crate) async fn commit_changes(&self) -> Result<(), String> {
         let (exit, output) =
             self.run(&["commit"], OutputPipes::Merged, OutputSource::Stdout, COMMIT_TIMEOUT).await?;
         if exit == Exit::Code(0) { Ok(()) } else { Err(failure_line(&output)) }
     }
 
-    /// Makes a commit of the work tree as it is, beside the objects of the place. Returns `None` if its tree is
-    /// that of `last`, a tree or a commit, or if its new objects are too large.
+    /// Makes a commit of the work tree in a temporary folder, not in the place's repository. Returns `None` if the
+    /// commit has the tree of `last` (a tree or a commit), or if its new objects are too large.
     ///
     /// # Errors
     /// One line with the reason.
@@ -143,7 +143,7 @@ impl PlaceGit {
         }
     }
 
-    /// Pushes `HEAD` as the job's result if it `has_commits`, and a snapshot as the work in progress; waits for a
+    /// Pushes `HEAD` as the job's result if `has_commits` is true, and a snapshot as the work in progress; waits for a
     /// connection. Returns true if earlier commits of the result were replaced.
     ///
     /// # Errors
@@ -153,19 +153,19 @@ impl PlaceGit {
         has_commits: bool,
         snapshot: Option<&Snapshot>,
     ) -> Result<bool, PushError> {
-        let live = snapshot.map(|made| format!("{}:refs/heads/live", made.commit));
-        let mut arguments = vec!["push", snapshot.map_or("", |made| &made.folder)];
+        let live = snapshot.map(|snapshot| format!("{}:refs/heads/live", snapshot.commit));
+        let mut arguments = vec!["push", snapshot.map_or("", |snapshot| &snapshot.folder)];
         arguments.extend(has_commits.then_some("HEAD:refs/heads/result"));
         arguments.extend(live.as_deref());
-        let OpenedStream { git, ended } =
+        let OpenedStream { git, result } =
             self.open_stream(GitService::PushResult).await.map_err(PushError::Failed)?;
-        let mut ended = pin!(ended.wait());
+        let mut result = pin!(result.wait());
         let mut running =
             pin!(self.run(&arguments, OutputPipes::Stream(git), OutputSource::Stderr, PUSH_TIMEOUT));
         let (pushed, end) = tokio::select! {
-            pushed = &mut running => (pushed, timeout(STREAM_END_TIMEOUT, ended).await.ok()),
-            end = &mut ended => {
-                // A git that waits for something else does not notice.
+            pushed = &mut running => (pushed, timeout(STREAM_END_TIMEOUT, result).await.ok()),
+            end = &mut result => {
+                // Git does not notice the end of the stream while it waits for something else.
                 let late = |_| Err("git did not end with its stream".to_owned());
                 let limit = if end.is_ok() { PUSH_TIMEOUT } else { STREAM_END_TIMEOUT };
                 (timeout(limit, running).await.unwrap_or_else(late), Some(end))
@@ -191,10 +191,10 @@ impl PlaceGit {
         &self,
         arguments: &[&str],
         pipes: OutputPipes,
-        wanted: OutputSource,
+        wanted_source: OutputSource,
         limit: Duration,
     ) -> Result<(Exit, Vec<u8>), String> {
-        let mut env = without_secrets(&self.env, &Variables::new());
+        let mut env = strip_secrets(&self.env, &Variables::new());
         env.insert("RELAY_JOB".to_owned(), self.run.job.to_string());
         let mut command = Command {
             argv: argv(arguments),
@@ -210,7 +210,7 @@ impl PlaceGit {
             sandbox.wrap(&mut command);
         }
         // The process ends when the future is dropped.
-        match timeout(limit, capture(command, pipes, wanted, Some(&self.top))).await {
+        match timeout(limit, capture(command, pipes, wanted_source, Some(&self.top))).await {
             Err(_) => Err(format!("git took longer than {} s", limit.as_secs())),
             Ok(Ok((Some(exit), output))) => Ok((exit, output)),
             Ok(Ok((None, _)) | Err(Event::Lost)) => Err("git was killed".to_owned()),
@@ -233,18 +233,18 @@ const KNOWN_CAUSES: [(&str, &str); 4] = [
 
 /// Returns true for a failure that another attempt can't fix.
 pub(crate) fn is_known_cause(line: &str) -> bool {
-    KNOWN_CAUSES.iter().any(|(_, shown)| line.ends_with(shown))
+    KNOWN_CAUSES.iter().any(|(_, message)| line.ends_with(message))
 }
 
-/// Returns the line of git's output that says best why git failed.
+/// Returns the line of git's output that best explains why git failed.
 pub(crate) fn failure_line(output: &[u8]) -> String {
     let text = String::from_utf8_lossy(output);
-    if let Some((_, shown)) = KNOWN_CAUSES.iter().find(|(cause, _)| text.contains(cause)) {
-        return (*shown).to_owned();
+    if let Some((_, message)) = KNOWN_CAUSES.iter().find(|(cause, _)| text.contains(cause)) {
+        return (*message).to_owned();
     }
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     let reason =
-        lines().find(|line| ["remote: ", "fatal: ", "error: "].iter().any(|head| line.starts_with(head)));
+        lines().find(|line| ["remote: ", "fatal: ", "error: "].iter().any(|prefix| line.starts_with(prefix)));
     match reason.or_else(|| lines().next_back()) {
         Some(line) => one_line(line, 300),
         None => "git failed without a message".to_owned(),
@@ -256,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_is_named_by_its_cause_or_by_git_s_first_complaint() {
+    fn a_failure_is_explained_by_its_cause_or_by_git_s_first_error() {
         let cases: [(&[u8], &str); 5] = [
             (b"remote: fatal: pack exceeds maximum allowed size\nerror: failed to push\n", KNOWN_CAUSES[1].1),
             (b"fatal: write error: No space left on device\n", "the disk is full"),

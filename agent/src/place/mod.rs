@@ -1,15 +1,15 @@
 //! A job's own place: a clone of the caller's repository, made for one run of a job.
 //!
 //! ```text
-//!  folder made ──fetch, checkout──► the commands of the job work in it ──commit, push──► removed
+//!  folder made ──fetch, checkout──► the commands of the job work in it ──commit, push──► removed, or kept for its thread
 //!                                      └── new commits: pushed in the background ──┘
 //! ```
 //!
-//! Git runs as the worker does: as its user or in its sandbox. It has no network: its bytes go through a stream to the
-//! relay, which serves a repository of this job alone.
+//! Git runs like a command of the job: as the worker's user or in the sandbox. Git does not use the network: its bytes
+//! go through a stream to the relay, which serves only the repository of this job.
 //!
-//! * [`folder`]: the folder of a place. * [`git`]: the commands of git; [`script`]: their script. * [`cache`]: objects of earlier jobs.
-//! * [`checkpoints`]: pushes in the background.
+//! * [`folder`]: the folders of a job. [`cache`]: git objects of earlier jobs.
+//! * [`git`]: the commands of git; [`script`]: their script. [`checkpoints`]: pushes in the background.
 
 pub(crate) mod cache;
 pub(crate) mod checkpoints;

@@ -1,6 +1,6 @@
-//! The script with all commands of git for places.
+//! Script with all commands of git for places.
 
-/// Script; its header documents its arguments.
+/// Text of the script; the header of `git.sh` documents the arguments.
 const SCRIPT: &str = concat!(include_str!("../git_env.sh"), include_str!("git.sh"));
 
 /// Returns the command line of the script with these arguments.

@@ -15,9 +15,9 @@ use std::time::Duration;
 const INTERRUPT_TIME: Duration = Duration::from_secs(2);
 /// Time for the leader's commands to obey TERM before it is interrupted: enough to remove a lock.
 const COMMANDS_TIME: Duration = Duration::from_secs(2);
-/// Maximum time for which a tree is stopped while TERM is sent to all its processes: enough for two scans of thousands
-/// of processes on a busy machine. A dozen processes take 5 ms.
-const MAX_STOPPED: Duration = Duration::from_secs(2);
+/// Maximum time for which a process tree is stopped while TERM is sent to its processes: enough for two scans of
+/// thousands of processes on a busy machine. A dozen processes take 5 ms.
+const MAX_STOPPED_TIME: Duration = Duration::from_secs(2);
 
 /// Next action of the escalation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,7 @@ enum Stage {
     TerminateCommands,
     /// TERM was sent to the commands; INT follows at `interrupt_at`.
     CommandsTerminated { interrupt_at: Duration },
-    /// INT was sent; TERM follows at `interrupt_at`.
+    /// INT was sent; TERM follows at `terminate_at`.
     Interrupted { terminate_at: Duration },
     /// TERM to all processes is due.
     TerminateAll,
@@ -56,7 +56,7 @@ pub(crate) struct Escalation {
 }
 
 impl Escalation {
-    /// Starts to end a command, with `grace` until KILL.
+    /// Creates the escalation for a command that gets KILL after `grace`.
     pub(crate) fn new(now: Duration, interrupt_first: bool, grace: Duration) -> Self {
         let stage = if interrupt_first { Stage::TerminateCommands } else { Stage::TerminateAll };
         Self { stage, kill_at: now.saturating_add(grace) }
@@ -67,37 +67,37 @@ impl Escalation {
         self.kill_at = self.kill_at.min(now.saturating_add(grace));
     }
 
-    /// Returns the next action. `commands_live` returns true if a process that the leader started is alive.
+    /// Returns the next action. `has_living_command` returns true if a process that the leader started is alive.
     pub(crate) fn next_action(
         &mut self,
         now: Duration,
-        leader_alive: bool,
-        any_process_lives: bool,
-        commands_live: impl Fn() -> bool,
+        is_leader_alive: bool,
+        has_living_process: bool,
+        has_living_command: impl Fn() -> bool,
     ) -> Action {
-        if !any_process_lives || now >= self.kill_at {
+        if !has_living_process || now >= self.kill_at {
             return Action::Sweep;
         }
-        let left = self.kill_at.saturating_sub(now);
+        let remaining = self.kill_at.saturating_sub(now);
         match self.stage {
-            Stage::TerminateCommands if leader_alive && commands_live() => {
+            Stage::TerminateCommands if is_leader_alive && has_living_command() => {
                 // A short grace is divided among the stages: each gets two fifths of the remaining time, the ratio of
                 // the usual 2 s to the usual grace of 5 s.
-                let share = COMMANDS_TIME.min(left * 2 / 5);
+                let share = COMMANDS_TIME.min(remaining * 2 / 5);
                 self.stage = Stage::CommandsTerminated { interrupt_at: now + share };
-                Action::TerminateCommands(MAX_STOPPED.min(share / 2))
+                Action::TerminateCommands(MAX_STOPPED_TIME.min(share / 2))
             }
-            Stage::CommandsTerminated { interrupt_at: until }
-                if leader_alive && now < until && commands_live() =>
+            Stage::CommandsTerminated { interrupt_at }
+                if is_leader_alive && now < interrupt_at && has_living_command() =>
             {
-                Action::Wait(until.saturating_sub(now).min(left))
+                Action::Wait(interrupt_at.saturating_sub(now).min(remaining))
             }
-            Stage::TerminateCommands | Stage::CommandsTerminated { .. } if leader_alive => {
-                self.stage = Stage::Interrupted { terminate_at: now + INTERRUPT_TIME.min(left * 2 / 5) };
+            Stage::TerminateCommands | Stage::CommandsTerminated { .. } if is_leader_alive => {
+                self.stage = Stage::Interrupted { terminate_at: now + INTERRUPT_TIME.min(remaining * 2 / 5) };
                 Action::Interrupt
             }
-            Stage::Interrupted { terminate_at: until } if leader_alive && now < until => {
-                Action::Wait(until.saturating_sub(now).min(left))
+            Stage::Interrupted { terminate_at } if is_leader_alive && now < terminate_at => {
+                Action::Wait(terminate_at.saturating_sub(now).min(remaining))
             }
             Stage::TerminateCommands
             | Stage::CommandsTerminated { .. }
@@ -105,9 +105,9 @@ impl Escalation {
             | Stage::TerminateAll => {
                 self.stage = Stage::AllTerminated;
                 // At least half of the remaining time is left for the processes to handle TERM.
-                Action::Terminate(MAX_STOPPED.min(left / 2))
+                Action::Terminate(MAX_STOPPED_TIME.min(remaining / 2))
             }
-            Stage::AllTerminated => Action::Wait(left),
+            Stage::AllTerminated => Action::Wait(remaining),
         }
     }
 }
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stubborn_command_meets_every_stage_in_time() {
+    fn a_command_that_ignores_signals_reaches_every_stage_in_time() {
         let mut escalation = Escalation::new(ms(100), true, ms(5000));
         assert_eq!(escalation.next_action(ms(100), true, true, || false), Action::Interrupt);
         assert_eq!(escalation.next_action(ms(110), true, true, || false), Action::Wait(ms(1990)));
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_an_obedient_leader_leaves_is_terminated_at_once() {
+    fn processes_left_by_an_interrupted_leader_are_terminated_at_once() {
         let mut escalation = Escalation::new(ms(0), true, ms(5000));
         assert_eq!(escalation.next_action(ms(0), true, true, || false), Action::Interrupt);
         assert_eq!(escalation.next_action(ms(60), false, true, || false), Action::Terminate(ms(2000)));
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_leader_started_hears_of_the_end_before_the_leader_does() {
+    fn commands_of_a_leader_get_term_before_the_leader_gets_int() {
         let mut escalation = Escalation::new(ms(0), true, ms(5000));
         assert_eq!(escalation.next_action(ms(0), true, true, || true), Action::TerminateCommands(ms(1000)));
         assert_eq!(escalation.next_action(ms(20), true, true, || true), Action::Wait(ms(1980)));
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn no_grace_means_kill_and_a_second_request_hastens() {
+    fn without_grace_kill_is_sent_at_once_and_a_request_can_shorten_it() {
         assert_eq!(
             Escalation::new(ms(7), true, ms(0)).next_action(ms(7), true, true, || false),
             Action::Sweep

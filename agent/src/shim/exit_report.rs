@@ -13,10 +13,10 @@ use tokio::time::{Instant, sleep};
 /// Maximum time that a shim may run without its agent: 2 s of grace, 3 s for processes that are hard to kill, and a
 /// margin for a busy machine.
 const SHIM_EXIT_TIMEOUT: Duration = Duration::from_secs(8);
-/// Time between two checks of the lock. The kernel does not signal its release.
+/// Time between two checks of the lock. The kernel does not signal the release of the lock.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The file as written by the shim.
+/// File of the report, which the shim has locked.
 #[derive(Debug)]
 pub(super) struct ShimReport {
     file: File,
@@ -26,7 +26,7 @@ impl ShimReport {
     /// Creates the file, and locks it until the returned value is dropped.
     ///
     /// # Errors
-    /// The file can't be created, or another shim holds it.
+    /// The file can't be created, or another shim has locked it.
     pub(super) fn open(path: &str) -> io::Result<Self> {
         let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_is_read_once_its_shim_is_gone() {
+    async fn a_report_is_read_once_its_shim_is_gone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("shim");
         assert_eq!(read(&path).await, None);
@@ -73,6 +73,6 @@ mod tests {
         drop(exit_report);
         assert_eq!(reader.await.unwrap(), Some((3, 1)));
         drop(ShimReport::open(path.to_str().unwrap()).unwrap());
-        assert_eq!(read(&path).await, None, "its agent was there to be told");
+        assert_eq!(read(&path).await, None, "the shim did not outlive its agent");
     }
 }

@@ -1,6 +1,6 @@
 //! Reaping, signalling and killing of the processes below the shim.
 //!
-//! A process is signalled only through a pidfd that was opened *before* its start time was compared with the one seen
+//! A process is signalled only through a pidfd that was opened *before* its start time was compared with the one read
 //! earlier. If the process died and its number was reused in between, either the start times differ, or the signal goes
 //! to the dead process and fails. No unrelated process is ever signalled.
 
@@ -21,8 +21,8 @@ const SWEEP_LIMIT: Duration = Duration::from_secs(3);
 const SUBTREE_KILL_LIMIT: Duration = Duration::from_millis(500);
 /// Time between two scans while waiting for processes to stop. A fork usually completes within this time.
 const STOP_POLL: Duration = Duration::from_millis(1);
-/// Maximum time to let a process that blocks TERM run. It needs less to start another program, even on a busy machine.
-const MAX_TERM_BLOCKED: Duration = Duration::from_millis(500);
+/// Maximum time to let a process that blocks TERM run. Starting another program takes less, even on a busy machine.
+const MAX_TERM_BLOCKED_TIME: Duration = Duration::from_millis(500);
 /// Time between two scans while killed processes die: short compared with the 100 ms by which an end may be late.
 const DEATH_POLL: Duration = Duration::from_millis(2);
 
@@ -41,7 +41,7 @@ impl SignalledProcesses {
 #[derive(Debug, Default)]
 pub(super) struct ReapResult {
     /// True if any child is left. The shim adopts all orphans, so without a child there is no descendant.
-    pub(super) children_left: bool,
+    pub(super) has_children: bool,
     /// Number of children reaped.
     pub(super) count: u32,
     /// Status of the leader, if it was reaped.
@@ -60,7 +60,7 @@ pub(super) fn reap(leader: Option<Pid>) -> ReapResult {
                 }
             }
             Ok(None) => {
-                reaped.children_left = true;
+                reaped.has_children = true;
                 return reaped;
             }
             Err(Errno::INTR) => {}
@@ -85,17 +85,17 @@ pub(super) fn terminate_descendants(limit: Duration, signalled: &mut SignalledPr
 pub(super) fn terminate_commands(leader: &Leader, limit: Duration, signalled: &mut SignalledProcesses) {
     // ESRCH: the leader exited by itself, which the next scan sees.
     let _ = pidfd_send_signal(&leader.pidfd, Signal::STOP);
-    let until = Instant::now() + limit;
-    for key in terminate_all(until, || tree::leader_commands(leader.pid)) {
+    let deadline = Instant::now() + limit;
+    for key in terminate_all(deadline, || tree::leader_commands(leader.pid)) {
         signalled.0.insert(key);
     }
 }
 
 /// Sends TERM and CONT to all processes of `list_processes`; returns those that were signalled.
-fn terminate_all(until: Instant, list_processes: impl Fn() -> Vec<ProcessEntry>) -> Vec<ProcessKey> {
-    let frozen = stop_all(until, list_processes, |newly_found| {
-        wait_stopped(until, newly_found.clone());
-        run_until_term_unblocked(until, newly_found);
+fn terminate_all(deadline: Instant, list_processes: impl Fn() -> Vec<ProcessEntry>) -> Vec<ProcessKey> {
+    let frozen = stop_all(deadline, list_processes, |newly_found| {
+        wait_stopped(deadline, newly_found.clone());
+        run_until_term_unblocked(deadline, newly_found);
     });
     let signalled =
         frozen.iter().filter(|entry| send_signal(**entry, Signal::TERM)).map(|entry| entry.key).collect();
@@ -120,7 +120,7 @@ pub(super) fn kill_descendants(
         if let Some(status) = reaped.leader_status {
             on_leader_exit(status);
         }
-        if !reaped.children_left {
+        if !reaped.has_children {
             return 0;
         }
         if begun.elapsed() >= SWEEP_LIMIT {
@@ -139,41 +139,41 @@ pub(super) fn kill_descendants(
 /// Sends TERM to `root` and its descendants; returns the signalled processes. Returns none if `root` is gone, or if its
 /// id now belongs to another process. The programs of the command's sandbox are skipped: they end with the command.
 pub(super) fn terminate_subtree(root: ProcessKey) -> Vec<ProcessKey> {
-    let commands = |mut all: Vec<ProcessEntry>| {
-        all.retain(|entry| !entry.is_helper());
-        all
+    let commands = |mut entries: Vec<ProcessEntry>| {
+        entries.retain(|entry| !entry.is_helper());
+        entries
     };
     terminate_all(Instant::now() + SUBTREE_KILL_LIMIT, || commands(tree::subtree(tree::descendants(), root)))
 }
 
 /// Kills `root`, the processes in `known_processes`, and all their current descendants.
 pub(super) fn kill_subtree(root: ProcessKey, known_processes: &[ProcessKey]) {
-    let until = Instant::now() + SUBTREE_KILL_LIMIT;
+    let deadline = Instant::now() + SUBTREE_KILL_LIMIT;
     let list_processes = || {
         let mut processes = tree::subtree(tree::descendants(), root);
-        processes.extend(tree::still_alive(tree::descendants(), known_processes));
+        processes.extend(tree::collect_subtrees(tree::descendants(), known_processes));
         processes
     };
-    for entry in stop_all(until, list_processes, |newly_found| wait_stopped(until, newly_found)) {
+    for entry in stop_all(deadline, list_processes, |newly_found| wait_stopped(deadline, newly_found)) {
         send_signal(entry, Signal::KILL);
     }
 }
 
-/// Kills the processes left by a shim that was killed or is stopped: all in its session, and `known_processes` (ids and
+/// Kills the processes of a shim that was killed or is stopped: those in its session, and `known_processes` (ids and
 /// start times). Returns the number of killed processes and of survivors. Blocks for at most about [`SWEEP_LIMIT`].
 pub(crate) fn sweep_leftover(shim_pid: u32, known_processes: &[(u32, u64)]) -> (u32, u32) {
     let keys: Vec<ProcessKey> =
         known_processes.iter().map(|&(pid, started)| ProcessKey { pid, start_ticks: started }).collect();
-    let (until, mut signalled) = (Instant::now() + SWEEP_LIMIT, SignalledProcesses::default());
+    let (deadline, mut signalled) = (Instant::now() + SWEEP_LIMIT, SignalledProcesses::default());
     loop {
-        let left = stop_all(until, || tree::session_members(shim_pid, &keys), |_| {});
-        if left.is_empty() {
+        let remaining = stop_all(deadline, || tree::session_members(shim_pid, &keys), |_| {});
+        if remaining.is_empty() {
             return (signalled.count(), 0);
         }
-        if Instant::now() >= until {
-            return (signalled.count(), saturating_u32(left.len()));
+        if Instant::now() >= deadline {
+            return (signalled.count(), saturating_u32(remaining.len()));
         }
-        for entry in left {
+        for entry in remaining {
             // When the shim dies, the kernel may send HUP to its stopped processes. These count as killed too: they did
             // not end by themselves.
             send_signal(entry, Signal::KILL);
@@ -184,24 +184,24 @@ pub(crate) fn sweep_leftover(shim_pid: u32, known_processes: &[(u32, u64)]) -> (
 }
 
 /// Stops all processes of `list_processes`, until it returns no new one. A stopped process can't escape a signal by
-/// forking. Passes the stopped processes to `on_signalled` before each further scan. Returns all processes found,
+/// forking. Passes the stopped processes to `on_stopped` before each further scan. Returns all processes found,
 /// parents before their children.
 fn stop_all(
-    until: Instant,
+    deadline: Instant,
     list_processes: impl Fn() -> Vec<ProcessEntry>,
-    on_signalled: impl Fn(Vec<ProcessEntry>),
+    on_stopped: impl Fn(Vec<ProcessEntry>),
 ) -> Vec<ProcessEntry> {
-    let (mut known, mut frozen) = (HashSet::new(), Vec::new());
+    let (mut found_keys, mut frozen) = (HashSet::new(), Vec::new());
     loop {
         let mut newly_found = list_processes();
-        newly_found.retain(|entry| known.insert(entry.key));
+        newly_found.retain(|entry| found_keys.insert(entry.key));
         if newly_found.is_empty() {
             return frozen;
         }
         frozen.extend_from_slice(&newly_found);
         newly_found.retain(|entry| send_signal(*entry, Signal::STOP));
-        on_signalled(newly_found);
-        if Instant::now() >= until {
+        on_stopped(newly_found);
+        if Instant::now() >= deadline {
             return frozen;
         }
     }
@@ -209,10 +209,10 @@ fn stop_all(
 
 /// Waits until all of these processes are stopped. A process that receives STOP during a fork completes the fork first
 /// (Linux since 4.19), and its child could appear after the next scan.
-fn wait_stopped(until: Instant, mut stopping: Vec<ProcessEntry>) {
+fn wait_stopped(deadline: Instant, mut stopping: Vec<ProcessEntry>) {
     loop {
         stopping.retain(|entry| tree::is_runnable(entry.key));
-        if stopping.is_empty() || Instant::now() >= until {
+        if stopping.is_empty() || Instant::now() >= deadline {
             return;
         }
         pause(STOP_POLL);
@@ -222,28 +222,28 @@ fn wait_stopped(until: Instant, mut stopping: Vec<ProcessEntry>) {
 /// Continues the processes that block TERM until they no longer block it.
 ///
 /// A program blocks its signals while it starts another program, and would handle TERM only after that: the new program
-/// would not receive it. A process that sleeps, or still blocks TERM after `MAX_TERM_BLOCKED`, blocks it for other
+/// would not receive it. A process that sleeps, or still blocks TERM after `MAX_TERM_BLOCKED_TIME`, blocks it for other
 /// reasons, and is skipped.
-fn run_until_term_unblocked(until: Instant, mut blocking: Vec<ProcessEntry>) {
-    let deadline = until.min(Instant::now() + MAX_TERM_BLOCKED);
-    let mut waiting = HashSet::new();
+fn run_until_term_unblocked(deadline: Instant, mut blocking: Vec<ProcessEntry>) {
+    let run_deadline = deadline.min(Instant::now() + MAX_TERM_BLOCKED_TIME);
+    let mut waiting_keys = HashSet::new();
     loop {
-        blocking.retain(|entry| !waiting.contains(&entry.key) && tree::blocks_term(entry.key));
-        if blocking.is_empty() || Instant::now() >= deadline {
+        blocking.retain(|entry| !waiting_keys.contains(&entry.key) && tree::blocks_term(entry.key));
+        if blocking.is_empty() || Instant::now() >= run_deadline {
             return;
         }
         blocking.retain(|entry| send_signal(*entry, Signal::CONT));
-        let mut busy = blocking.clone();
-        while !busy.is_empty() && Instant::now() < deadline {
+        let mut running = blocking.clone();
+        while !running.is_empty() && Instant::now() < run_deadline {
             pause(STOP_POLL);
-            busy.retain(|entry| {
+            running.retain(|entry| {
                 let blocks_term = tree::blocks_term(entry.key);
-                let is_idle = blocks_term && tree::is_waiting(entry.key) && waiting.insert(entry.key);
+                let is_idle = blocks_term && tree::is_waiting(entry.key) && waiting_keys.insert(entry.key);
                 blocks_term && !is_idle
             });
         }
         blocking.retain(|entry| send_signal(*entry, Signal::STOP));
-        wait_stopped(until, blocking.clone());
+        wait_stopped(deadline, blocking.clone());
     }
 }
 
@@ -258,7 +258,7 @@ fn send_signal(entry: ProcessEntry, signal: Signal) -> bool {
 /// Pauses this thread; a signal ends the pause early.
 pub(crate) fn pause(time: Duration) {
     let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(time.subsec_nanos()) };
-    // Interrupted by a signal: the caller checks again anyway.
+    // If a signal interrupts the pause, the caller checks again anyway.
     let _ = poll(&mut [], Some(&timeout));
 }
 

@@ -19,8 +19,8 @@
 //! * [`tree`]: the processes below the shim.
 //! * [`kill`]: signalling and reaping.
 //! * [`spawn`]: start of the command.
-//! * [`exit_report`]: the report left to the next agent.
-//! * [`outer_shim`]: a command in a sandbox.
+//! * [`exit_report`]: the report for the next agent.
+//! * [`outer_shim`]: the shim around a command in a sandbox.
 //! * [`output_fds`]: output of a sandboxed command, which bypasses the sandbox's own programs.
 
 pub(crate) mod escalation;
@@ -35,7 +35,7 @@ mod tree;
 
 pub(crate) use kill::{pause, sweep_leftover};
 
-/// The kernel's OOM score adjustment of this process.
+/// File with the OOM score adjustment of this process, by which the kernel chooses what to kill.
 const OOM_SCORE: &str = "/proc/self/oom_score_adj";
 /// Score added for a command: equivalent to half of all memory.
 const SCORE_OFFSET: i32 = 500;
@@ -45,9 +45,9 @@ const SCORE_OFFSET: i32 = 500;
 ///
 /// Must be called before the process is made unreadable: after that, only root can write to its `/proc` files.
 pub(crate) fn raise_oom_score() {
-    let own = std::fs::read_to_string(OOM_SCORE).ok().and_then(|text| text.trim().parse::<i32>().ok());
-    if let Some(own) = own {
+    let own_score = std::fs::read_to_string(OOM_SCORE).ok().and_then(|text| text.trim().parse::<i32>().ok());
+    if let Some(own_score) = own_score {
         // If the score can't be set, only the size decides.
-        let _ = std::fs::write(OOM_SCORE, (own + SCORE_OFFSET).min(1000).to_string());
+        let _ = std::fs::write(OOM_SCORE, (own_score + SCORE_OFFSET).min(1000).to_string());
     }
 }

@@ -1,5 +1,5 @@
-//! Shim outside of a sandbox. It starts the sandbox with a second shim inside, and forwards messages between that shim
-//! and the agent.
+//! Outer shim of a command in a sandbox. It starts the sandbox with an inner shim, and forwards messages between that
+//! shim and the agent.
 //!
 //! ```text
 //!  agent ◄──► outer shim ──► codex sandbox ──► bwrap ──► its first process ──► inner shim ──► the command
@@ -29,7 +29,7 @@ use super::output_fds::OutputFds;
 use super::protocol::{Command, Decoder, Report, Request, SandboxLauncher, encode};
 use super::tree::{self, Leader};
 
-/// Time that the inner shim may take beyond the grace period: its limit for killing processes, and a margin.
+/// Time that the inner shim may take beyond the grace period: 3 s for killing processes, and a margin.
 const INNER_OVERTIME: Duration = Duration::from_millis(3500);
 /// Grace period that the inner shim gives the command after the agent's death and in a sweep.
 const ORPHAN_GRACE: Duration = Duration::from_secs(2);
@@ -56,7 +56,7 @@ pub(super) fn run_in_sandbox(
     let mut outer = OuterShim {
         control,
         requests: decoder,
-        agent_gone: false,
+        is_agent_gone: false,
         exit_report,
         unsent_outputs: None,
         inner: InnerShimState::default(),
@@ -69,7 +69,7 @@ pub(super) fn run_in_sandbox(
             return outer.send_report(&Report::SpawnFailed { message });
         }
         let Some(message) = outer.inner.sandbox_error.take() else { return };
-        if attempt == MAX_ATTEMPTS || outer.agent_gone || outer.deadline.is_some() {
+        if attempt == MAX_ATTEMPTS || outer.is_agent_gone || outer.deadline.is_some() {
             return outer.send_report(&Report::SpawnFailed { message });
         }
         outer.inner = InnerShimState::default();
@@ -79,11 +79,11 @@ pub(super) fn run_in_sandbox(
 /// Reports received from the inner shim.
 #[derive(Debug, Default)]
 struct InnerShimState {
-    spawned: bool,
-    exited: bool,
+    has_spawned: bool,
+    has_exited: bool,
     /// Numbers of killed processes and of survivors; set once all processes have ended or can't be killed.
     end_counts: Option<(u32, u32)>,
-    spawn_failed: bool,
+    has_spawn_failed: bool,
     /// Reason why the sandbox ended before the command was started.
     sandbox_error: Option<String>,
 }
@@ -92,7 +92,7 @@ struct OuterShim {
     control: UnixStream,
     requests: Decoder,
     /// True once the agent has died or closed the socket.
-    agent_gone: bool,
+    is_agent_gone: bool,
     exit_report: Option<ShimReport>,
     /// File descriptors for the output that have not been passed to the command yet.
     unsent_outputs: Option<OutputFds>,
@@ -148,7 +148,7 @@ fn start_sandbox(
 }
 
 impl OuterShim {
-    /// Creates one sandbox, and forwards messages until all its processes have ended.
+    /// Creates one sandbox, and forwards messages until all processes of the sandbox have ended.
     fn run_sandbox(&mut self, command: &Command, confine: &SandboxLauncher) -> io::Result<()> {
         let outputs = match self.unsent_outputs.take() {
             Some(outputs) => outputs,
@@ -156,28 +156,28 @@ impl OuterShim {
         };
         let (leader, link) = start_sandbox(command, confine, &outputs)?;
         self.unsent_outputs = Some(outputs);
-        self.relay_messages(&leader, link);
+        self.forward_messages(&leader, link);
         Ok(())
     }
 
-    fn relay_messages(&mut self, leader: &Leader, mut link: SandboxLink) {
-        let mut leader_alive = true;
+    fn forward_messages(&mut self, leader: &Leader, mut link: SandboxLink) {
+        let mut is_leader_alive = true;
         let mut teardown_deadline = None;
         let mut code = None;
         loop {
-            let reaped = kill::reap(leader_alive.then_some(leader.pid));
+            let reaped = kill::reap(is_leader_alive.then_some(leader.pid));
             if let Some(status) = reaped.leader_status {
-                leader_alive = false;
+                is_leader_alive = false;
                 code = status.exit_status();
             }
             self.forward_requests(&mut link);
             self.forward_reports(&mut link);
-            let over = self.inner.end_counts.is_some() || self.inner.spawn_failed;
-            if !reaped.children_left {
+            let is_over = self.inner.end_counts.is_some() || self.inner.has_spawn_failed;
+            if !reaped.has_children {
                 break;
             }
             let now = Instant::now();
-            if over || !leader_alive {
+            if is_over || !is_leader_alive {
                 let deadline = *teardown_deadline.get_or_insert(now + TEARDOWN_TIME);
                 if now >= deadline {
                     break;
@@ -186,34 +186,34 @@ impl OuterShim {
             if self.deadline.is_some_and(|deadline| now >= deadline) {
                 break;
             }
-            self.wait(leader, leader_alive, &mut link);
+            self.wait(leader, is_leader_alive, &mut link);
         }
-        let pid = leader_alive.then_some(leader.pid);
-        let over = self.inner.end_counts.is_some() || self.inner.spawn_failed;
+        let pid = is_leader_alive.then_some(leader.pid);
+        let is_over = self.inner.end_counts.is_some() || self.inner.has_spawn_failed;
         let survivors =
             kill::kill_descendants(|status| code = status.exit_status(), pid, &mut self.signalled);
         self.forward_reports(&mut link);
-        let killed = if over { 0 } else { self.signalled.count() };
+        let killed = if is_over { 0 } else { self.signalled.count() };
         self.report_end(&mut link, code, killed, survivors);
     }
 
     /// Sends the agent those reports about the command's end that the inner shim did not send.
     fn report_end(&mut self, link: &mut SandboxLink, code: Option<i32>, killed: u32, survivors: u32) {
-        if self.inner.spawn_failed {
+        if self.inner.has_spawn_failed {
             return;
         }
-        if !self.inner.spawned {
+        if !self.inner.has_spawned {
             let how = code.map_or("it was killed".to_owned(), |code| format!("exit code {code}"));
             self.inner.sandbox_error =
                 Some(format!("the sandbox can't be started ({how}): {}", link.last_stderr_lines()));
             return;
         }
-        if !self.inner.exited {
+        if !self.inner.has_exited {
             self.send_report(&Report::Exited { code: None, signal: Some(Signal::KILL.as_raw()) });
         }
         let (inner_killed, inner_survivors) = self.inner.end_counts.unwrap_or_default();
         let (killed, survivors) = (inner_killed + killed, inner_survivors.max(survivors));
-        if let Some(exit_report) = self.exit_report.as_mut().filter(|_| self.agent_gone) {
+        if let Some(exit_report) = self.exit_report.as_mut().filter(|_| self.is_agent_gone) {
             exit_report.write(killed, survivors);
         }
         self.send_report(&Report::Ended { killed, survivors });
@@ -222,18 +222,18 @@ impl OuterShim {
     fn send_report(&mut self, report: &Report) {
         let sent = encode(report).and_then(|bytes| self.control.write_all(&bytes));
         if sent.is_err() {
-            self.agent_gone = true;
+            self.is_agent_gone = true;
         }
     }
 
-    /// Passes the agent's requests on.
+    /// Forwards the agent's requests to the inner shim.
     fn forward_requests(&mut self, link: &mut SandboxLink) {
         loop {
             let request = match self.requests.next_message() {
                 Ok(None) => break,
                 Ok(Some(request)) => request,
                 Err(_) => {
-                    self.agent_gone = true;
+                    self.is_agent_gone = true;
                     break;
                 }
             };
@@ -255,7 +255,7 @@ impl OuterShim {
                 link.send_request(&request);
             }
         }
-        if self.agent_gone {
+        if self.is_agent_gone {
             self.shorten_deadline(ORPHAN_GRACE);
             // The inner shim sees the closed socket as its agent's death, and ends everything.
             if let Some(socket) = &link.socket {
@@ -269,27 +269,27 @@ impl OuterShim {
         self.deadline = Some(self.deadline.map_or(deadline, |old| old.min(deadline)));
     }
 
-    /// Passes the inner shim's reports on.
+    /// Forwards the inner shim's reports to the agent.
     fn forward_reports(&mut self, link: &mut SandboxLink) {
         while let Some(report) = link.next_report() {
             match report {
                 Report::Spawned { pid } => {
-                    self.inner.spawned = true;
+                    self.inner.has_spawned = true;
                     // The descriptors are closed here, so that only the command holds its output pipes.
                     self.unsent_outputs = None;
                     let pid = outer_pid(pid).unwrap_or(pid);
                     self.send_report(&Report::Spawned { pid });
                 }
                 Report::SpawnFailed { .. } => {
-                    self.inner.spawn_failed = true;
+                    self.inner.has_spawn_failed = true;
                     self.send_report(&report);
                 }
                 Report::NotConfined { message } => {
-                    self.inner.spawn_failed = true;
+                    self.inner.has_spawn_failed = true;
                     self.inner.sandbox_error = Some(message);
                 }
                 Report::Exited { .. } => {
-                    self.inner.exited = true;
+                    self.inner.has_exited = true;
                     self.send_report(&report);
                 }
                 Report::Ended { killed, survivors } => self.inner.end_counts = Some((killed, survivors)),
@@ -297,34 +297,36 @@ impl OuterShim {
         }
     }
 
-    fn wait(&mut self, leader: &Leader, leader_alive: bool, link: &mut SandboxLink) {
+    fn wait(&mut self, leader: &Leader, is_leader_alive: bool, link: &mut SandboxLink) {
         let now = Instant::now();
-        let left = self
+        let time = self
             .deadline
             .map_or(POLL_INTERVAL, |deadline| deadline.saturating_duration_since(now).min(POLL_INTERVAL));
-        let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(left.subsec_nanos()) };
-        let (mut control, mut socket) = (None, None);
+        let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(time.subsec_nanos()) };
+        let (mut control_index, mut socket_index) = (None, None);
         let mut fds = Vec::with_capacity(3);
-        if !self.agent_gone {
-            control = Some(fds.len());
+        if !self.is_agent_gone {
+            control_index = Some(fds.len());
             fds.push(PollFd::new(&self.control, PollFlags::IN));
         }
         if let Some(inner) = &link.socket {
-            socket = Some(fds.len());
+            socket_index = Some(fds.len());
             fds.push(PollFd::from_borrowed_fd(inner.as_fd(), PollFlags::IN));
         }
-        if leader_alive {
+        if is_leader_alive {
             fds.push(PollFd::new(&leader.pidfd, PollFlags::IN));
         }
-        // Interrupted by a signal: the caller checks again anyway.
+        // If a signal interrupts the wait, the caller checks again anyway.
         let _ = poll(&mut fds, Some(&timeout));
-        let ready = |at: Option<usize>| at.is_some_and(|at| !fds[at].revents().is_empty());
-        let (control, socket) = (ready(control), ready(socket));
+        let is_ready = |index: Option<usize>| index.is_some_and(|index| !fds[index].revents().is_empty());
+        let (is_control_ready, is_socket_ready) = (is_ready(control_index), is_ready(socket_index));
         drop(fds);
-        if control && !read_available(&mut self.control, &mut self.requests) {
-            self.agent_gone = true;
+        if is_control_ready && !read_available(&mut self.control, &mut self.requests) {
+            self.is_agent_gone = true;
         }
-        if socket && link.socket.as_mut().is_some_and(|inner| !read_available(inner, &mut link.reports)) {
+        if is_socket_ready
+            && link.socket.as_mut().is_some_and(|inner| !read_available(inner, &mut link.reports))
+        {
             link.socket = None;
         }
     }
@@ -333,7 +335,7 @@ impl OuterShim {
 impl SandboxLink {
     fn send_request(&mut self, request: &Request) {
         let Some(socket) = &mut self.socket else { return };
-        // The end of the socket shows that its reader is gone.
+        // If the inner shim is gone, a later read returns the end of the socket.
         if let Ok(bytes) = encode(request) {
             let _ = socket.write_all(&bytes);
         }
@@ -343,8 +345,8 @@ impl SandboxLink {
     fn last_stderr_lines(&mut self) -> String {
         let mut text = Vec::new();
         // Only the end is read, because a worker can write any amount to this file too.
-        let from = self.stderr.metadata().map_or(0, |meta| meta.len().saturating_sub(MAX_STDERR));
-        let _ = self.stderr.seek(SeekFrom::Start(from));
+        let offset = self.stderr.metadata().map_or(0, |meta| meta.len().saturating_sub(MAX_STDERR));
+        let _ = self.stderr.seek(SeekFrom::Start(offset));
         let _ = (&self.stderr).take(MAX_STDERR).read_to_end(&mut text);
         let text = String::from_utf8_lossy(&text).into_owned();
         let mut lines: Vec<&str> =
@@ -376,20 +378,20 @@ fn read_available(socket: &mut UnixStream, decoder: &mut Decoder) -> bool {
     }
 }
 
-/// Returns the process id outside of the sandbox of a process in it.
+/// Returns the id outside of the sandbox of the process with the id `inner` in the sandbox.
 fn outer_pid(inner: u32) -> Option<u32> {
     let mut living = tree::descendants().into_iter().map(|entry| entry.key.pid);
     living.find(|pid| inner_pid(*pid) == Some(inner))
 }
 
-/// Returns the process id in the sandbox; `None` for a process that is not in it.
+/// Returns the id in the sandbox of the process with the id `outer`; `None` for a process that is not in the sandbox.
 fn inner_pid(outer: u32) -> Option<u32> {
     let status = std::fs::read_to_string(format!("/proc/{outer}/status")).ok()?;
-    innermost_pid(&status)
+    sandbox_pid(&status)
 }
 
-/// Parses the `NSpid:` line, which lists the ids from the outermost visible namespace to the innermost.
-fn innermost_pid(status: &str) -> Option<u32> {
+/// Returns the second id in the `NSpid:` line: that in the sandbox. The line begins with the outermost namespace.
+fn sandbox_pid(status: &str) -> Option<u32> {
     let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
     line.split_ascii_whitespace().nth(1)?.parse().ok()
 }
@@ -399,9 +401,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_of_the_sandbox_has_a_second_number() {
-        assert_eq!(innermost_pid("Name:\tsh\nNSpid:\t28665\t2\nVmPeak:\n"), Some(2));
-        assert_eq!(innermost_pid("Name:\tsh\nNSpid:\t28665\t2\t1\n"), Some(2));
-        assert_eq!(innermost_pid("Name:\tsh\nNSpid:\t28665\n"), None);
+    fn the_second_id_of_a_process_is_that_in_the_sandbox() {
+        assert_eq!(sandbox_pid("Name:\tsh\nNSpid:\t28665\t2\nVmPeak:\n"), Some(2));
+        assert_eq!(sandbox_pid("Name:\tsh\nNSpid:\t28665\t2\t1\n"), Some(2));
+        assert_eq!(sandbox_pid("Name:\tsh\nNSpid:\t28665\n"), None);
     }
 }

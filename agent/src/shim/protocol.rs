@@ -26,7 +26,7 @@ pub(crate) struct Command {
     pub(crate) env: BTreeMap<String, String>,
     /// Working directory.
     pub(crate) cwd: String,
-    /// User to run as; defaults to the shim's own.
+    /// User that the command runs as; defaults to the shim's own user.
     pub(crate) user: Option<UserIds>,
     pub(crate) stdin: String,
     /// True if the escalation begins with INT to the leader when the agent is gone.
@@ -42,7 +42,7 @@ pub(crate) struct Command {
 /// Launcher of a sandbox around a command. The sandbox's own programs can't see the command's environment or arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SandboxLauncher {
-    /// Launcher of the sandbox, with a shim as the program to run in it.
+    /// Command line of the launcher, which runs a shim in the sandbox.
     pub(crate) argv: Vec<String>,
     /// Environment of the launcher.
     pub(crate) env: BTreeMap<String, String>,
@@ -65,7 +65,7 @@ impl fmt::Debug for Command {
 /// Message from the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// Run this command; always the first message.
+    /// Run this command. This is the first message to a shim.
     Run(Box<Command>),
     /// End everything. A repeated request can shorten the grace period.
     End {
@@ -86,7 +86,7 @@ pub(crate) enum Request {
         /// Time until KILL, in milliseconds.
         grace_ms: u64,
     },
-    /// Run this command if the sandbox around this shim has these properties. The first message to an inner shim.
+    /// Run this command if the sandbox around this shim has these properties. First message to an inner shim.
     Enter(Box<Command>, SandboxCheck),
 }
 
@@ -98,12 +98,12 @@ pub(crate) enum Report {
         /// Process id of the leader.
         pid: u32,
     },
-    /// The command could not be started. The last message.
+    /// The command could not be started. This is the last message.
     SpawnFailed {
         /// Reason, in one line.
         message: String,
     },
-    /// The sandbox around this shim lacks a required property, so nothing was started. The last message.
+    /// The sandbox around this shim lacks a required property, so nothing was started. This is the last message.
     NotConfined {
         /// Reason, in one line.
         message: String,
@@ -114,7 +114,7 @@ pub(crate) enum Report {
         /// Signal that killed the leader.
         signal: Option<i32>,
     },
-    /// No process is left, apart from the survivors. The last message.
+    /// No process is left, apart from the survivors. This is the last message.
     Ended {
         /// Processes that did not end by themselves: TERM or KILL was sent to them.
         killed: u32,
@@ -126,7 +126,7 @@ pub(crate) enum Report {
 /// Encodes a message.
 ///
 /// # Errors
-/// `InvalidData` if it is longer than [`MAX_MESSAGE`].
+/// `InvalidData` if the message is longer than [`MAX_MESSAGE`].
 pub(crate) fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; 4];
     serde_json::to_writer(&mut bytes, message)?;
@@ -137,7 +137,7 @@ pub(crate) fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Assembles messages from received bytes.
+/// Decoder of messages from received bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
     buffer: Vec<u8>,
@@ -175,24 +175,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_come_through_in_any_pieces() {
+    fn messages_are_decoded_in_whatever_pieces_they_arrive() {
         let sent = [Report::Spawned { pid: 7 }, Report::Ended { killed: 1, survivors: 0 }];
         let bytes: Vec<u8> = sent.iter().flat_map(|report| encode(report).unwrap()).collect();
         for size in 1..bytes.len() {
             let mut decoder = Decoder::default();
-            let mut got = Vec::new();
+            let mut decoded = Vec::new();
             for piece in bytes.chunks(size) {
                 decoder.push(piece);
                 while let Some(report) = decoder.next_message::<Report>().unwrap() {
-                    got.push(report);
+                    decoded.push(report);
                 }
             }
-            assert_eq!(got, sent);
+            assert_eq!(decoded, sent);
         }
     }
 
     #[test]
-    fn a_length_bomb_is_refused_before_anything_is_kept_for_it() {
+    fn a_message_with_a_huge_length_is_refused_at_once() {
         let mut decoder = Decoder::default();
         decoder.push(&u32::MAX.to_le_bytes());
         assert!(decoder.next_message::<Request>().is_err());

@@ -1,4 +1,4 @@
-//! The shim's main loop.
+//! Main loop of the shim.
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -16,7 +16,7 @@ use super::tree::{self, Leader, ProcessKey};
 
 /// Grace period for the command after the agent's death.
 const ORPHAN_GRACE: Duration = Duration::from_secs(2);
-/// Grace for the leftover processes of a command that ended by itself: enough to remove a lock or a socket.
+/// Grace period for the leftover processes of a command that ended by itself: enough to remove a lock or a socket.
 const LEFTOVER_GRACE: Duration = Duration::from_millis(300);
 /// Time between two checks while a command is being ended: a fifth of the 100 ms by which an end may be late.
 const END_POLL: Duration = Duration::from_millis(20);
@@ -28,14 +28,14 @@ const REAP_POLL: (Duration, Duration) = (Duration::from_millis(10), Duration::fr
 ///
 /// # Errors
 /// The kernel refused a call, or the first message is invalid. Once the command runs, no error is returned.
-pub(crate) fn run(inside_sandbox: bool) -> io::Result<()> {
+pub(crate) fn run(is_inside_sandbox: bool) -> io::Result<()> {
     isolate()?;
     let control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    if inside_sandbox {
+    if is_inside_sandbox {
         super::output_fds::receive(&control)?;
     }
     rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
-    let mut shim = Shim { control, decoder: Decoder::default(), agent_gone: false, exit_report: None };
+    let mut shim = Shim { control, decoder: Decoder::default(), is_agent_gone: false, exit_report: None };
     let mut command = match shim.read_first_request()? {
         Some(Request::Run(command)) => command,
         Some(Request::Enter(command, check)) => {
@@ -98,12 +98,12 @@ struct Shim {
     control: UnixStream,
     decoder: Decoder,
     /// True once the agent has died or closed the socket.
-    agent_gone: bool,
+    is_agent_gone: bool,
     exit_report: Option<ShimReport>,
 }
 
 struct CommandState {
-    leader_alive: bool,
+    is_leader_alive: bool,
     escalation: Option<Escalation>,
     signalled_processes: SignalledProcesses,
     reap_interval: Duration,
@@ -125,7 +125,7 @@ impl Shim {
             if let Some(request) = self.decoder.next_message()? {
                 return Ok(Some(request));
             }
-            if self.agent_gone {
+            if self.is_agent_gone {
                 return Ok(None);
             }
             self.read_requests()?;
@@ -136,7 +136,7 @@ impl Shim {
     fn read_requests(&mut self) -> io::Result<()> {
         let mut buffer = [0; 16 * 1024];
         match self.control.read(&mut buffer) {
-            Ok(0) => self.agent_gone = true,
+            Ok(0) => self.is_agent_gone = true,
             Ok(n) => self.decoder.push(&buffer[..n]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -147,24 +147,24 @@ impl Shim {
     fn send_report(&mut self, report: &Report) {
         let sent = encode(report).and_then(|bytes| self.control.write_all(&bytes));
         if sent.is_err() {
-            self.agent_gone = true;
+            self.is_agent_gone = true;
         }
     }
 
     fn supervise(&mut self, leader: &Leader, interrupt_first: bool) {
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let mut state = CommandState {
-            leader_alive: true,
+            is_leader_alive: true,
             escalation: None,
             signalled_processes: SignalledProcesses::default(),
             reap_interval: REAP_POLL.0,
             ending_subtrees: Vec::new(),
         };
         loop {
-            let processes_left = self.reap(leader, &mut state);
-            self.handle_requests(&mut state, begun);
-            let now = begun.elapsed();
-            if self.agent_gone {
+            let has_processes = self.reap(leader, &mut state);
+            self.handle_requests(&mut state, started_at);
+            let now = started_at.elapsed();
+            if self.is_agent_gone {
                 let escalation = state
                     .escalation
                     .get_or_insert_with(|| Escalation::new(now, interrupt_first, ORPHAN_GRACE));
@@ -172,11 +172,11 @@ impl Shim {
             }
             kill_subtrees(&mut state, now);
             let commands = || !tree::leader_commands(leader.pid).is_empty();
-            let leader_alive = state.leader_alive;
+            let is_leader_alive = state.is_leader_alive;
             let action = state
                 .escalation
                 .as_mut()
-                .map(|escalation| escalation.next_action(now, leader_alive, processes_left, commands));
+                .map(|escalation| escalation.next_action(now, is_leader_alive, has_processes, commands));
             match action {
                 Some(Action::Sweep) => break,
                 Some(Action::TerminateCommands(limit)) => {
@@ -199,11 +199,11 @@ impl Shim {
                 }
             }
         }
-        let pid = state.leader_alive.then_some(leader.pid);
+        let pid = state.is_leader_alive.then_some(leader.pid);
         let survivors =
             kill::kill_descendants(|status| self.report_exit(status), pid, &mut state.signalled_processes);
         let killed = state.signalled_processes.count();
-        if let Some(exit_report) = self.exit_report.as_mut().filter(|_| self.agent_gone) {
+        if let Some(exit_report) = self.exit_report.as_mut().filter(|_| self.is_agent_gone) {
             exit_report.write(killed, survivors);
         }
         self.send_report(&Report::Ended { killed, survivors });
@@ -211,15 +211,15 @@ impl Shim {
 
     /// Reaps dead children; returns true if any process is left below the shim.
     fn reap(&mut self, leader: &Leader, state: &mut CommandState) -> bool {
-        let reaped = kill::reap(state.leader_alive.then_some(leader.pid));
+        let reaped = kill::reap(state.is_leader_alive.then_some(leader.pid));
         if let Some(status) = reaped.leader_status {
-            state.leader_alive = false;
+            state.is_leader_alive = false;
             self.report_exit(status);
         }
         if reaped.count > 0 {
             state.reap_interval = REAP_POLL.0;
         }
-        reaped.children_left
+        reaped.has_children
     }
 
     fn report_exit(&mut self, status: WaitStatus) {
@@ -228,14 +228,14 @@ impl Shim {
 
     /// Handles the requests that have arrived. Called before every wait: a request may have been read together with the
     /// command, and the socket does not report bytes that were already read.
-    fn handle_requests(&mut self, state: &mut CommandState, begun: Instant) {
+    fn handle_requests(&mut self, state: &mut CommandState, started_at: Instant) {
         loop {
             match self.decoder.next_message() {
                 Ok(None) => return,
-                // A grace counts from the time of the request, not from the time at which the wait began.
-                Ok(Some(request)) => apply_request(state, &request, begun.elapsed()),
+                // A grace period counts from the time of the request, not from the time at which the wait began.
+                Ok(Some(request)) => apply_request(state, &request, started_at.elapsed()),
                 Err(_) => {
-                    self.agent_gone = true;
+                    self.is_agent_gone = true;
                     return;
                 }
             }
@@ -249,33 +249,33 @@ impl Shim {
             tv_nsec: i64::from(time.subsec_nanos()),
         };
         let mut fds = Vec::with_capacity(2);
-        if !self.agent_gone {
+        if !self.is_agent_gone {
             fds.push(PollFd::new(&self.control, PollFlags::IN));
         }
-        if state.leader_alive {
+        if state.is_leader_alive {
             fds.push(PollFd::new(&leader.pidfd, PollFlags::IN));
         }
         let ready = poll(&mut fds, Some(&timeout));
-        let readable = !self.agent_gone && fds.first().is_some_and(|fd| !fd.revents().is_empty());
+        let is_readable = !self.is_agent_gone && fds.first().is_some_and(|fd| !fd.revents().is_empty());
         drop(fds);
         state.reap_interval = match ready {
             Ok(0) => (state.reap_interval * 2).min(REAP_POLL.1),
             _ => REAP_POLL.0,
         };
-        if readable && self.read_requests().is_err() {
-            self.agent_gone = true;
+        if is_readable && self.read_requests().is_err() {
+            self.is_agent_gone = true;
         }
     }
 }
 
-/// Kills the remaining processes of the subtrees whose grace is over.
+/// Kills the remaining processes of the subtrees whose grace period is over.
 fn kill_subtrees(state: &mut CommandState, now: Duration) {
     state.ending_subtrees.retain(|subtree| {
-        let due = now >= subtree.kill_at;
-        if due {
+        let is_due = now >= subtree.kill_at;
+        if is_due {
             kill::kill_subtree(subtree.root, &subtree.terminated);
         }
-        !due
+        !is_due
     });
 }
 
@@ -288,7 +288,7 @@ fn apply_request(state: &mut CommandState, request: &Request, now: Duration) {
                 .get_or_insert_with(|| Escalation::new(now, interrupt_first, grace))
                 .shorten_grace(now, grace);
         }
-        // An escalation in progress has its own grace.
+        // An escalation in progress keeps its own grace period.
         Request::Sweep => {
             state.escalation.get_or_insert_with(|| Escalation::new(now, false, LEFTOVER_GRACE));
         }

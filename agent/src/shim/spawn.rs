@@ -1,4 +1,4 @@
-//! Start of the command.
+//! Start of the command by the shim.
 
 use std::fs::File;
 use std::io::{self, Seek, Write};

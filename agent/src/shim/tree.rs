@@ -13,7 +13,7 @@ const TERM_BIT: u64 = 1 << (Signal::TERM.as_raw() - 1);
 /// Number of bytes read of `/proc/PID/status`: enough to contain the signal sets.
 const MAX_STATUS: usize = 4096;
 
-/// The command's first process.
+/// First process of the command.
 #[derive(Debug)]
 pub(super) struct Leader {
     pub(super) pid: Pid,
@@ -35,7 +35,7 @@ pub(super) struct ProcessEntry {
     pub(super) key: ProcessKey,
     parent: u32,
     session: u32,
-    zombie: bool,
+    is_zombie: bool,
     /// True for a program of Codex or of a sandbox whose end would also end the command.
     is_sandbox_helper: bool,
 }
@@ -51,40 +51,40 @@ impl ProcessEntry {
 pub(super) fn descendants() -> Vec<ProcessEntry> {
     let all =
         ProcFs::open().map(|mut proc| descendants_of(std::process::id(), &children_by_parent(&mut proc)));
-    only_alive(all.unwrap_or_default())
+    keep_living(all.unwrap_or_default())
 }
 
 /// Returns the living processes below this one like [`descendants`], in a time that depends only on the size of this
 /// tree. The result can lack a process that is starting, dying or losing its parent, so the caller has to scan again.
 pub(super) fn quick_descendants() -> Vec<ProcessEntry> {
     let Ok(mut proc) = ProcFs::open() else { return Vec::new() };
-    let own = std::process::id();
-    let all = walk_children(own, &mut proc);
-    only_alive(all.unwrap_or_else(|| descendants_of(own, &children_by_parent(&mut proc))))
+    let own_pid = std::process::id();
+    let all = walk_children(own_pid, &mut proc);
+    keep_living(all.unwrap_or_else(|| descendants_of(own_pid, &children_by_parent(&mut proc))))
 }
 
-fn only_alive(entries: Vec<ProcessEntry>) -> Vec<ProcessEntry> {
-    entries.into_iter().filter(|entry| !entry.zombie).collect()
+fn keep_living(entries: Vec<ProcessEntry>) -> Vec<ProcessEntry> {
+    entries.into_iter().filter(|entry| !entry.is_zombie).collect()
 }
 
 /// Returns every living command that the leader has started: all processes below this one, except the leader and helper
 /// programs.
 pub(super) fn leader_commands(leader: Pid) -> Vec<ProcessEntry> {
     let leader = leader.as_raw_nonzero().get().unsigned_abs();
-    let mut found = descendants();
-    found.retain(|entry| entry.key.pid != leader && !entry.is_sandbox_helper);
-    found
+    let mut commands = descendants();
+    commands.retain(|entry| entry.key.pid != leader && !entry.is_sandbox_helper);
+    commands
 }
 
 /// Returns the processes of `entries` that are in `keys`, and all their current descendants.
-pub(super) fn still_alive(entries: Vec<ProcessEntry>, keys: &[ProcessKey]) -> Vec<ProcessEntry> {
-    let mut known: HashSet<ProcessKey> = keys.iter().copied().collect();
+pub(super) fn collect_subtrees(entries: Vec<ProcessEntry>, keys: &[ProcessKey]) -> Vec<ProcessEntry> {
+    let mut member_keys: HashSet<ProcessKey> = keys.iter().copied().collect();
     let mut pids: HashSet<u32> = HashSet::new();
     // Parents come before their children, so one pass finds all.
     let mut belongs = |entry: &ProcessEntry| {
-        let belongs = known.contains(&entry.key) || pids.contains(&entry.parent);
+        let belongs = member_keys.contains(&entry.key) || pids.contains(&entry.parent);
         if belongs {
-            known.insert(entry.key);
+            member_keys.insert(entry.key);
             pids.insert(entry.key.pid);
         }
         belongs
@@ -100,30 +100,30 @@ pub(super) fn session_members(session: u32, keys: &[ProcessKey]) -> Vec<ProcessE
     let roots = children.values().flatten();
     let roots = roots.filter(|entry| entry.session == session || keys.contains(&entry.key));
     let roots: Vec<ProcessEntry> = roots.copied().collect();
-    let mut seen = HashSet::new();
-    let mut found = Vec::new();
+    let mut seen_keys = HashSet::new();
+    let mut members = Vec::new();
     for root in roots {
-        let below = descendants_of(root.key.pid, &children);
-        found.extend([root].into_iter().chain(below).filter(|entry| seen.insert(entry.key)));
+        let descendants = descendants_of(root.key.pid, &children);
+        members.extend([root].into_iter().chain(descendants).filter(|entry| seen_keys.insert(entry.key)));
     }
-    found.retain(|entry| entry.key.pid != session);
-    only_alive(found)
+    members.retain(|entry| entry.key.pid != session);
+    keep_living(members)
 }
 
-/// Returns the processes of `entries` that `root` started: its descendants, and the members of its session if it leads
-/// one, with `root` itself. Empty if `root` is not in `entries`.
+/// Returns `root` and the processes of `entries` that it started: its descendants, and the members of its session if it
+/// leads one. Returns nothing if `root` is not in `entries`.
 pub(super) fn subtree(entries: Vec<ProcessEntry>, root: ProcessKey) -> Vec<ProcessEntry> {
-    let Some(top) = entries.iter().find(|entry| entry.key == root) else { return Vec::new() };
-    let session = (top.session == root.pid).then_some(root.pid);
-    let mut known = HashSet::from([root.pid]);
+    let Some(root_entry) = entries.iter().find(|entry| entry.key == root) else { return Vec::new() };
+    let session = (root_entry.session == root.pid).then_some(root.pid);
+    let mut member_pids = HashSet::from([root.pid]);
     // Parents come before their children, so one pass finds all.
     let mut belongs = |entry: &ProcessEntry| {
-        let own = known.contains(&entry.key.pid) || known.contains(&entry.parent);
-        let part = own || Some(entry.session) == session;
-        if part {
-            known.insert(entry.key.pid);
+        let is_descendant = member_pids.contains(&entry.key.pid) || member_pids.contains(&entry.parent);
+        let belongs = is_descendant || Some(entry.session) == session;
+        if belongs {
+            member_pids.insert(entry.key.pid);
         }
-        part
+        belongs
     };
     entries.into_iter().filter(|entry| belongs(entry)).collect()
 }
@@ -132,8 +132,8 @@ pub(super) fn subtree(entries: Vec<ProcessEntry>, root: ProcessKey) -> Vec<Proce
 fn children_by_parent(proc: &mut ProcFs) -> HashMap<u32, Vec<ProcessEntry>> {
     let mut children: HashMap<u32, Vec<ProcessEntry>> = HashMap::new();
     for (pid, _) in proc.process_ids() {
-        if let Some(found) = read_entry(proc, pid) {
-            children.entry(found.parent).or_default().push(found);
+        if let Some(entry) = read_entry(proc, pid) {
+            children.entry(entry.parent).or_default().push(entry);
         }
     }
     children
@@ -142,10 +142,10 @@ fn children_by_parent(proc: &mut ProcFs) -> HashMap<u32, Vec<ProcessEntry>> {
 /// Returns every process below `root`, parents before their children.
 fn descendants_of(root: u32, children: &HashMap<u32, Vec<ProcessEntry>>) -> Vec<ProcessEntry> {
     let mut found = Vec::new();
-    let mut next = vec![root];
-    while let Some(parent) = next.pop() {
+    let mut stack = vec![root];
+    while let Some(parent) = stack.pop() {
         for child in children.get(&parent).into_iter().flatten() {
-            next.push(child.key.pid);
+            stack.push(child.key.pid);
             found.push(*child);
         }
     }
@@ -155,17 +155,17 @@ fn descendants_of(root: u32, children: &HashMap<u32, Vec<ProcessEntry>>) -> Vec<
 /// Does the same as [`descendants_of`] with the kernel's list of each thread's children; returns `None` if the kernel
 /// has no such lists.
 fn walk_children(root: u32, proc: &mut ProcFs) -> Option<Vec<ProcessEntry>> {
-    // Missing in a kernel without CONFIG_PROC_CHILDREN.
+    // This file is missing in a kernel without CONFIG_PROC_CHILDREN.
     fs::metadata("/proc/thread-self/children").ok()?;
     let mut found = Vec::new();
-    let mut next = vec![root];
-    while let Some(parent) = next.pop() {
+    let mut stack = vec![root];
+    while let Some(parent) = stack.pop() {
         for thread in fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten() {
             let list = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
             for pid in list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()) {
                 // The kernel may have reused this id since it was listed.
                 let child = read_entry(proc, pid).filter(|child| child.parent == parent);
-                next.extend(child.map(|child| child.key.pid));
+                stack.extend(child.map(|child| child.key.pid));
                 found.extend(child);
             }
         }
@@ -175,11 +175,11 @@ fn walk_children(root: u32, proc: &mut ProcFs) -> Option<Vec<ProcessEntry>> {
 
 /// Returns true if the process with this key has not ended.
 pub(super) fn is_alive(key: ProcessKey) -> bool {
-    let now = ProcFs::open().ok().and_then(|mut proc| read_entry(&mut proc, key.pid));
-    now.is_some_and(|now| now.key == key && !now.zombie)
+    let current = ProcFs::open().ok().and_then(|mut proc| read_entry(&mut proc, key.pid));
+    current.is_some_and(|entry| entry.key == key && !entry.is_zombie)
 }
 
-/// Returns true if any thread of that process is running or runnable, and not stopped or ended.
+/// Returns true if any thread of the process with this key is running or runnable, and not stopped or ended.
 ///
 /// A thread in an uninterruptible call may be in the middle of a fork (which waits for memory or for a disk), so it
 /// counts as runnable. The exception is the parent of a `vfork` whose child is stopped: it waits for that child.
@@ -190,12 +190,12 @@ pub(super) fn is_runnable(key: ProcessKey) -> bool {
         || (states.contains(&b'D') && !has_stopped_child(&mut proc, key.pid))
 }
 
-/// Returns true if every thread of that process waits for an outside event.
+/// Returns true if every thread of the process with this key waits for an outside event.
 pub(super) fn is_waiting(key: ProcessKey) -> bool {
     ProcFs::open().is_ok_and(|mut proc| thread_states(&mut proc, key).iter().all(|state| *state == b'S'))
 }
 
-/// Returns true if no thread of that process would handle TERM at the moment.
+/// Returns true if no thread of the process with this key would handle TERM at the moment.
 pub(super) fn blocks_term(key: ProcessKey) -> bool {
     let Ok(mut proc) = ProcFs::open() else { return false };
     let mut threads = thread_ids(&mut proc, key).into_iter();
@@ -212,7 +212,7 @@ pub(super) fn blocks_term(key: ProcessKey) -> bool {
         })
 }
 
-/// Returns the state of each thread of that process; empty if it is gone.
+/// Returns the state of each thread of the process with this key; empty if the process is gone.
 fn thread_states(proc: &mut ProcFs, key: ProcessKey) -> Vec<u8> {
     let threads = thread_ids(proc, key);
     threads.into_iter().filter_map(|thread| Some(proc.stat(thread)?.state)).collect()
@@ -235,13 +235,13 @@ fn has_stopped_child(proc: &mut ProcFs, parent: u32) -> bool {
 fn read_entry(proc: &mut ProcFs, pid: u32) -> Option<ProcessEntry> {
     let stat = proc.stat(pid)?;
     let key = ProcessKey { pid, start_ticks: stat.start_ticks };
-    let helper = stat.name == b"bwrap" || stat.name.starts_with(b"codex");
+    let is_sandbox_helper = stat.name == b"bwrap" || stat.name.starts_with(b"codex");
     Some(ProcessEntry {
         key,
         parent: stat.parent,
         session: stat.session,
-        zombie: stat.zombie,
-        is_sandbox_helper: helper,
+        is_zombie: stat.is_zombie,
+        is_sandbox_helper,
     })
 }
 
@@ -256,13 +256,13 @@ mod tests {
             key: ProcessKey { pid, start_ticks: started },
             parent,
             session,
-            zombie: false,
+            is_zombie: false,
             is_sandbox_helper: false,
         }
     }
 
     #[test]
-    fn both_ways_to_look_see_the_same() {
+    fn both_ways_to_list_descendants_find_the_same_processes() {
         let line =
             "sh -c 'kill -STOP $$' & sh -c 'sh -c \"kill -STOP \\$\\$\" & kill -STOP $$' & kill -STOP $$";
         let mut leader = std::process::Command::new("sh").args(["-c", line]).spawn().unwrap();
@@ -275,7 +275,7 @@ mod tests {
         };
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
         while descendants_of(root, &children_by_parent(&mut proc)).len() < 3 {
-            assert!(std::time::Instant::now() < deadline, "its children don't come");
+            assert!(std::time::Instant::now() < deadline, "its children did not start");
             crate::shim::pause(std::time::Duration::from_millis(5));
         }
         let (all, walked) =
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parent_that_only_a_kill_interrupts_stops_once_the_child_it_waits_for_stops() {
+    fn a_vfork_parent_counts_as_stopped_once_its_child_is_stopped() {
         // Between fork and exec the child opens a FIFO that no other process opens. Its parent waits as it would in a
         // fork.
         let folder = tempfile::tempdir().unwrap();
@@ -301,15 +301,15 @@ mod tests {
             std::process::Command::new("python3").args(["-c", script]).arg(&fifo).spawn().unwrap();
         let mut proc = ProcFs::open().unwrap();
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-        let until = |what: &str, fact: &mut dyn FnMut() -> bool| {
-            while !fact() {
+        let wait_until = |what: &str, condition: &mut dyn FnMut() -> bool| {
+            while !condition() {
                 assert!(std::time::Instant::now() < deadline, "{what}");
                 crate::shim::pause(std::time::Duration::from_millis(5));
             }
         };
         let key = ProcessKey { pid: parent.id(), start_ticks: proc.stat(parent.id()).unwrap().start_ticks };
         let mut child = None;
-        until("it waits for a child", &mut || {
+        wait_until("it waits for a child", &mut || {
             child = descendants_of(key.pid, &children_by_parent(&mut proc)).first().copied();
             child.is_some() && proc.stat(key.pid).is_some_and(|now| now.state == b'D')
         });
@@ -317,7 +317,7 @@ mod tests {
         let child = child.unwrap().key;
         let child_pid = Pid::from_raw(child.pid.cast_signed()).unwrap();
         rustix::process::kill_process(child_pid, Signal::STOP).unwrap();
-        until("the child stops", &mut || !is_runnable(child));
+        wait_until("the child stops", &mut || !is_runnable(child));
         assert!(!is_runnable(key));
         rustix::process::kill_process(child_pid, Signal::KILL).unwrap();
         parent.kill().unwrap();
@@ -325,14 +325,14 @@ mod tests {
     }
 
     #[test]
-    fn t05_a_subtree_is_named_by_number_and_start_and_a_number_alone_names_nothing() {
+    fn t05_a_subtree_is_found_by_id_and_start_time_and_never_by_the_id_alone() {
         let (leader, step, child) = (entry(10, 1, 1, 100), entry(20, 10, 20, 200), entry(21, 20, 20, 201));
-        // Started by the step: one moved to a session of its own, one lost its parent.
-        let (fled, orphan) = (entry(22, 21, 22, 202), entry(23, 1, 20, 203));
+        // The step has started both: one is now in a session of its own, the other has lost its parent.
+        let (with_own_session, orphan) = (entry(22, 21, 22, 202), entry(23, 1, 20, 203));
         let (neighbour, old) = (entry(30, 10, 1, 300), ProcessKey { pid: 20, start_ticks: 199 });
-        let all = vec![leader, orphan, step, neighbour, child, fled];
-        assert_eq!(subtree(all.clone(), step.key), [orphan, step, child, fled]);
-        assert_eq!(subtree(all.clone(), child.key), [child, fled]);
+        let all = vec![leader, orphan, step, neighbour, child, with_own_session];
+        assert_eq!(subtree(all.clone(), step.key), [orphan, step, child, with_own_session]);
+        assert_eq!(subtree(all.clone(), child.key), [child, with_own_session]);
         assert_eq!(subtree(all, old), []);
     }
 }

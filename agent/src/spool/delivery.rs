@@ -1,4 +1,5 @@
-//! The uplink's side of a run: reads data to send, and records what the relay has acknowledged and where it continues.
+//! Functions of a run for the uplink: they read data to send, record what the relay has acknowledged, and continue the
+//! run where the relay's data ends.
 
 use std::io;
 
@@ -13,7 +14,9 @@ impl JobSpool {
     /// Returns true if the run is over and the relay has all its data.
     pub(crate) fn is_delivered(&self) -> bool {
         let files = self.lock_files();
-        files.finished && files.events.acked_seq() >= files.events.last_seq() && files.output.all_acked()
+        files.is_finished
+            && files.events.acked_seq() >= files.events.last_seq()
+            && files.output.is_all_acked()
     }
 
     /// Returns events from `first_seq` on, bounded in number and size.
@@ -39,7 +42,7 @@ impl JobSpool {
         self.lock_files().events.read(first_seq, max_events, max_bytes)
     }
 
-    /// Reads a part of the log.
+    /// Reads a part of the run's log.
     pub(crate) fn read_output(&self, offset: u64, max_bytes: usize) -> io::Result<Vec<u8>> {
         self.lock_files().output.read(offset, max_bytes)
     }
@@ -54,7 +57,7 @@ impl JobSpool {
         self.lock_files().output.ack(offset, self.time.monotonic());
     }
 
-    /// Continues the run for a relay that holds its events up to `relay_seq` and expects further ones. New events,
+    /// Continues the run for a relay that has the run's events up to `relay_seq` and expects further ones. New events,
     /// including the final ones, get the sequences after `relay_seq`.
     pub(crate) fn continue_after(&self, relay_seq: u64) {
         let mut files = self.lock_files();
@@ -72,15 +75,15 @@ impl JobSpool {
 
     pub(super) fn resequence_after(&self, files: &mut RunFiles, relay_seq: u64) {
         let missing = files.events.missing_count(relay_seq);
-        let lost = (missing > 0).then(|| {
+        let lost_event = (missing > 0).then(|| {
             let message = format!(
                 "{missing} events after event {relay_seq} of this run are lost: the agent has deleted them"
             );
             tracing::error!("{}: {message}", self.run);
             self.stamp_event(EventBody::Warning { message })
         });
-        let finished = files.finished;
-        if let Err(error) = files.events.continue_after(relay_seq, finished, lost.as_ref()) {
+        let is_finished = files.is_finished;
+        if let Err(error) = files.events.continue_after(relay_seq, is_finished, lost_event.as_ref()) {
             tracing::error!("{}: the spool can't be read: {error}", self.run);
         }
         if files.events.has_pending() {

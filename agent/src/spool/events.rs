@@ -6,7 +6,7 @@
 //!              └──last flush──► the space that was reserved when the run was created
 //! ```
 //!
-//! In memory a segment is one [`SegmentSpan`], so the memory of a run hardly depends on its number of events. On disk a
+//! In memory a segment is one [`SegmentSpan`], so the memory of a run hardly depends on the number of events. On disk a
 //! run takes the space of its unacknowledged events, of at most two segments, and of the reserve.
 
 use std::collections::VecDeque;
@@ -35,7 +35,7 @@ pub(super) enum WriteResult {
     Rewritten(io::Error),
 }
 
-/// The segments and the pending events.
+/// Segments and pending events of a run.
 #[derive(Debug)]
 pub(super) struct EventLog {
     pub(super) dir: PathBuf,
@@ -48,7 +48,7 @@ pub(super) struct EventLog {
     next_segment_number: u32,
     pub(super) pending: PendingEvents,
     /// True if the existing files are obsolete, so that a jump record must precede the pending events.
-    pub(super) jump_pending: bool,
+    pub(super) is_jump_pending: bool,
     reader: SegmentReader,
     pub(super) acked_seq: u64,
     /// Sequence of the last event that earlier processes wrote, until the relay reports the last event it holds.
@@ -58,7 +58,7 @@ pub(super) struct EventLog {
 }
 
 impl EventLog {
-    /// Creates the first segment, with disk space reserved for the run's end.
+    /// Creates the first segment, with disk space reserved for the final events of the run.
     ///
     /// # Errors
     /// The file system failed, for example for lack of space.
@@ -70,16 +70,16 @@ impl EventLog {
 
     /// Opens the files of an earlier process.
     pub(super) fn open(dir: &Path, run: &RunId, limits: SpoolLimits) -> io::Result<(Self, RecoveredEvents)> {
-        let mut found = recover(dir, run)?;
-        let mut log = Self::with_first_segment_number(dir, run, limits, found.unused_segment_number);
-        log.older_segments = std::mem::take(&mut found.spans).into();
+        let mut recovered = recover(dir, run)?;
+        let mut log = Self::with_first_segment_number(dir, run, limits, recovered.unused_segment_number);
+        log.older_segments = std::mem::take(&mut recovered.spans).into();
         log.unsynced_segments = log.older_segments.iter().map(|span| span.segment_number).collect();
         if let Some(span) = log.older_segments.pop_back() {
             log.pending = PendingEvents::new(span.next_seq);
             log.newest_segment = Some(Segment::open(dir, span, limits.reserve_bytes)?);
         }
         log.inherited_seq = Some(log.last_seq());
-        Ok((log, found))
+        Ok((log, recovered))
     }
 
     fn with_first_segment_number(dir: &Path, run: &RunId, limits: SpoolLimits, segment_number: u32) -> Self {
@@ -91,7 +91,7 @@ impl EventLog {
             newest_segment: None,
             next_segment_number: segment_number,
             pending: PendingEvents::new(1),
-            jump_pending: false,
+            is_jump_pending: false,
             reader: SegmentReader::default(),
             acked_seq: 0,
             inherited_seq: None,
@@ -162,20 +162,20 @@ impl EventLog {
         let Some(newest) = &mut self.newest_segment else { return Err(io::ErrorKind::StorageFull.into()) };
         let (first, next) = (self.pending.first_seq(), self.pending.next_seq());
         let salt = newest.span.salt;
-        let jump = self.jump_pending || first != newest.span.next_seq;
+        let needs_jump = self.is_jump_pending || first != newest.span.next_seq;
         let mut bytes = Vec::with_capacity(self.pending.total_bytes() + record::HEADER_SIZE);
-        if jump {
+        if needs_jump {
             record::append(&mut bytes, salt, first - 1, &[]);
         }
         for (seq, event) in (first..).zip(self.pending.iter_from(first)) {
             record::append(&mut bytes, salt, seq, event);
         }
-        let before = newest.span.end_offset;
+        let jump_offset = newest.span.end_offset;
         newest.write(&bytes, next, reserve_bytes, self.limits.preallocate_step)?;
-        if jump {
+        if needs_jump {
             newest.span.first_seq = first;
-            newest.span.first_event_offset = before + record::HEADER_SIZE as u64;
-            self.jump_pending = false;
+            newest.span.first_event_offset = jump_offset + record::HEADER_SIZE as u64;
+            self.is_jump_pending = false;
             self.reader.forget_position();
             self.delete_acked_segments(u64::MAX);
         }
@@ -183,15 +183,15 @@ impl EventLog {
         Ok(())
     }
 
-    /// Begins a new segment if the newest is long enough. Without space for a new one, the newest stays in use.
+    /// Begins a new segment if the newest segment is long enough. Without disk space, the newest segment stays in use.
     fn rotate_segment(&mut self) -> io::Result<()> {
         // The sequence after a jump does not continue the last one. At the start of a segment this looks like damage.
-        let due = |newest: &Segment| {
+        let is_due = |newest: &Segment| {
             newest.span.end_offset >= self.limits.segment_bytes
-                && !self.jump_pending
+                && !self.is_jump_pending
                 && newest.span.next_seq == self.pending.first_seq()
         };
-        if !self.newest_segment.as_ref().is_none_or(due) {
+        if !self.newest_segment.as_ref().is_none_or(is_due) {
             return Ok(());
         }
         match self.create_segment(self.pending.first_seq()) {
@@ -304,7 +304,7 @@ impl EventLog {
     pub(super) fn ack(&mut self, seq: u64) {
         self.acked_seq = self.acked_seq.max(seq.min(self.last_seq()));
         self.delete_acked_segments(self.acked_seq);
-        self.pending.drop_until(self.acked_seq);
+        self.pending.drop_up_to(self.acked_seq);
     }
 
     /// Sets the acknowledged sequence to `seq`. This can be a lower value: a relay that was restored from a backup
@@ -359,7 +359,7 @@ impl EventLog {
     /// Closes the log and frees the reserved space.
     pub(super) fn close(&mut self) {
         if let Some(newest) = &mut self.newest_segment {
-            newest.free_reserved();
+            newest.free_reserved_space();
         }
     }
 }

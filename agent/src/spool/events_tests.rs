@@ -6,7 +6,7 @@ use common::wire;
 
 use super::*;
 
-/// Sizes for segments of a few events each.
+/// Limits with segments of a few events each.
 const SMALL: SpoolLimits = SpoolLimits {
     segment_bytes: 300,
     reserve_bytes: 4096,
@@ -20,13 +20,13 @@ fn run() -> RunId {
     RunId { job: "demo#1".parse().unwrap(), epoch: 1 }
 }
 
-fn body(text: &str) -> Event {
+fn message_event(text: &str) -> Event {
     let at = "2026-01-02T03:04:05.678Z".parse().unwrap();
     Event { at, body: EventBody::Message { text: text.to_owned() } }
 }
 
 fn event(n: usize) -> Event {
-    body(&"x".repeat(n))
+    message_event(&"x".repeat(n))
 }
 
 fn finished() -> Event {
@@ -41,7 +41,7 @@ struct Site(tempfile::TempDir);
 
 impl Site {
     fn new() -> Self {
-        // In memory: thousands of files are synchronised.
+        // The folder is in memory, because the tests sync thousands of files.
         let site = Self(tempfile::tempdir_in("/dev/shm").unwrap());
         fs::create_dir(site.dir()).unwrap();
         site
@@ -51,7 +51,7 @@ impl Site {
         self.0.path().join("demo.1.1")
     }
 
-    fn filled(&self, limits: SpoolLimits, events: &[Event]) -> EventLog {
+    fn create_log(&self, limits: SpoolLimits, events: &[Event]) -> EventLog {
         let mut log = EventLog::create(&self.dir(), &run(), limits).unwrap();
         for event in events {
             append(&mut log, event);
@@ -71,7 +71,7 @@ impl Site {
         names
     }
 
-    fn aside(&self) -> usize {
+    fn set_aside_count(&self) -> usize {
         fs::read_dir(self.0.path()).unwrap().count() - 1
     }
 }
@@ -81,7 +81,7 @@ fn append(log: &mut EventLog, event: &Event) {
     assert!(matches!(log.flush(false).unwrap(), WriteResult::Written));
 }
 
-fn all(log: &mut EventLog) -> Vec<Event> {
+fn all_events(log: &mut EventLog) -> Vec<Event> {
     let (mut events, mut seq) = (Vec::new(), log.first_seq());
     while seq <= log.last_seq() {
         let batch = log.read(seq, 3, 9999).unwrap();
@@ -92,7 +92,7 @@ fn all(log: &mut EventLog) -> Vec<Event> {
     events
 }
 
-fn numbered(count: usize) -> Vec<Event> {
+fn numbered_events(count: usize) -> Vec<Event> {
     (1..=count).map(event).collect()
 }
 
@@ -100,9 +100,9 @@ fn numbered(count: usize) -> Vec<Event> {
 fn any_range_is_read_within_its_bounds_whatever_was_read_before() {
     let site = Site::new();
     let mut log =
-        site.filled(SpoolLimits::DEFAULT, &[event(1), event(2), event(3), event(400_000), event(5)]);
-    let mut read = |first, most, bytes| {
-        let batch = log.read(first, most, bytes).unwrap();
+        site.create_log(SpoolLimits::DEFAULT, &[event(1), event(2), event(3), event(400_000), event(5)]);
+    let mut read = |first, max_events, max_bytes| {
+        let batch = log.read(first, max_events, max_bytes).unwrap();
         batch.events().map(|event| wire::decode::<Event>(event).unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(read(2, 2, 9999), [event(2), event(3)]);
@@ -113,20 +113,20 @@ fn any_range_is_read_within_its_bounds_whatever_was_read_before() {
 }
 
 #[test]
-fn events_of_one_turn_are_one_write_and_read_only_when_they_are_written() {
+fn pending_events_are_written_together_by_the_next_flush() {
     let site = Site::new();
-    let mut log = site.filled(SMALL, &[]);
+    let mut log = site.create_log(SMALL, &[]);
     let before = fs::metadata(segment::segment_path(&site.dir(), 1)).unwrap().len();
     assert!(log.push(&event(1), false).unwrap() && log.push(&event(2), false).unwrap());
     assert_eq!(fs::metadata(segment::segment_path(&site.dir(), 1)).unwrap().len(), before);
     log.flush(false).unwrap();
-    assert_eq!(all(&mut site.open().0), [event(1), event(2)]);
+    assert_eq!(all_events(&mut site.open().0), [event(1), event(2)]);
 }
 
 #[test]
-fn a_long_run_takes_a_bounded_disk_and_survives_a_restart_at_any_place() {
+fn a_long_run_takes_bounded_disk_space_and_survives_a_restart() {
     let site = Site::new();
-    let mut log = site.filled(SMALL, &[]);
+    let mut log = site.create_log(SMALL, &[]);
     for n in 1..=200 {
         append(&mut log, &event(n % 50));
         if n > 10 {
@@ -135,34 +135,34 @@ fn a_long_run_takes_a_bounded_disk_and_survives_a_restart_at_any_place() {
         assert!(site.segments().len() <= 8, "{:?}", site.segments());
     }
     assert!(log.first_seq() > 150);
-    let held: Vec<Event> = all(&mut log);
-    let (mut again, found) = site.open();
-    assert_eq!((again.last_seq(), found.damage_report), (200, None));
-    assert_eq!(all(&mut again), held);
-    append(&mut again, &event(7));
+    let events_read: Vec<Event> = all_events(&mut log);
+    let (mut reopened, found) = site.open();
+    assert_eq!((reopened.last_seq(), found.damage_report), (200, None));
+    assert_eq!(all_events(&mut reopened), events_read);
+    append(&mut reopened, &event(7));
     assert_eq!(site.open().0.last_seq(), 201);
 }
 
 #[test]
-fn s03_every_truncation_of_the_newest_segment_recovers_its_whole_events() {
+fn s03_every_truncation_of_the_newest_segment_recovers_the_complete_events() {
     let site = Site::new();
-    let events = numbered(12);
-    let log = site.filled(SMALL, &events);
+    let events = numbered_events(12);
+    let log = site.create_log(SMALL, &events);
     let newest = segment::segment_path(&site.dir(), log.newest_segment.as_ref().unwrap().span.segment_number);
-    let behind = log.newest_segment.as_ref().unwrap().span.first_seq - 1;
+    let last_older_seq = log.newest_segment.as_ref().unwrap().span.first_seq - 1;
     drop(log);
     let whole = fs::read(&newest).unwrap();
     let mut seen = 0;
     for len in 0..=whole.len() {
         fs::write(&newest, &whole[..len]).unwrap();
         let (mut log, found) = site.open();
-        assert_eq!((found.damage_report, site.aside()), (None, 0), "length {len}");
-        assert!(log.last_seq() >= behind);
-        let held = all(&mut log);
-        assert_eq!(held, events[..held.len()], "length {len}");
-        seen = seen.max(held.len());
+        assert_eq!((found.damage_report, site.set_aside_count()), (None, 0), "length {len}");
+        assert!(log.last_seq() >= last_older_seq);
+        let events_read = all_events(&mut log);
+        assert_eq!(events_read, events[..events_read.len()], "length {len}");
+        seen = seen.max(events_read.len());
         append(&mut log, &event(9));
-        assert_eq!(all(&mut site.open().0).len(), held.len() + 1);
+        assert_eq!(all_events(&mut site.open().0).len(), events_read.len() + 1);
         for segment in site.segments().iter().filter(|name| site.dir().join(name) > newest) {
             fs::remove_file(site.dir().join(segment)).unwrap();
         }
@@ -171,10 +171,10 @@ fn s03_every_truncation_of_the_newest_segment_recovers_its_whole_events() {
 }
 
 #[test]
-fn s04_no_flipped_bit_of_any_segment_is_read_altered_or_passed_over() {
+fn s04_no_flipped_bit_of_a_segment_changes_or_skips_an_event() {
     let site = Site::new();
-    let events = numbered(7);
-    drop(site.filled(SpoolLimits { segment_bytes: 150, ..SMALL }, &events));
+    let events = numbered_events(7);
+    drop(site.create_log(SpoolLimits { segment_bytes: 150, ..SMALL }, &events));
     let kept: Vec<_> =
         site.segments().iter().map(|name| (name.clone(), fs::read(site.dir().join(name)).unwrap())).collect();
     let (mut flips, mut told, mut torn) = (0, 0, 0);
@@ -189,13 +189,13 @@ fn s04_no_flipped_bit_of_any_segment_is_read_altered_or_passed_over() {
             bad[bit / 8] ^= 1 << (bit % 8);
             fs::write(site.dir().join(name), bad).unwrap();
             let (mut log, found) = site.open();
-            let held = all(&mut log);
-            assert!(held.len() < events.len(), "segment {n}, bit {bit}");
-            assert_eq!(held, events[..held.len()], "segment {n}, bit {bit}");
-            assert_eq!(found.damage_report.is_some(), site.aside() > 0);
+            let events_read = all_events(&mut log);
+            assert!(events_read.len() < events.len(), "segment {n}, bit {bit}");
+            assert_eq!(events_read, events[..events_read.len()], "segment {n}, bit {bit}");
+            assert_eq!(found.damage_report.is_some(), site.set_aside_count() > 0);
             // Damage without a good record after it can't be told from a torn write.
             assert!(
-                found.damage_report.is_some() || held.len() == events.len() - 1,
+                found.damage_report.is_some() || events_read.len() == events.len() - 1,
                 "segment {n}, bit {bit}"
             );
             (flips, told, torn) = (
@@ -216,53 +216,53 @@ fn figure(text: &str) {
 }
 
 #[test]
-fn a_missing_segment_is_damage_that_keeps_what_is_in_front_and_the_end_behind() {
+fn a_missing_segment_keeps_the_events_before_it_and_the_final_event() {
     let site = Site::new();
-    let mut events = numbered(12);
+    let mut events = numbered_events(12);
     events.push(finished());
-    drop(site.filled(SMALL, &events));
+    drop(site.create_log(SMALL, &events));
     fs::remove_file(site.dir().join(&site.segments()[1])).unwrap();
     let (mut log, found) = site.open();
-    let held = all(&mut log);
-    assert_eq!(held, events[..held.len()]);
-    assert!(!held.is_empty() && held.len() < 10, "{}", held.len());
+    let events_read = all_events(&mut log);
+    assert_eq!(events_read, events[..events_read.len()]);
+    assert!(!events_read.is_empty() && events_read.len() < 10, "{}", events_read.len());
     let message = found.damage_report.unwrap();
-    assert!(message.contains(&format!("after event {}", held.len())), "{message}");
+    assert!(message.contains(&format!("after event {}", events_read.len())), "{message}");
     assert!(message.contains("demo.1.1.corrupt-1"), "{message}");
     assert_eq!(found.final_events, [finished()]);
-    assert!(site.aside() >= 1);
+    assert!(site.set_aside_count() >= 1);
     assert_eq!(site.open().1.damage_report, None);
 }
 
 #[test]
-fn the_end_of_a_run_can_follow_events_that_only_the_relay_still_has() {
+fn the_final_event_can_follow_events_that_only_the_relay_has() {
     let site = Site::new();
-    let mut log = site.filled(SMALL, &[event(1), finished()]);
+    let mut log = site.create_log(SMALL, &[event(1), finished()]);
     log.continue_after(50, true, None).unwrap();
     assert_eq!(log.last_seq(), 51);
     log.flush(true).unwrap();
     for mut log in [log, site.open().0] {
         assert_eq!((log.first_seq(), log.last_seq()), (51, 51));
-        assert_eq!(all(&mut log), [finished()]);
+        assert_eq!(all_events(&mut log), [finished()]);
     }
 }
 
 #[test]
-fn what_an_agent_adds_before_it_knows_what_the_relay_holds_moves_behind_that() {
-    // The file has 3 events, the end was written as 4, and the relay holds these of the lost ones.
+fn events_added_before_the_welcome_move_after_those_of_the_relay() {
+    // The file has 3 events. New events get sequences from 4 on, although the relay may have events up to `durable`.
     for (durable, first) in [(3, 1), (4, 5), (5, 6), (9, 10)] {
         let site = Site::new();
-        drop(site.filled(SMALL, &numbered(3)));
+        drop(site.create_log(SMALL, &numbered_events(3)));
         let (mut log, _) = site.open();
-        append(&mut log, &body("told by the restarted agent"));
+        append(&mut log, &message_event("added by the restarted agent"));
         append(&mut log, &finished());
         log.continue_after(durable, true, None).unwrap();
         log.ack(durable);
         log.flush(true).unwrap();
         let last = durable.max(3) + 2;
         assert_eq!((log.first_seq(), log.last_seq()), (first, last), "{durable}");
-        let end = [body("told by the restarted agent"), finished()];
-        assert_eq!(all(&mut log)[log_len(durable)..], end, "{durable}");
+        let end = [message_event("added by the restarted agent"), finished()];
+        assert_eq!(all_events(&mut log)[log_len(durable)..], end, "{durable}");
         assert_eq!(site.open().0.last_seq(), last, "{durable}");
     }
 }
@@ -272,52 +272,52 @@ fn log_len(durable: u64) -> usize {
 }
 
 #[test]
-fn a_run_without_an_end_goes_on_behind_what_the_relay_holds() {
+fn an_unfinished_run_continues_after_the_last_event_of_the_relay() {
     let site = Site::new();
-    drop(site.filled(SMALL, &numbered(3)));
+    drop(site.create_log(SMALL, &numbered_events(3)));
     let (mut log, _) = site.open();
     log.continue_after(7, false, None).unwrap();
     append(&mut log, &finished());
-    assert_eq!((log.last_seq(), all(&mut log)), (8, vec![finished()]));
+    assert_eq!((log.last_seq(), all_events(&mut log)), (8, vec![finished()]));
     assert_eq!(site.open().0.last_seq(), 8);
 }
 
 #[test]
-fn a_relay_that_has_forgotten_acknowledged_events_gets_the_rest_densely_and_is_told() {
+fn a_relay_that_lost_acknowledged_events_gets_a_warning_and_the_rest() {
     let site = Site::new();
-    let mut log = site.filled(SMALL, &numbered(30));
+    let mut log = site.create_log(SMALL, &numbered_events(30));
     log.ack(20);
-    let (first, left) = (log.first_seq(), all(&mut log));
+    let (first, left) = (log.first_seq(), all_events(&mut log));
     assert_eq!(log.missing_count(5), first - 6);
-    log.continue_after(5, false, Some(&body("lost"))).unwrap();
+    log.continue_after(5, false, Some(&message_event("lost"))).unwrap();
     log.flush(false).unwrap();
     for mut log in [log, site.open().0] {
         assert_eq!((log.first_seq(), log.last_seq()), (6, 6 + left.len() as u64));
-        assert_eq!(all(&mut log), [vec![body("lost")], left.clone()].concat());
+        assert_eq!(all_events(&mut log), [vec![message_event("lost")], left.clone()].concat());
     }
 }
 
 #[test]
 fn events_that_a_full_disk_kept_in_memory_can_be_acknowledged_there() {
     let site = Site::new();
-    let mut log = site.filled(SMALL, &numbered(3));
+    let mut log = site.create_log(SMALL, &numbered_events(3));
     assert!(log.push(&event(50), false).unwrap() && log.push(&event(51), false).unwrap());
-    assert_eq!(all(&mut log).len(), 5);
+    assert_eq!(all_events(&mut log).len(), 5);
     log.ack(4);
     log.flush(false).unwrap();
     append(&mut log, &event(52));
     for mut log in [log, site.open().0] {
-        assert_eq!((log.first_seq(), all(&mut log)), (5, vec![event(51), event(52)]));
+        assert_eq!((log.first_seq(), all_events(&mut log)), (5, vec![event(51), event(52)]));
     }
 }
 
 #[test]
-fn what_waits_is_bounded_and_the_end_has_room_beyond() {
+fn pending_events_are_bounded_and_the_final_event_has_extra_space() {
     let site = Site::new();
-    let mut log = site.filled(SMALL, &[]);
-    let mut taken = 0;
+    let mut log = site.create_log(SMALL, &[]);
+    let mut pushed_count = 0;
     while log.push(&event(100), false).unwrap() {
-        taken += 1;
+        pushed_count += 1;
     }
     assert!(
         log.is_congested() && log.pending.total_bytes() <= SMALL.max_pending_bytes(),
@@ -325,35 +325,35 @@ fn what_waits_is_bounded_and_the_end_has_room_beyond() {
         log.pending.total_bytes()
     );
     assert!(log.push(&finished(), true).unwrap());
-    // All of it goes into the space that the segment has reserved.
-    let room = fs::metadata(segment::segment_path(&site.dir(), 1)).unwrap();
-    assert!(log.pending.total_bytes() as u64 <= SMALL.reserve_bytes && room.len() < 100);
+    // All pending bytes fit into the space that the segment has reserved.
+    let metadata = fs::metadata(segment::segment_path(&site.dir(), 1)).unwrap();
+    assert!(log.pending.total_bytes() as u64 <= SMALL.reserve_bytes && metadata.len() < 100);
     log.flush(true).unwrap();
-    let (mut again, found) = site.open();
-    assert_eq!((again.last_seq(), found.last_event), (taken + 1, Some(finished())));
-    assert_eq!(all(&mut again).len() as u64, taken + 1);
+    let (mut reopened, found) = site.open();
+    assert_eq!((reopened.last_seq(), found.last_event), (pushed_count + 1, Some(finished())));
+    assert_eq!(all_events(&mut reopened).len() as u64, pushed_count + 1);
 }
 
 #[test]
 fn an_unwritable_file_is_replaced_by_a_new_one_with_everything_unacknowledged() {
     let site = Site::new();
-    let mut log = site.filled(SpoolLimits::DEFAULT, &numbered(5));
+    let mut log = site.create_log(SpoolLimits::DEFAULT, &numbered_events(5));
     log.ack(2);
     let newest = log.newest_segment.as_mut().unwrap();
-    // A descriptor that can't be written stands for a disk that can't.
+    // A descriptor that can't be written simulates a disk that can't be written.
     newest.file = File::open(segment::segment_path(&site.dir(), 1)).unwrap();
     assert!(log.push(&event(6), false).unwrap());
     assert!(matches!(log.flush(false).unwrap(), WriteResult::Rewritten(_)));
     assert_eq!(site.segments(), ["events.000002"]);
     for mut log in [log, site.open().0] {
-        assert_eq!((log.first_seq(), all(&mut log)), (3, numbered(6)[2..].to_vec()));
+        assert_eq!((log.first_seq(), all_events(&mut log)), (3, numbered_events(6)[2..].to_vec()));
     }
 }
 
 #[test]
-fn an_event_that_changed_on_the_disk_is_an_error_and_not_an_event() {
+fn an_event_that_changed_on_the_disk_is_a_read_error() {
     let site = Site::new();
-    let mut log = site.filled(SMALL, &numbered(3));
+    let mut log = site.create_log(SMALL, &numbered_events(3));
     let file = File::options().write(true).open(segment::segment_path(&site.dir(), 1)).unwrap();
     let span = &log.newest_segment.as_ref().unwrap().span;
     file.write_all_at(b"?", span.end_offset - 1).unwrap();

@@ -11,14 +11,14 @@ const MAGIC: &[u8; 8] = b"relaysp1";
 /// Offset of the length of the job id.
 const JOB_LENGTH_OFFSET: usize = 24;
 
-/// A segment's header.
+/// Header of a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
     /// Run that the events belong to.
     pub(crate) run: RunId,
     /// Sequence of the first event.
     pub(crate) first_seq: u64,
-    /// Random number that is included in the checksums of its records.
+    /// Random number that is included in the checksums of the segment's records.
     pub(crate) salt: u32,
 }
 
@@ -82,13 +82,13 @@ mod tests {
 
     #[test]
     fn no_truncation_and_no_flipped_bit_of_a_header_is_accepted() {
-        let whole = header().encode();
-        for len in 0..whole.len() {
-            assert_eq!(SegmentHeader::decode(&whole[..len]), None, "length {len}");
-            assert!(SegmentHeader::is_torn(&whole[..len], &header().run), "length {len}");
+        let complete = header().encode();
+        for len in 0..complete.len() {
+            assert_eq!(SegmentHeader::decode(&complete[..len]), None, "length {len}");
+            assert!(SegmentHeader::is_torn(&complete[..len], &header().run), "length {len}");
         }
-        for bit in 0..whole.len() * 8 {
-            let mut bad = whole.clone();
+        for bit in 0..complete.len() * 8 {
+            let mut bad = complete.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(SegmentHeader::decode(&bad), None, "bit {bit}");
         }

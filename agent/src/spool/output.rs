@@ -28,7 +28,7 @@ const NOTE_RESERVE: u64 = 256;
 /// Number of bytes kept of the end of dropped output: a few screens, and less than [`MIN_FREE`].
 const MAX_TAIL: usize = 64 * 1024;
 /// Time after an acknowledgement during which the relay counts as connected: as long as a connection may be silent.
-const CONNECTED_FOR: Duration = common::wire::DEAD_AFTER;
+const CONNECTED_PERIOD: Duration = common::wire::DEAD_AFTER;
 /// Disk space reserved by one call, in bytes.
 const RESERVE_STEP: u64 = 256 * 1024;
 
@@ -47,11 +47,11 @@ pub(super) struct OutputLog {
     /// Last dropped bytes, which mostly show the cause of a failure.
     dropped_tail: VecDeque<u8>,
     /// True if the disk was full for some of the dropped bytes.
-    disk_was_full: bool,
+    was_disk_full: bool,
     /// Monotonic time at which the relay last acknowledged some of the log.
     last_ack: Option<Duration>,
     /// True if the relay was connected when the first byte was dropped.
-    connected_at_drop: bool,
+    was_connected_at_drop: bool,
     /// Offset up to which disk space is reserved.
     reserved_offset: u64,
 }
@@ -72,9 +72,9 @@ impl OutputLog {
             punched_offset: 0,
             dropped_bytes: 0,
             dropped_tail: VecDeque::new(),
-            disk_was_full: false,
+            was_disk_full: false,
             last_ack: None,
-            connected_at_drop: false,
+            was_connected_at_drop: false,
             reserved_offset: end,
         };
         // A new run does not start if there is no space for the note about dropped output. A recovered run is opened
@@ -91,7 +91,7 @@ impl OutputLog {
     }
 
     /// Returns true if the relay has all of the log.
-    pub(super) fn all_acked(&self) -> bool {
+    pub(super) fn is_all_acked(&self) -> bool {
         self.acked_offset >= self.end_offset
     }
 
@@ -107,7 +107,7 @@ impl OutputLog {
             || !self.write(bytes)
         {
             self.drop_newest(bytes, now);
-            self.disk_was_full = true;
+            self.was_disk_full = true;
         }
     }
 
@@ -117,14 +117,14 @@ impl OutputLog {
 
     fn drop_newest(&mut self, bytes: &[u8], now: Duration) {
         if !self.is_dropping() {
-            self.connected_at_drop =
-                self.last_ack.is_some_and(|heard| now.saturating_sub(heard) < CONNECTED_FOR);
+            self.was_connected_at_drop =
+                self.last_ack.is_some_and(|acked_at| now.saturating_sub(acked_at) < CONNECTED_PERIOD);
         }
-        let (gone, kept) = bytes.split_at(bytes.len().saturating_sub(MAX_TAIL));
-        let over = (self.dropped_tail.len() + kept.len()).saturating_sub(MAX_TAIL);
-        self.dropped_tail.drain(..over);
+        let (dropped, kept) = bytes.split_at(bytes.len().saturating_sub(MAX_TAIL));
+        let excess = (self.dropped_tail.len() + kept.len()).saturating_sub(MAX_TAIL);
+        self.dropped_tail.drain(..excess);
         self.dropped_tail.extend(kept);
-        self.dropped_bytes += (gone.len() + over) as u64;
+        self.dropped_bytes += (dropped.len() + excess) as u64;
     }
 
     /// Reserves disk space for `bytes` and a note after them.
@@ -151,7 +151,7 @@ impl OutputLog {
         if !self.is_dropping() {
             return true;
         }
-        let reason = match (self.disk_was_full, self.connected_at_drop) {
+        let reason = match (self.was_disk_full, self.was_connected_at_drop) {
             (true, _) => "the agent's disk was full",
             (false, true) => "it came faster than the relay took it",
             (false, false) => "the relay was out of reach",
@@ -164,21 +164,21 @@ impl OutputLog {
         };
         text.extend(&self.dropped_tail);
         // The note has reserved space; the end of the dropped output may have none.
-        let all = self.dropped_bytes + self.dropped_tail.len() as u64;
-        let written = self.reserve_space(text.len() as u64).is_ok() && self.write(&text)
-            || self.write(dropped_note(all, &reason).as_bytes());
-        if written {
+        let total_bytes = self.dropped_bytes + self.dropped_tail.len() as u64;
+        let is_written = self.reserve_space(text.len() as u64).is_ok() && self.write(&text)
+            || self.write(dropped_note(total_bytes, &reason).as_bytes());
+        if is_written {
             self.dropped_bytes = 0;
             self.dropped_tail = VecDeque::new();
-            self.disk_was_full = false;
+            self.was_disk_full = false;
         }
-        written
+        is_written
     }
 
     fn write(&mut self, bytes: &[u8]) -> bool {
         // A failed write may leave bytes after the end, which the next write overwrites.
-        let written = self.file.write_all_at(bytes, self.end_offset).is_ok();
-        if written {
+        let is_written = self.file.write_all_at(bytes, self.end_offset).is_ok();
+        if is_written {
             if self.end_offset > self.written_end {
                 // The bytes before this offset are not in this file.
                 self.punched_offset = self.end_offset;
@@ -186,7 +186,7 @@ impl OutputLog {
             self.end_offset += bytes.len() as u64;
             self.written_end = self.end_offset;
         }
-        written
+        is_written
     }
 
     /// Continues the log at `offset`, where the relay's copy of it ends.
@@ -194,9 +194,9 @@ impl OutputLog {
     /// The relay can hold more than the file: a power failure loses data that was not synced. It can also lack bytes
     /// that were punched out here; then a note replaces these bytes.
     pub(super) fn continue_after(&mut self, offset: u64) -> io::Result<()> {
-        let gone = self.first_unpunched()?;
-        if offset < gone {
-            self.rewrite(offset, gone)?;
+        let first_kept = self.first_unpunched_offset()?;
+        if offset < first_kept {
+            self.rewrite(offset, first_kept)?;
         }
         self.end_offset = self.written_end.max(offset);
         self.acked_offset = offset;
@@ -204,7 +204,7 @@ impl OutputLog {
     }
 
     /// Returns the offset of the first byte that was not punched out.
-    fn first_unpunched(&self) -> io::Result<u64> {
+    fn first_unpunched_offset(&self) -> io::Result<u64> {
         if self.punched_offset > 0 || self.end_offset == 0 {
             return Ok(self.punched_offset);
         }
@@ -219,36 +219,36 @@ impl OutputLog {
     /// Rewrites the file, with a note at `offset` for the bytes lost before `first_kept`, followed by the rest.
     fn rewrite(&mut self, offset: u64, first_kept: u64) -> io::Result<()> {
         let rest = self.read(first_kept, usize::MAX)?;
-        let new = self.path.with_extension("anew");
-        let _ = fs::remove_file(&new);
-        let mut output = Self::open(&new)?;
+        let new_path = self.path.with_extension("anew");
+        let _ = fs::remove_file(&new_path);
+        let mut output = Self::open(&new_path)?;
         output.end_offset = offset;
         let note = dropped_note(first_kept - offset, "lost: the relay has forgotten them");
         if !output.write(note.as_bytes()) || !output.write(&rest) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         output.file.sync_all()?;
-        fs::rename(&new, &self.path)?;
-        (output.dropped_bytes, output.disk_was_full, output.acked_offset) =
-            (self.dropped_bytes, self.disk_was_full, offset);
+        fs::rename(&new_path, &self.path)?;
+        (output.dropped_bytes, output.was_disk_full, output.acked_offset) =
+            (self.dropped_bytes, self.was_disk_full, offset);
         output.dropped_tail = std::mem::take(&mut self.dropped_tail);
         output.path.clone_from(&self.path);
         *self = output;
         Ok(())
     }
 
-    /// Repairs a file that can't be read, or is too short. The relay may hold the log up to `sent_offset`. Returns the
+    /// Repairs a file that can't be read, or is too short. The relay may have the log up to `sent_offset`. Returns the
     /// number of lost bytes, which the log reports too.
     pub(super) fn repair(&mut self, sent_offset: u64) -> u64 {
         let length = self.file.metadata().map_or(0, |meta| meta.len());
-        let readable = self.read(sent_offset, usize::MAX).is_ok();
-        if readable {
+        let is_readable = self.read(sent_offset, usize::MAX).is_ok();
+        if is_readable {
             return 0;
         }
-        let good = if length < self.end_offset { length.max(sent_offset) } else { sent_offset };
-        let lost = self.end_offset - good.min(self.end_offset);
-        self.end_offset = good;
-        self.written_end = good.min(length);
+        let valid_end = if length < self.end_offset { length.max(sent_offset) } else { sent_offset };
+        let lost = self.end_offset - valid_end.min(self.end_offset);
+        self.end_offset = valid_end;
+        self.written_end = valid_end.min(length);
         self.reserved_offset = 0;
         self.write(dropped_note(lost, "lost: the agent's spool was damaged").as_bytes());
         lost
@@ -267,12 +267,12 @@ impl OutputLog {
     pub(super) fn ack(&mut self, offset: u64, now: Duration) {
         self.acked_offset = self.acked_offset.max(offset.min(self.end_offset));
         self.last_ack = Some(now);
-        let whole = self.acked_offset / PUNCH_SIZE * PUNCH_SIZE;
-        if whole > self.punched_offset {
+        let punchable_end = self.acked_offset / PUNCH_SIZE * PUNCH_SIZE;
+        if punchable_end > self.punched_offset {
             let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
             // Without support for holes, the space is freed with the folder.
-            let _ = fallocate(&self.file, flags, self.punched_offset, whole - self.punched_offset);
-            self.punched_offset = whole;
+            let _ = fallocate(&self.file, flags, self.punched_offset, punchable_end - self.punched_offset);
+            self.punched_offset = punchable_end;
         }
     }
 }
@@ -288,7 +288,7 @@ mod tests {
     const NOW: Duration = Duration::from_secs(900);
 
     #[test]
-    fn a_flood_without_a_relay_is_bounded_and_says_how_much_is_missing() {
+    fn output_without_a_relay_is_bounded_and_a_note_counts_the_dropped_bytes() {
         let dir = tempfile::tempdir().unwrap();
         let mut output = OutputLog::open(&dir.path().join("output")).unwrap();
         let chunk = vec![b'x'; 1024 * 1024];
@@ -298,25 +298,25 @@ mod tests {
         assert_eq!(output.end_offset(), MAX_UNACKED);
         output.ack(1024 * 1024, NOW);
         output.append(b"again\n", NOW);
-        let seen = output.read(MAX_UNACKED, 99_999).unwrap();
+        let text = output.read(MAX_UNACKED, 99_999).unwrap();
         let note = "\n[… 2031616 bytes of output dropped: the relay was out of reach …]\n";
-        assert_eq!(String::from_utf8(seen).unwrap(), format!("{note}{}again\n", "x".repeat(MAX_TAIL)));
+        assert_eq!(String::from_utf8(text).unwrap(), format!("{note}{}again\n", "x".repeat(MAX_TAIL)));
     }
 
     #[test]
-    fn a_drop_at_the_very_end_is_noted_too() {
+    fn short_output_that_was_dropped_last_is_written_at_the_close() {
         let dir = tempfile::tempdir().unwrap();
         let mut output = OutputLog::open(&dir.path().join("output")).unwrap();
         let length = usize::try_from(MAX_UNACKED).unwrap();
         output.append(&vec![b'x'; length], NOW);
         output.append(b"lost", NOW);
         output.close();
-        let seen = String::from_utf8(output.read(MAX_UNACKED, 9999).unwrap()).unwrap();
-        assert_eq!(seen, "lost", "what is short enough is not dropped at all");
+        let text = String::from_utf8(output.read(MAX_UNACKED, 9999).unwrap()).unwrap();
+        assert_eq!(text, "lost", "what is short enough is not dropped at all");
     }
 
     #[test]
-    fn a_flood_that_a_relay_is_too_slow_for_is_called_that_and_keeps_its_last_line() {
+    fn output_that_a_slow_relay_drops_gets_a_note_and_keeps_its_last_line() {
         let dir = tempfile::tempdir().unwrap();
         let mut output = OutputLog::open(&dir.path().join("output")).unwrap();
         output.append(b"begin\n", NOW);
@@ -328,42 +328,42 @@ mod tests {
         output.append(b"error: the cause\n", NOW);
         output.close();
         let end = output.end_offset();
-        let seen = String::from_utf8(output.read(end - MAX_TAIL as u64 - 100, 9_999_999).unwrap()).unwrap();
+        let text = String::from_utf8(output.read(end - MAX_TAIL as u64 - 100, 9_999_999).unwrap()).unwrap();
         let note = format!(
             "[… {} bytes of output dropped: it came faster than the relay took it …]",
             6 * length + 17 - MAX_TAIL
         );
-        assert!(seen.ends_with("xerror: the cause\n") && seen.contains(&note), "{}", &seen[..200]);
+        assert!(text.ends_with("xerror: the cause\n") && text.contains(&note), "{}", &text[..200]);
     }
 
     #[test]
-    fn output_that_only_the_relay_held_is_never_told_as_zeroes() {
+    fn output_that_only_the_relay_had_is_never_sent_as_zeroes() {
         let dir = tempfile::tempdir().unwrap();
         let mut output = OutputLog::open(&dir.path().join("output")).unwrap();
         output.append(b"kept", NOW);
-        // The machine lost ten bytes that the relay holds, and then the relay loses six of them.
+        // The machine has lost ten bytes that the relay has, and then the relay loses six of these ten.
         output.continue_after(14).unwrap();
         assert_eq!(output.end_offset(), 14);
         output.continue_after(8).unwrap();
-        assert_eq!((output.end_offset(), output.all_acked()), (8, true));
+        assert_eq!((output.end_offset(), output.is_all_acked()), (8, true));
         output.continue_after(14).unwrap();
         output.append(b"new", NOW);
         output.close();
         assert_eq!((output.end_offset(), output.read(14, 99).unwrap()), (17, b"new".to_vec()));
         output.continue_after(8).unwrap();
-        let seen = String::from_utf8(output.read(8, 999).unwrap()).unwrap();
-        assert_eq!(seen, "\n[… 6 bytes of output lost: the relay has forgotten them …]\nnew");
+        let text = String::from_utf8(output.read(8, 999).unwrap()).unwrap();
+        assert_eq!(text, "\n[… 6 bytes of output lost: the relay has forgotten them …]\nnew");
     }
 
     #[test]
-    fn offsets_stay_those_of_the_wire_when_the_front_is_gone_and_after_a_restart() {
+    fn offsets_stay_those_of_the_wire_after_acknowledgements_and_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("output");
         let mut output = OutputLog::open(&path).unwrap();
         output.append(&vec![b'x'; 3 * 1024 * 1024], NOW);
         output.append(b"tail", NOW);
         output.ack(3 * 1024 * 1024, NOW);
-        assert!(!output.all_acked());
+        assert!(!output.is_all_acked());
         let output = OutputLog::open(&path).unwrap();
         assert_eq!(output.read(3 * 1024 * 1024, 99).unwrap(), b"tail");
     }

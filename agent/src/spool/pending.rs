@@ -1,5 +1,5 @@
-//! Events that are not in a file yet: those of one turn of the supervisor's loop, or all events since the disk became
-//! full. Pure.
+//! Events that are not in a file yet: those of one iteration of the supervisor's loop, or all events since the disk
+//! became full. Pure.
 
 use std::collections::VecDeque;
 
@@ -18,7 +18,7 @@ pub(super) struct PendingEvents {
 }
 
 impl PendingEvents {
-    /// Creates an empty queue, whose first event will have this sequence.
+    /// Creates an empty queue, whose first event will have the sequence `first_seq`.
     pub(super) fn new(first_seq: u64) -> Self {
         Self { first_seq, ..Self::default() }
     }
@@ -69,7 +69,7 @@ impl PendingEvents {
     }
 
     /// Drops the events up to `seq`.
-    pub(super) fn drop_until(&mut self, seq: u64) {
+    pub(super) fn drop_up_to(&mut self, seq: u64) {
         while self.first_seq <= seq
             && let Some(removed) = self.events.pop_front()
         {
@@ -78,7 +78,7 @@ impl PendingEvents {
         }
     }
 
-    /// Drops all events, after they were written or moved, and continues with this sequence.
+    /// Drops all events, after they were written or moved, and continues with the sequence `first_seq`.
     pub(super) fn restart_at(&mut self, first_seq: u64) {
         self.first_seq = first_seq;
         self.events.clear();

@@ -7,40 +7,40 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::{Errno, retry_on_intr};
 
-/// Reserves space from `from` up to `to`. If the file system can't reserve space, writes zeroes instead. So it may only
-/// be used for files in which zeroes after the last record count as a torn write.
+/// Reserves space from `start` up to `end`. If the file system can't reserve space, writes zeroes instead. So this
+/// function may only be used for files in which zeroes after the last record count as a torn write.
 ///
 /// # Errors
 /// The file system failed; see [`is_disk_full`].
-pub(super) fn reserve_or_zero(file: &File, from: u64, to: u64) -> io::Result<()> {
-    if !try_reserve(file, from, to)? {
-        write_zeroes(file, from, to)?;
+pub(super) fn reserve_or_zero(file: &File, start: u64, end: u64) -> io::Result<()> {
+    if !try_reserve(file, start, end)? {
+        write_zeroes(file, start, end)?;
     }
     Ok(())
 }
 
 /// Reserves space without a change of the file's length. If the file system can't reserve space, none is reserved.
-pub(super) fn reserve_if_supported(file: &File, from: u64, to: u64) -> io::Result<()> {
-    try_reserve(file, from, to).map(|_| ())
+pub(super) fn reserve_if_supported(file: &File, start: u64, end: u64) -> io::Result<()> {
+    try_reserve(file, start, end).map(|_| ())
 }
 
 /// Reserves space; returns true if the file system supports that.
-fn try_reserve(file: &File, from: u64, to: u64) -> io::Result<bool> {
-    if to <= from {
+fn try_reserve(file: &File, start: u64, end: u64) -> io::Result<bool> {
+    if end <= start {
         return Ok(true);
     }
-    match retry_on_intr(|| fallocate(file, FallocateFlags::KEEP_SIZE, from, to - from)) {
+    match retry_on_intr(|| fallocate(file, FallocateFlags::KEEP_SIZE, start, end - start)) {
         Ok(()) => Ok(true),
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
 
-fn write_zeroes(file: &File, from: u64, to: u64) -> io::Result<()> {
+fn write_zeroes(file: &File, start: u64, end: u64) -> io::Result<()> {
     let block = [0; 4096];
-    let mut at = from;
-    while at < to {
-        let len = usize::try_from(to - at).unwrap_or(usize::MAX).min(block.len());
+    let mut at = start;
+    while at < end {
+        let len = usize::try_from(end - at).unwrap_or(usize::MAX).min(block.len());
         file.write_all_at(&block[..len], at)?;
         at += len as u64;
     }
@@ -59,7 +59,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     #[test]
-    fn reserved_room_is_the_files_own_and_does_not_change_its_length() {
+    fn reserved_space_belongs_to_the_file_and_does_not_change_its_length() {
         let file = tempfile::tempfile().unwrap();
         reserve_or_zero(&file, 0, 100_000).unwrap();
         let meta = file.metadata().unwrap();

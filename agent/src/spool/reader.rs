@@ -1,4 +1,4 @@
-//! Reader of stored events, in sending order. It remembers the position after the last event.
+//! Reader of stored events, in sending order. It remembers the position after the last event that it read.
 
 use std::fs::File;
 use std::io;
@@ -32,8 +32,8 @@ impl EncodedEvents {
 
     /// Returns the bytes of each event.
     pub(crate) fn events(&self) -> impl Iterator<Item = &[u8]> {
-        let begins = std::iter::once(0).chain(self.end_offsets.iter().copied());
-        begins.zip(&self.end_offsets).map(|(begin, end)| &self.bytes[begin..*end])
+        let starts = std::iter::once(0).chain(self.end_offsets.iter().copied());
+        starts.zip(&self.end_offsets).map(|(begin, end)| &self.bytes[begin..*end])
     }
 
     /// Adds an event if it stays within both limits, or is the first one. Returns true if the event was added.
@@ -51,7 +51,7 @@ impl EncodedEvents {
 #[derive(Debug, Clone, Copy)]
 struct SegmentPosition {
     segment_number: u32,
-    /// Sequence of the record that begins there.
+    /// Sequence of the record that begins at `offset`.
     seq: u64,
     offset: u64,
 }
@@ -60,7 +60,7 @@ struct SegmentPosition {
 #[derive(Debug, Default)]
 pub(super) struct SegmentReader {
     next_position: Option<SegmentPosition>,
-    open_older: Option<(u32, File)>,
+    older_file: Option<(u32, File)>,
 }
 
 impl SegmentReader {
@@ -76,7 +76,7 @@ impl SegmentReader {
         max_events: usize,
         max_bytes: usize,
     ) -> io::Result<EncodedEvents> {
-        let usable = |position: &SegmentPosition| {
+        let is_usable = |position: &SegmentPosition| {
             position.segment_number == span.segment_number
                 && (span.first_seq..=first_seq).contains(&position.seq)
         };
@@ -85,15 +85,15 @@ impl SegmentReader {
             seq: span.first_seq,
             offset: span.first_event_offset,
         };
-        let mut position = self.next_position.filter(usable).unwrap_or(begin);
+        let mut position = self.next_position.filter(is_usable).unwrap_or(begin);
         let mut batch = EncodedEvents::default();
         let mut window = READ_SIZE;
         while position.seq < span.next_seq {
-            let left = span.end_offset - position.offset;
-            let mut buffer = vec![0; usize::try_from(window.min(left)).unwrap_or(usize::MAX)];
+            let remaining = span.end_offset - position.offset;
+            let mut buffer = vec![0; usize::try_from(window.min(remaining)).unwrap_or(usize::MAX)];
             file.read_exact_at(&mut buffer, position.offset)?;
             let mut rest = buffer.as_slice();
-            let mut stepped = false;
+            let mut has_advanced = false;
             while let Some(record) =
                 record::decode(rest, span.salt).filter(|record| record.seq == position.seq)
             {
@@ -104,16 +104,16 @@ impl SegmentReader {
                 position.seq += 1;
                 position.offset += record.size() as u64;
                 rest = &rest[record.size()..];
-                stepped = true;
+                has_advanced = true;
             }
-            if !stepped && batch.len() > 0 {
+            if !has_advanced && batch.len() > 0 {
                 break;
             }
-            if !stepped {
+            if !has_advanced {
                 // The record is longer than one read, or is damaged.
                 window =
                     record::peek_header(&buffer).map_or(0, |(len, _)| (record::HEADER_SIZE + len) as u64);
-                if window <= buffer.len() as u64 || window > left {
+                if window <= buffer.len() as u64 || window > remaining {
                     return Err(io::Error::new(
                         io::ErrorKind::InvalidData,
                         "the spool holds a damaged event",
@@ -137,22 +137,22 @@ impl SegmentReader {
         max_events: usize,
         max_bytes: usize,
     ) -> io::Result<EncodedEvents> {
-        let file = match self.open_older.take() {
+        let file = match self.older_file.take() {
             Some((number, file)) if number == span.segment_number => file,
             _ => File::open(segment::segment_path(dir, span.segment_number))?,
         };
         let batch = self.read(&file, span, first_seq, max_events, max_bytes);
-        self.open_older = Some((span.segment_number, file));
+        self.older_file = Some((span.segment_number, file));
         batch
     }
 
-    /// Forgets the position, because sequences have changed.
+    /// Forgets the position of the last read, because sequences have changed.
     pub(super) fn forget_position(&mut self) {
         self.next_position = None;
     }
 
     /// Closes the file of a segment that was deleted.
     pub(super) fn close_segment(&mut self, segment_number: u32) {
-        self.open_older.take_if(|(open, _)| *open == segment_number);
+        self.older_file.take_if(|(open, _)| *open == segment_number);
     }
 }

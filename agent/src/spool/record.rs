@@ -9,7 +9,7 @@
 //! relay holds all events up to the jump's sequence, the records before the jump are obsolete, and the next record has
 //! the next sequence.
 
-/// Bytes before each event.
+/// Size of the header before each event, in bytes.
 pub(crate) const HEADER_SIZE: usize = 16;
 
 /// Highest valid sequence. No run reaches it, and sums of higher sequences could overflow.
@@ -62,23 +62,23 @@ pub(crate) fn decode(bytes: &[u8], salt: u32) -> Option<Record<'_>> {
     let (sum, rest) = rest.split_first_chunk::<4>()?;
     let (seq, rest) = rest.split_first_chunk::<8>()?;
     let payload = rest.get(..u32::from_le_bytes(*len) as usize)?;
-    let sound = checksum(salt, *len, *seq, payload) == u32::from_le_bytes(*sum);
+    let is_sound = checksum(salt, *len, *seq, payload) == u32::from_le_bytes(*sum);
     let seq = u64::from_le_bytes(*seq);
-    (sound && seq <= MAX_SEQ).then_some(Record { seq, payload })
+    (is_sound && seq <= MAX_SEQ).then_some(Record { seq, payload })
 }
 
 /// Finds the first valid record at any offset of `bytes`, after damage; returns its offset and the record.
 /// `expected_seq` is the sequence that the first record should have had.
 pub(crate) fn find_record(bytes: &[u8], salt: u32, expected_seq: u64) -> Option<(usize, Record<'_>)> {
     // The number of bytes limits the sequence of a record here. This rules out most offsets without a checksum.
-    let to = expected_seq.saturating_add((bytes.len() / HEADER_SIZE) as u64);
+    let max_seq = expected_seq.saturating_add((bytes.len() / HEADER_SIZE) as u64);
     (0..bytes.len()).find_map(|at| {
         let rest = &bytes[at..];
         let (len, seq) = peek_header(rest)?;
         // A tail of zeroes is common and long, and never contains a record.
-        let zeroes = rest.first_chunk::<HEADER_SIZE>() == Some(&[0; HEADER_SIZE]);
-        let plausible = (len == 0 && !zeroes) || (expected_seq..=to).contains(&seq);
-        let record = plausible.then(|| decode(rest, salt)).flatten()?;
+        let is_zero = rest.first_chunk::<HEADER_SIZE>() == Some(&[0; HEADER_SIZE]);
+        let is_plausible = (len == 0 && !is_zero) || (expected_seq..=max_seq).contains(&seq);
+        let record = is_plausible.then(|| decode(rest, salt)).flatten()?;
         Some((at, record))
     })
 }
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_read_as_it_was_written_and_with_its_own_salt_only() {
+    fn a_record_is_read_as_it_was_written_and_only_with_its_salt() {
         let mut bytes = Vec::new();
         append(&mut bytes, 7, 12, b"hello");
         append(&mut bytes, 7, 13, b"");
@@ -108,14 +108,14 @@ mod tests {
     }
 
     #[test]
-    fn a_length_that_is_not_there_is_refused_without_room_for_it() {
+    fn a_length_beyond_the_end_is_refused_without_an_allocation() {
         let mut bytes = u32::MAX.to_le_bytes().to_vec();
         bytes.extend_from_slice(&[0; 12]);
         assert_eq!(decode(&bytes, 0), None);
     }
 
     #[test]
-    fn behind_damage_the_next_sound_record_is_found() {
+    fn the_next_valid_record_after_damage_is_found() {
         let mut bytes = b"\xffgarbage".to_vec();
         append(&mut bytes, 3, 9, b"event");
         assert_eq!(find_record(&bytes, 3, 8), Some((8, Record { seq: 9, payload: b"event" })));

@@ -16,8 +16,8 @@ use super::run_id::RunId;
 use super::scan::{SegmentScan, TrailingBytes, salvage_payloads, scan_segment};
 use super::segment::{self, SegmentSpan};
 
-/// Maximum number of files of one run that are set aside. Further ones are deleted, so that damage can't fill a disk.
-const MAX_SET_ASIDE: u32 = 16;
+/// Maximum number of damaged files of a run that are set aside, so that they can't fill a disk. Others are deleted.
+const MAX_SET_ASIDE_FILES: u32 = 16;
 
 /// Result of a recovery.
 #[derive(Debug, Default)]
@@ -70,9 +70,9 @@ pub(super) fn recover(dir: &Path, run: &RunId) -> io::Result<RecoveredEvents> {
     let last_seq = kept.last().map_or(0, |span: &SegmentSpan| span.next_seq - 1);
     let damage = match set_aside_segments(dir, run, &bad, kept.last())? {
         _ if bad.is_empty() => None,
-        aside => Some(format!(
+        report => Some(format!(
             "the agent's spool was damaged after event {last_seq} of this run: later events that were not sent are \
-             missing here ({aside})"
+             missing here ({report})"
         )),
     };
     let last = last.as_deref().and_then(|payload| wire::decode(payload).ok());
@@ -89,8 +89,8 @@ pub(super) fn recover(dir: &Path, run: &RunId) -> io::Result<RecoveredEvents> {
 /// Returns true if an error affects only one file, and not the whole machine.
 fn is_file_error(error: &io::Error) -> bool {
     use rustix::io::Errno;
-    let of_files = [Errno::IO, Errno::ISDIR, Errno::NOENT, Errno::UCLEAN, Errno::BADMSG, Errno::NXIO];
-    Errno::from_io_error(error).is_some_and(|errno| of_files.contains(&errno))
+    let file_errors = [Errno::IO, Errno::ISDIR, Errno::NOENT, Errno::UCLEAN, Errno::BADMSG, Errno::NXIO];
+    Errno::from_io_error(error).is_some_and(|errno| file_errors.contains(&errno))
 }
 
 /// State of the recovery while it reads one file after the other.
@@ -124,17 +124,17 @@ impl RecoveryPass<'_> {
             self.last_payload = None;
             self.final_events.clear();
         }
-        let follows = self
+        let is_consecutive = self
             .kept_segments
             .last()
             .is_none_or(|last| last.next_seq == scan.first_seq && last.segment_number + 1 == segment_number);
-        if !self.bad_segments.is_empty() || !follows {
+        if !self.bad_segments.is_empty() || !is_consecutive {
             self.bad_segments.push(segment_number);
             self.salvage_final_events(bytes, begin, &header);
             return;
         }
-        if let Some((from, to)) = scan.last_payload {
-            self.last_payload = Some(bytes[from..to].to_vec());
+        if let Some((start, end)) = scan.last_payload {
+            self.last_payload = Some(bytes[start..end].to_vec());
         }
         // A crash can only truncate the newest file, so a truncated older file is damaged too.
         if scan.trailing_bytes == TrailingBytes::Damaged
@@ -158,8 +158,8 @@ impl RecoveryPass<'_> {
 
     /// Searches the bytes after damage for the final events of the run, because the outcome of a job must be reported
     /// in any case.
-    fn salvage_final_events(&mut self, bytes: &[u8], from: usize, header: &SegmentHeader) {
-        for payload in salvage_payloads(bytes, from, header.salt, header.first_seq) {
+    fn salvage_final_events(&mut self, bytes: &[u8], start: usize, header: &SegmentHeader) {
+        for payload in salvage_payloads(bytes, start, header.salt, header.first_seq) {
             match wire::decode::<Event>(payload) {
                 Ok(event @ Event { body: EventBody::Cleanup { .. }, .. }) => self.final_events = vec![event],
                 Ok(event @ Event { body: EventBody::Finished { .. }, .. }) => self.final_events.push(event),
@@ -169,21 +169,22 @@ impl RecoveryPass<'_> {
     }
 }
 
-/// Sets files aside, but leaves the valid part of the segment `kept` in the run's folder. Returns the report.
+/// Moves damaged files next to the run's folder, but leaves the valid part of the segment `kept`. Returns their new
+/// names as a text.
 fn set_aside_segments(
     dir: &Path,
     run: &RunId,
-    bad: &[u32],
+    damaged: &[u32],
     kept: Option<&SegmentSpan>,
 ) -> io::Result<String> {
     let root = dir.parent().unwrap_or(dir);
-    let mut aside = Vec::new();
-    for number in bad {
+    let mut new_names = Vec::new();
+    for number in damaged {
         let path = segment::segment_path(dir, *number);
-        let mut names = (1..=MAX_SET_ASIDE).map(|n| format!("{}.corrupt-{n}", run.folder_name()));
-        let free = names.find(|name| !root.join(name).exists());
+        let mut names = (1..=MAX_SET_ASIDE_FILES).map(|n| format!("{}.corrupt-{n}", run.folder_name()));
+        let free_name = names.find(|name| !root.join(name).exists());
         let kept_span = kept.filter(|span| span.segment_number == *number);
-        match (&free, kept_span) {
+        match (&free_name, kept_span) {
             (Some(name), Some(span)) => {
                 // The copy must be complete before the file is truncated.
                 fs::copy(&path, root.join(name))?;
@@ -194,10 +195,10 @@ fn set_aside_segments(
             (None, Some(span)) => truncate(&path, span.end_offset)?,
             (None, None) => fs::remove_file(&path)?,
         }
-        aside.extend(free);
+        new_names.extend(free_name);
     }
     File::open(root)?.sync_all()?;
-    Ok(match aside.as_slice() {
+    Ok(match new_names.as_slice() {
         [] => "too many damaged files were kept before: these are deleted".to_owned(),
         [one] => format!("the damaged file is kept as {}", root.join(one).display()),
         [first, .., last] => {

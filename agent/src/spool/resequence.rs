@@ -1,4 +1,4 @@
-//! New sequences for a run's events if the relay holds more events or fewer than the files.
+//! Change of the sequences of a run's events, if the relay has more events or fewer than the files.
 
 use std::fs;
 use std::io;
@@ -10,19 +10,19 @@ use super::events::EventLog;
 use super::recovery::RecoveredEvents;
 
 impl EventLog {
-    /// Sets damaged files aside during the run. The pending events continue the sequence of the valid part. If the
-    /// folder is missing, it is created again.
+    /// Repairs the files during the run: sets damaged ones aside. The pending events continue the valid part's
+    /// sequences. If the folder is missing, it is created again.
     ///
     /// # Errors
     /// The file system failed; nothing has changed.
     pub(super) fn repair(&mut self) -> io::Result<RecoveredEvents> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
-        let before = self.pending.first_seq();
-        let (mut log, mut found) = Self::open(&self.dir, &self.run, self.limits)?;
-        let lost = before.saturating_sub(log.pending.first_seq());
-        if lost > 0 && found.damage_report.is_none() {
+        let old_next_seq = self.pending.first_seq();
+        let (mut log, mut recovered) = Self::open(&self.dir, &self.run, self.limits)?;
+        let lost = old_next_seq.saturating_sub(log.pending.first_seq());
+        if lost > 0 && recovered.damage_report.is_none() {
             // At the end of a file, damage looks like a torn write, but no write is torn during the run.
-            found.damage_report =
+            recovered.damage_report =
                 Some(format!("the agent's spool was damaged: its last {lost} events are missing here"));
         }
         for event in self.pending.iter_from(0) {
@@ -30,7 +30,7 @@ impl EventLog {
         }
         log.acked_seq = self.acked_seq;
         *self = log;
-        Ok(found)
+        Ok(recovered)
     }
 
     /// Returns the number of events that are missing both here and in a relay that holds events up to `relay_seq`.
@@ -38,7 +38,7 @@ impl EventLog {
         (self.first_seq() - 1).saturating_sub(relay_seq)
     }
 
-    /// Continues the run for a relay that holds its events up to `relay_seq` and expects further ones.
+    /// Continues the run for a relay that has the run's events up to `relay_seq` and expects further ones.
     ///
     /// The relay can hold more events than the files: a power failure loses data that was not synced. Then the events
     /// that this process has added, and always the final events, get the sequences after `relay_seq`. The relay can
@@ -50,30 +50,30 @@ impl EventLog {
     pub(super) fn continue_after(
         &mut self,
         relay_seq: u64,
-        finished: bool,
+        is_finished: bool,
         lost_event: Option<&Event>,
     ) -> io::Result<()> {
         let (newest, inherited) = (self.last_seq(), self.inherited_seq);
-        let added = inherited.filter(|inherited| relay_seq > *inherited).map(|inherited| inherited + 1);
-        let from = if lost_event.is_some() {
+        let first_added = inherited.filter(|inherited| relay_seq > *inherited).map(|inherited| inherited + 1);
+        let first_moved = if lost_event.is_some() {
             Some(self.first_seq())
-        } else if finished && relay_seq >= newest {
-            Some(added.unwrap_or(newest).min(newest))
+        } else if is_finished && relay_seq >= newest {
+            Some(first_added.unwrap_or(newest).min(newest))
         } else if relay_seq > newest {
-            Some(added.unwrap_or(newest + 1))
+            Some(first_added.unwrap_or(newest + 1))
         } else {
-            added
+            first_added
         };
-        if let Some(from) = from {
+        if let Some(first_moved) = first_moved {
             let mut moved = Vec::new();
-            let mut seq = from.max(1);
+            let mut seq = first_moved.max(1);
             while seq <= newest {
                 let batch = self.read(seq, usize::MAX, 64 * 1024)?;
                 seq += batch.len() as u64;
                 moved.extend(batch.events().map(<[u8]>::to_vec));
             }
             self.pending.restart_at(relay_seq + 1);
-            self.jump_pending = true;
+            self.is_jump_pending = true;
             if let Some(lost) = lost_event {
                 self.pending.push(lost).map_err(io::Error::other)?;
             }

@@ -1,6 +1,6 @@
-//! One run of a job in the spool.
+//! Data of one run of a job in the spool.
 
-#![cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "the simulation uses it, too"))]
+#![cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "the simulation uses runs, too"))]
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -29,7 +29,7 @@ pub struct JobSpool {
     pub(super) run: RunId,
     dir: PathBuf,
     data_appended: Arc<Notify>,
-    /// Masker of every event.
+    /// Masker that all events go through.
     mask: Arc<Masker>,
     pub(super) time: Arc<RelayTime>,
     /// Time scale of the run's events. `None` for a run of an earlier process, whose last events use the current scale.
@@ -41,23 +41,23 @@ pub struct JobSpool {
 pub(super) struct RunFiles {
     pub(super) events: EventLog,
     pub(super) output: OutputLog,
-    pub(super) finished: bool,
+    pub(super) is_finished: bool,
     /// Final events of the run, kept in memory so that they are reported whatever happens to the files.
     pub(super) final_events: Vec<Event>,
     pub(super) disk_state: DiskState,
-    /// Number of events that were dropped for lack of space, and whose loss has not been reported yet.
-    unreported_missing: u64,
+    /// Number of events that were dropped for lack of space, and whose loss was not reported yet.
+    unreported_count: u64,
     /// True if everything was synced to the disk.
-    synced: bool,
+    is_synced: bool,
 }
 
-/// Problems of the disk.
+/// Problems of the disk that were logged or reported.
 #[derive(Debug, Default)]
 pub(super) struct DiskState {
     /// True if a full disk was logged.
-    full_logged: bool,
+    is_full_logged: bool,
     /// True if a disk failure was reported.
-    failure_reported: bool,
+    is_failure_reported: bool,
     /// Monotonic time before which unreadable files are not read again.
     pub(super) repair_after: Option<Duration>,
 }
@@ -67,11 +67,11 @@ impl RunFiles {
         Self {
             events,
             output,
-            finished: false,
+            is_finished: false,
             final_events: Vec::new(),
             disk_state: DiskState::default(),
-            unreported_missing: 0,
-            synced: false,
+            unreported_count: 0,
+            is_synced: false,
         }
     }
 }
@@ -86,7 +86,7 @@ impl JobSpool {
         run: RunId,
         spec: &str,
         mask: Arc<Masker>,
-        appended: Arc<Notify>,
+        data_appended: Arc<Notify>,
         time: Arc<RelayTime>,
     ) -> io::Result<Self> {
         let dir = root.join(run.folder_name());
@@ -102,7 +102,7 @@ impl JobSpool {
             let _ = fs::remove_dir_all(&dir);
         }
         let scale = Some(time.scale());
-        Ok(Self { run, dir, data_appended: appended, mask, time, scale, files: Mutex::new(files?) })
+        Ok(Self { run, dir, data_appended, mask, time, scale, files: Mutex::new(files?) })
     }
 
     /// Opens the folder of a run that an earlier process started. If that process died before it had accepted the job,
@@ -110,24 +110,23 @@ impl JobSpool {
     pub(super) fn open(
         root: &Path,
         run: RunId,
-        appended: Arc<Notify>,
+        data_appended: Arc<Notify>,
         time: Arc<RelayTime>,
     ) -> io::Result<Option<Self>> {
         let dir = root.join(run.folder_name());
-        // The spec is created last.
+        // The spec is the last file that is created.
         if !dir.join(SPEC_FILE).exists() {
             fs::remove_dir_all(&dir)?;
             return Ok(None);
         }
-        let (events, found) = EventLog::open(&dir, &run, SpoolLimits::DEFAULT)?;
+        let (events, recovered) = EventLog::open(&dir, &run, SpoolLimits::DEFAULT)?;
         let mut files = RunFiles::new(events, OutputLog::open(&dir.join("output"))?);
-        files.finished = is_final_event(found.last_event.as_ref());
-        files.final_events = found.last_event.clone().filter(|_| files.finished).into_iter().collect();
+        files.is_finished = is_final_event(recovered.last_event.as_ref());
+        files.final_events = recovered.last_event.clone().filter(|_| files.is_finished).into_iter().collect();
         // Only the earlier process had the secret values, so there is nothing to mask.
         let mask = Arc::default();
-        let spool =
-            Self { run, dir, data_appended: appended, mask, time, scale: None, files: Mutex::new(files) };
-        spool.report_damage(&mut spool.lock_files(), found);
+        let spool = Self { run, dir, data_appended, mask, time, scale: None, files: Mutex::new(files) };
+        spool.report_damage(&mut spool.lock_files(), recovered);
         if spool.last_seq() == 0 {
             spool.remove();
             return Ok(None);
@@ -136,12 +135,12 @@ impl JobSpool {
     }
 
     /// Appends the report of damage to the events, and the run's final events if they were found after the damage.
-    pub(super) fn report_damage(&self, files: &mut RunFiles, found: RecoveredEvents) {
-        let Some(message) = found.damage_report else { return };
+    pub(super) fn report_damage(&self, files: &mut RunFiles, recovered: RecoveredEvents) {
+        let Some(message) = recovered.damage_report else { return };
         tracing::error!("{}: {message}", self.run);
         self.push_event(files, &self.stamp_event(EventBody::Warning { message }));
-        for event in found.final_events {
-            files.finished = matches!(event.body, EventBody::Finished { .. });
+        for event in recovered.final_events {
+            files.is_finished = matches!(event.body, EventBody::Finished { .. });
             self.push_event(files, &event);
         }
         self.flush(files);
@@ -168,8 +167,8 @@ impl JobSpool {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends an event with the current time. Nothing follows `finished`, which is synced to the disk before this
-    /// returns.
+    /// Appends an event with the current time. No event follows `finished`, which is synced to the disk before this
+    /// function returns.
     pub fn append(&self, body: EventBody) {
         self.append_all([body]);
     }
@@ -185,15 +184,15 @@ impl JobSpool {
 
     fn store_events(&self, events: impl IntoIterator<Item = Event>) {
         let mut files = self.lock_files();
-        let before = files.events.last_seq();
-        let mut durable = false;
+        let previous_seq = files.events.last_seq();
+        let mut must_sync = false;
         for event in events {
-            if files.finished {
+            if files.is_finished {
                 break;
             }
-            durable |= matches!(event.body, EventBody::Finished { .. } | EventBody::Accepted { .. });
-            files.finished = matches!(event.body, EventBody::Finished { .. });
-            if files.finished {
+            must_sync |= matches!(event.body, EventBody::Finished { .. } | EventBody::Accepted { .. });
+            files.is_finished = matches!(event.body, EventBody::Finished { .. });
+            if files.is_finished {
                 files.output.close();
             }
             match event.body {
@@ -204,12 +203,12 @@ impl JobSpool {
             self.push_event(&mut files, &event);
         }
         self.flush(&mut files);
-        if durable {
-            files.synced = self.sync(&mut files);
+        if must_sync {
+            files.is_synced = self.sync(&mut files);
         }
-        let appended = files.events.last_seq() != before;
+        let has_appended = files.events.last_seq() != previous_seq;
         drop(files);
-        if appended {
+        if has_appended {
             self.data_appended.notify_one();
         }
     }
@@ -217,40 +216,40 @@ impl JobSpool {
     /// Queues an event. If there is no space, the event is dropped and counted. A warning with that count precedes the
     /// next event for which there is space.
     pub(super) fn push_event(&self, files: &mut RunFiles, event: &Event) {
-        let last = matches!(event.body, EventBody::Cleanup { .. } | EventBody::Finished { .. });
-        if files.unreported_missing > 0 {
+        let is_final = matches!(event.body, EventBody::Cleanup { .. } | EventBody::Finished { .. });
+        if files.unreported_count > 0 {
             let message = format!(
                 "{} events of this run are missing here: the agent's disk was full",
-                files.unreported_missing
+                files.unreported_count
             );
             let warning = self.stamp_event(EventBody::Warning { message });
-            if files.events.push(&warning, last).unwrap_or(false) {
-                files.unreported_missing = 0;
+            if files.events.push(&warning, is_final).unwrap_or(false) {
+                files.unreported_count = 0;
             }
         }
-        let mut pushed = files.events.push(event, last);
+        let mut pushed = files.events.push(event, is_final);
         if matches!(pushed, Ok(false)) {
             self.flush(files);
-            pushed = files.events.push(event, last);
+            pushed = files.events.push(event, is_final);
         }
         match pushed {
             Ok(true) => {}
-            Ok(false) => files.unreported_missing += 1,
+            Ok(false) => files.unreported_count += 1,
             Err(error) => {
                 tracing::error!("{}: an event can't be encoded: {error}", self.run);
-                files.unreported_missing += 1;
+                files.unreported_count += 1;
             }
         }
     }
 
     pub(super) fn flush(&self, files: &mut RunFiles) {
-        let written = files.events.flush(files.finished);
+        let written = files.events.flush(files.is_finished);
         if let Err(error) = &written
-            && !files.disk_state.full_logged
+            && !files.disk_state.is_full_logged
         {
             tracing::error!("{}: the spool can't be written, events wait in memory: {error}", self.run);
         }
-        files.disk_state.full_logged = written.is_err();
+        files.disk_state.is_full_logged = written.is_err();
         if let Ok(WriteResult::Rewritten(error)) = written {
             self.report_broken_disk(files, &error);
         }
@@ -259,7 +258,7 @@ impl JobSpool {
     /// Syncs events and output to the disk; returns true on success.
     pub(super) fn sync(&self, files: &mut RunFiles) -> bool {
         let synced = files.events.sync();
-        if files.finished {
+        if files.is_finished {
             files.events.close();
         }
         match synced {
@@ -278,8 +277,8 @@ impl JobSpool {
     /// Reports once that the disk failed and that the spool continues in a new file.
     fn report_broken_disk(&self, files: &mut RunFiles, error: &io::Error) {
         tracing::error!("{}: the spool could not be written, it continues in a new file: {error}", self.run);
-        if !files.disk_state.failure_reported && !files.finished {
-            files.disk_state.failure_reported = true;
+        if !files.disk_state.is_failure_reported && !files.is_finished {
+            files.disk_state.is_failure_reported = true;
             let message = format!("the agent's disk has failed, its spool continues in a new file: {error}");
             self.push_event(files, &self.stamp_event(EventBody::Warning { message }));
             self.flush(files);
@@ -301,10 +300,10 @@ impl JobSpool {
 
     /// Returns true if everything up to the last `accepted` or `finished` is on the disk.
     pub(crate) fn is_durable(&self) -> bool {
-        self.lock_files().synced
+        self.lock_files().is_synced
     }
 
-    /// Appends to the log.
+    /// Appends to the log of the run.
     pub fn append_output(&self, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.lock_files().output.append(bytes, self.time.monotonic());
@@ -324,10 +323,10 @@ impl JobSpool {
 
     /// Returns true if the run is over.
     pub fn is_finished(&self) -> bool {
-        self.lock_files().finished
+        self.lock_files().is_finished
     }
 
-    /// Deletes the folder.
+    /// Deletes the folder of the run.
     pub(super) fn remove(&self) {
         if let Err(error) = fs::remove_dir_all(&self.dir) {
             tracing::warn!("{} can't be deleted: {error}", self.dir.display());

@@ -1,11 +1,11 @@
-//! Id of a run, and the name of its folder.
+//! Id of a run, and the name of the run's folder.
 
 use std::fmt;
 
 use common::ids::JobId;
 
-/// A run: a job and the number of its run.
-#[cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "the simulation uses it, too"))]
+/// Id of a run: a job, and the number of the run.
+#[cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "the simulation uses the id, too"))]
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId {
     /// Job of the run.
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_names_its_run_in_one_spelling() {
+    fn a_folder_name_has_one_spelling_for_each_run() {
         let run = RunId { job: "abe-smoke#2".parse().unwrap(), epoch: 3 };
         assert_eq!(run.folder_name(), "abe-smoke.2.3");
         assert_eq!(RunId::from_folder_name("abe-smoke.2.3"), Some(run));

@@ -7,7 +7,7 @@ fn id() -> RunId {
     RunId { job: "demo#1".parse().unwrap(), epoch: 1 }
 }
 
-fn said(n: u32) -> EventBody {
+fn message(n: u32) -> EventBody {
     EventBody::Message { text: format!("event {n}") }
 }
 
@@ -15,11 +15,11 @@ fn finished() -> EventBody {
     EventBody::Finished { state: FinalState::Failed, error: None, exit_code: None, changes: None }
 }
 
-/// Returns a spool with one run of so many events, as a killed agent left it.
-fn left_behind(events: u32) -> (tempfile::TempDir, Arc<JobSpool>) {
+/// Returns a spool with one run of `events` events, as a killed agent leaves it.
+fn interrupted_run(events: u32) -> (tempfile::TempDir, Arc<JobSpool>) {
     let dir = tempfile::tempdir().unwrap();
     let spool = Spool::open(dir.path()).unwrap();
-    spool.create_run(id(), "{}", Arc::default()).unwrap().append_all((1..=events).map(said));
+    spool.create_run(id(), "{}", Arc::default()).unwrap().append_all((1..=events).map(message));
     let run = Spool::open(dir.path()).unwrap().get_run(&id()).unwrap();
     (dir, run)
 }
@@ -29,36 +29,36 @@ fn bodies(run: &JobSpool, first: u64) -> Vec<EventBody> {
 }
 
 #[test]
-fn the_end_follows_all_that_the_relay_holds_of_a_forgotten_run_and_nothing_repeats() {
+fn final_events_follow_all_that_the_relay_has_and_are_not_repeated() {
     // The file has 40 events. Of those that it lost, the relay holds none, one, or ten.
-    for (durable, waits) in [(40, false), (41, false), (50, false), (40, true), (41, true), (50, true)] {
-        let (dir, run) = left_behind(40);
+    for (durable, is_late) in [(40, false), (41, false), (50, false), (40, true), (41, true), (50, true)] {
+        let (dir, run) = interrupted_run(40);
         assert_eq!(run.last_seq(), 40);
         // The end is reported before or after the relay reports what it holds.
-        if !waits {
+        if !is_late {
             run.append_all([EventBody::Cleanup { killed: 1, survivors: 0 }, finished()]);
         }
         run.continue_after(durable);
         run.ack(durable);
-        if waits {
+        if is_late {
             run.append_all([EventBody::Cleanup { killed: 1, survivors: 0 }, finished()]);
         }
         assert_eq!(run.last_seq(), durable + 2);
         let end = [EventBody::Cleanup { killed: 1, survivors: 0 }, finished()];
         assert_eq!(bodies(&run, durable + 1), end, "{durable}");
         // Killed once more: the same is reported again.
-        let again = Spool::open(dir.path()).unwrap().get_run(&id()).unwrap();
-        assert_eq!((again.last_seq(), again.is_finished()), (durable + 2, true));
-        again.continue_after(durable + 1);
-        assert_eq!(bodies(&again, durable + 2), [finished()], "{durable}");
-        again.ack(durable + 2);
-        assert!(again.is_delivered());
+        let reopened = Spool::open(dir.path()).unwrap().get_run(&id()).unwrap();
+        assert_eq!((reopened.last_seq(), reopened.is_finished()), (durable + 2, true));
+        reopened.continue_after(durable + 1);
+        assert_eq!(bodies(&reopened, durable + 2), [finished()], "{durable}");
+        reopened.ack(durable + 2);
+        assert!(reopened.is_delivered());
     }
 }
 
 #[test]
-fn a_relay_that_holds_another_end_than_ours_gets_ours_behind_it() {
-    let (_dir, run) = left_behind(3);
+fn a_relay_with_another_final_event_gets_ours_after_it() {
+    let (_dir, run) = interrupted_run(3);
     run.append(finished());
     run.continue_after(3);
     assert_eq!(run.last_seq(), 4);
@@ -68,8 +68,8 @@ fn a_relay_that_holds_another_end_than_ours_gets_ours_behind_it() {
 }
 
 #[test]
-fn damage_is_told_to_people_in_front_of_the_end() {
-    let (dir, run) = left_behind(5);
+fn a_warning_about_damage_precedes_the_final_event() {
+    let (dir, run) = interrupted_run(5);
     drop(run);
     let path = dir.path().join("spool.v5/demo.1.1/events.000001");
     let mut bytes = fs::read(&path).unwrap();
@@ -80,20 +80,20 @@ fn damage_is_told_to_people_in_front_of_the_end() {
     let run = spool.get_run(&id()).unwrap();
     run.continue_after(2);
     run.append(finished());
-    let told = bodies(&run, 1);
-    assert_eq!((told.len(), &told[..2], &told[3]), (4, &[said(1), said(2)][..], &finished()));
-    let EventBody::Warning { message } = &told[2] else { panic!("{told:?}") };
+    let events = bodies(&run, 1);
+    assert_eq!((events.len(), &events[..2], &events[3]), (4, &[message(1), message(2)][..], &finished()));
+    let EventBody::Warning { message } = &events[2] else { panic!("{events:?}") };
     assert!(message.contains("damaged after event 2"), "{message}");
     spool.remove_run(&id());
     assert!(dir.path().join("spool.v5/demo.1.1.corrupt-1").exists());
 }
 
 #[test]
-fn damage_that_is_seen_while_the_run_goes_on_is_told_too() {
+fn damage_that_is_found_during_the_run_causes_a_warning() {
     let dir = tempfile::tempdir().unwrap();
     let spool = Spool::open(dir.path()).unwrap();
     let run = spool.create_run(id(), "{}", Arc::default()).unwrap();
-    run.append_all((1..=5).map(said));
+    run.append_all((1..=5).map(message));
     let path = dir.path().join("spool.v5/demo.1.1/events.000001");
     let mut bytes = fs::read(&path).unwrap();
     let at = bytes.windows(7).position(|text| text == b"event 3").unwrap();
@@ -103,13 +103,13 @@ fn damage_that_is_seen_while_the_run_goes_on_is_told_too() {
     let error = run.read(3, 9, 999).unwrap_err();
     run.repair(2, 0, &error);
     assert!(run.was_repaired_recently(), "it is not repaired again and again");
-    run.append(said(6));
-    let told = bodies(&run, 3);
-    assert!(matches!(&told[..], [EventBody::Warning { .. }, event] if *event == said(6)), "{told:?}");
+    run.append(message(6));
+    let events = bodies(&run, 3);
+    assert!(matches!(&events[..], [EventBody::Warning { .. }, event] if *event == message(6)), "{events:?}");
 }
 
 #[test]
-fn output_goes_on_where_it_was_after_a_restart_and_the_relay_says_what_it_has() {
+fn output_continues_at_its_offset_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let spool = Spool::open(dir.path()).unwrap();
     let run = spool.create_run(id(), "{}", Arc::default()).unwrap();

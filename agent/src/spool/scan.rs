@@ -31,7 +31,7 @@ pub(crate) struct SegmentScan {
 /// Bytes after the valid part of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TrailingBytes {
-    /// None: the end of the file.
+    /// No bytes: the valid part ends with the file.
     None,
     /// The rest of an interrupted write.
     Torn,
@@ -39,7 +39,7 @@ pub(crate) enum TrailingBytes {
     Damaged,
 }
 
-/// Parses a segment whose header is valid and has this length.
+/// Parses a segment with a valid header of `header_length` bytes.
 pub(crate) fn scan_segment(bytes: &[u8], header: &SegmentHeader, header_length: usize) -> SegmentScan {
     let (first, salt) = (header.first_seq, header.salt);
     let mut scan = SegmentScan {
@@ -95,9 +95,9 @@ impl SegmentScan {
     }
 }
 
-/// Returns the offset of the first jump record from the one at `from` on.
-fn next_jump(bytes: &[u8], from: usize, record: record::Record<'_>, salt: u32) -> Option<usize> {
-    let (mut at, mut record) = (from, record);
+/// Returns the offset of the first jump, beginning the search with `record`, which is at `start`.
+fn next_jump(bytes: &[u8], start: usize, record: record::Record<'_>, salt: u32) -> Option<usize> {
+    let (mut at, mut record) = (start, record);
     while !record.is_jump() {
         let record_end = at + record.size();
         let (skipped, next) = record::find_record(bytes.get(record_end..)?, salt, record.seq)?;
@@ -106,9 +106,9 @@ fn next_jump(bytes: &[u8], from: usize, record: record::Record<'_>, salt: u32) -
     Some(at)
 }
 
-/// Returns the payloads of all valid records after `from`, whatever is between them.
-pub(crate) fn salvage_payloads(bytes: &[u8], from: usize, salt: u32, seq: u64) -> Vec<&[u8]> {
-    let (mut at, mut seq, mut found) = (from, seq, Vec::new());
+/// Returns the payloads of all valid records after the offset `start`, whatever is between them.
+pub(crate) fn salvage_payloads(bytes: &[u8], start: usize, salt: u32, seq: u64) -> Vec<&[u8]> {
+    let (mut at, mut seq, mut found) = (start, seq, Vec::new());
     while let Some((skipped, record)) = bytes.get(at..).and_then(|rest| record::find_record(rest, salt, seq))
     {
         at += skipped + record.size();
@@ -123,9 +123,9 @@ pub(crate) fn salvage_payloads(bytes: &[u8], from: usize, salt: u32, seq: u64) -
 #[cfg(feature = "internals")]
 pub(crate) fn read_segment(bytes: &[u8]) -> Option<(SegmentScan, Vec<&[u8]>)> {
     let (header, begin) = SegmentHeader::decode(bytes)?;
-    let found = scan_segment(bytes, &header, begin);
-    let salvaged = salvage_payloads(bytes, found.valid_end, header.salt, header.first_seq);
-    Some((found, salvaged))
+    let scan = scan_segment(bytes, &header, begin);
+    let salvaged = salvage_payloads(bytes, scan.valid_end, header.salt, header.first_seq);
+    Some((scan, salvaged))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A segment: one append-only file with some of the events of a run, `events.NUMBER`.
+//! Segment: an append-only file, `events.NUMBER`, with some of the events of a run.
 
 use std::fs::File;
 use std::io;
@@ -9,14 +9,14 @@ use super::header::SegmentHeader;
 use super::preallocate;
 
 /// Prefix of the segment number in the file name.
-const PREFIX: &str = "events.";
+const NAME_PREFIX: &str = "events.";
 
-/// Content of a file of events.
+/// Range of the valid events in the file of a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SegmentSpan {
     /// Number of the segment; consecutive segments of a run differ by one.
     pub(super) segment_number: u32,
-    /// Salt that is included in the checksums of its records.
+    /// Salt that is included in the checksums of the segment's records.
     pub(super) salt: u32,
     /// Sequence of the first valid event.
     pub(super) first_seq: u64,
@@ -29,12 +29,12 @@ pub(super) struct SegmentSpan {
 
 /// Returns the path of a segment in its run's folder.
 pub(super) fn segment_path(dir: &Path, segment_number: u32) -> PathBuf {
-    dir.join(format!("{PREFIX}{segment_number:06}"))
+    dir.join(format!("{NAME_PREFIX}{segment_number:06}"))
 }
 
 /// Returns the segment number in a file's name.
 pub(super) fn parse_segment_number(name: &str) -> Option<u32> {
-    name.strip_prefix(PREFIX)?.parse().ok()
+    name.strip_prefix(NAME_PREFIX)?.parse().ok()
 }
 
 /// Segment that is being written.
@@ -91,12 +91,13 @@ impl Segment {
         if file.metadata()?.len() != span.end_offset {
             file.set_len(span.end_offset)?;
         }
-        let room = preallocate::reserve_or_zero(&file, span.end_offset, span.end_offset + reserve_bytes)
-            .map_or(span.end_offset, |()| span.end_offset + reserve_bytes);
-        Ok(Self { span, file, reserved_offset: room })
+        let reserved_offset =
+            preallocate::reserve_or_zero(&file, span.end_offset, span.end_offset + reserve_bytes)
+                .map_or(span.end_offset, |()| span.end_offset + reserve_bytes);
+        Ok(Self { span, file, reserved_offset })
     }
 
-    /// Writes `records`, whose last sequence is the one before `next_seq`, if `reserve_bytes` bytes of space remain
+    /// Writes records, the last of which has the sequence before `next_seq`, if `reserve_bytes` bytes of space remain
     /// reserved after them. Space is reserved in steps of `preallocate_step` bytes.
     ///
     /// # Errors
@@ -131,7 +132,7 @@ impl Segment {
     }
 
     /// Frees the space after the end. The segment stays open for writing.
-    pub(super) fn free_reserved(&mut self) {
+    pub(super) fn free_reserved_space(&mut self) {
         if self.file.set_len(self.span.end_offset).is_ok() {
             self.reserved_offset = self.span.end_offset;
         }

@@ -1,6 +1,9 @@
-//! The spool: all its runs.
+//! Spool of an agent: the folder of all its runs.
 
-#![cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "the simulation uses it, too"))]
+#![cfg_attr(
+    not(feature = "internals"),
+    expect(unreachable_pub, reason = "the simulation uses the spool, too")
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +22,7 @@ use crate::relay_time::{ClockSource, RelayTime};
 
 type Runs = BTreeMap<RunId, Arc<JobSpool>>;
 
-/// Folder of the spool.
+/// Spool of an agent.
 #[derive(Debug)]
 pub struct Spool {
     root: PathBuf,
@@ -33,12 +36,12 @@ impl Spool {
     /// Opens the spool of a state directory, with the runs that earlier processes left in it.
     ///
     /// # Errors
-    /// The folder can't be created or read. A run that can't be opened is not an error: it is set aside and logged.
+    /// The folder can't be created or read. A run that can't be opened is not an error: it is logged and left alone.
     pub(crate) fn open(state: &Path) -> io::Result<Self> {
         Self::open_with_clocks(state, ClockSource::Real)
     }
 
-    /// Opens the spool like [`open`](Self::open), with this clock source.
+    /// Opens the spool like [`open`](Self::open), with the clocks of `clock_source`.
     ///
     /// # Errors
     /// Same as [`open`](Self::open).
@@ -120,7 +123,7 @@ impl Spool {
     /// Waits until no run is left.
     pub(crate) async fn wait_empty(&self) {
         loop {
-            // The waiter is registered before the check, so that it misses no run that is removed right after it.
+            // The waiter is registered before the check, so that it misses no removal right after the check.
             let removed = self.run_removed.notified();
             if self.lock_runs().is_empty() {
                 return;
@@ -135,8 +138,8 @@ impl Spool {
     }
 }
 
-/// Takes over the spool of an older agent by renaming its folder. Its events can be decoded, because protocol 5 only
-/// added a kind of event. The older agent could not read the new events, and will not find the folder again.
+/// Takes over the spool of an older agent by renaming its folder. The events in it can be decoded, because protocol 5
+/// only added a kind of event. The older agent could not read the new events, and will not find the folder again.
 fn adopt_older_spool(state: &Path, root: &Path) -> io::Result<()> {
     let older = state.join(format!("spool.v{}", VITALS_PROTOCOL - 1));
     if root.exists() {
@@ -155,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_of_the_version_before_are_delivered_by_this_one() {
+    fn runs_of_an_agent_of_the_previous_version_are_taken_over() {
         let dir = tempfile::tempdir().unwrap();
         let run = RunId { job: "demo#1".parse().unwrap(), epoch: 1 };
         let spool = Spool::open(dir.path()).unwrap();

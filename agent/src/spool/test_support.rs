@@ -10,7 +10,7 @@ use super::record;
 use super::scan::{TrailingBytes, read_segment};
 use super::{JobSpool, RunId};
 
-/// Piece of a segment.
+/// Piece of a handmade segment.
 #[derive(Debug, Clone)]
 pub enum Piece<'a> {
     /// Record with this sequence and these bytes.
@@ -21,31 +21,31 @@ pub enum Piece<'a> {
     Junk(&'a [u8]),
 }
 
-/// Content of a segment.
+/// Content of a segment, as recovery finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scanned {
+pub struct SegmentContent {
     /// Sequence of the first valid record.
-    pub first: u64,
-    /// Sequence that follows the last one.
-    pub next: u64,
-    /// Offset of the end of the good part.
-    pub end: usize,
-    /// True if a torn write follows the good part.
-    pub torn: bool,
-    /// True if damage follows the good part, with a good record after it.
-    pub damaged: bool,
-    /// Number of good records after the good part.
-    pub salvaged: usize,
+    pub first_seq: u64,
+    /// Sequence after that of the last valid record.
+    pub next_seq: u64,
+    /// Offset of the end of the valid part.
+    pub valid_end: usize,
+    /// True if a torn write follows the valid part.
+    pub is_torn: bool,
+    /// True if damage follows the valid part, with a valid record after it.
+    pub is_damaged: bool,
+    /// Number of valid records after the valid part.
+    pub salvaged_count: usize,
 }
 
 /// Name of a run's first segment.
-pub const FIRST: &str = "events.000001";
+pub const FIRST_SEGMENT_NAME: &str = "events.000001";
 
 fn run() -> Option<RunId> {
     Some(RunId { job: "a#1".parse().ok()?, epoch: 1 })
 }
 
-/// Returns a segment of the run `a.1.1`, whose first record has this sequence.
+/// Returns a segment of the run `a.1.1`, whose first record has the sequence `first`.
 pub fn build_segment(first: u64, salt: u32, pieces: &[Piece<'_>]) -> Vec<u8> {
     let mut bytes =
         run().map(|run| SegmentHeader { run, first_seq: first, salt }.encode()).unwrap_or_default();
@@ -59,16 +59,16 @@ pub fn build_segment(first: u64, salt: u32, pieces: &[Piece<'_>]) -> Vec<u8> {
     bytes
 }
 
-/// Reads a segment as recovery does; `None` without a good header.
-pub fn scan_segment(bytes: &[u8]) -> Option<Scanned> {
-    let (scan, behind) = read_segment(bytes)?;
-    Some(Scanned {
-        first: scan.first_seq,
-        next: scan.next_seq,
-        end: scan.valid_end,
-        torn: scan.trailing_bytes == TrailingBytes::Torn,
-        damaged: scan.trailing_bytes == TrailingBytes::Damaged,
-        salvaged: behind.len(),
+/// Reads a segment as recovery does; returns `None` without a valid header.
+pub fn scan_segment(bytes: &[u8]) -> Option<SegmentContent> {
+    let (scan, salvaged) = read_segment(bytes)?;
+    Some(SegmentContent {
+        first_seq: scan.first_seq,
+        next_seq: scan.next_seq,
+        valid_end: scan.valid_end,
+        is_torn: scan.trailing_bytes == TrailingBytes::Torn,
+        is_damaged: scan.trailing_bytes == TrailingBytes::Damaged,
+        salvaged_count: salvaged.len(),
     })
 }
 

@@ -64,8 +64,8 @@ pub(super) struct ActiveStep {
     pub(super) step_processes: StepProcesses,
     pub(super) stall_watch: StallWatch,
     /// Action on a stall. A warning is emitted only once for each stall.
-    pub(super) on_stall: Action,
-    pub(super) stall_reported: bool,
+    pub(super) stall_action: Action,
+    pub(super) is_stall_reported: bool,
     pub(super) is_job_command: bool,
     /// Timeout that interrupted the step, while the job goes on.
     pub(super) interrupt_error: Option<TimeoutError>,
@@ -77,7 +77,7 @@ pub(super) struct ActiveStep {
 }
 
 impl ActiveStep {
-    /// Begins a step.
+    /// Creates a step that begins now.
     pub(super) fn new(
         now: Duration,
         n: u32,
@@ -91,7 +91,7 @@ impl ActiveStep {
         let stall_limit =
             classification.stall_ms.or_else(|| limits.stalls.get(&classification.kind).copied());
         // A stalled network step hangs, while any other step may be idle intentionally.
-        let on_stall =
+        let stall_action =
             if stall_limit.is_some() || classification.kind.is_network() { action } else { Action::Warn };
         Self {
             number: n,
@@ -103,8 +103,8 @@ impl ActiveStep {
             fetches_program: classification.fetches_program,
             step_processes: tree,
             stall_watch: StallWatch::new(stall_limit.unwrap_or(limits.stall_ms)),
-            on_stall,
-            stall_reported: false,
+            stall_action,
+            is_stall_reported: false,
             is_job_command: false,
             interrupt_error: None,
             usage_meter: UsageMeter::default(),
@@ -164,15 +164,15 @@ impl ActiveStep {
 #[derive(Debug, Default)]
 pub(super) struct ModelWait {
     /// True once the model has begun to answer.
-    pub(super) answer_started: bool,
-    /// The newest error notice since the model last answered.
+    pub(super) has_answer_started: bool,
+    /// Newest error notice since the model last answered.
     pub(super) last_error: Option<String>,
 }
 
 impl ModelWait {
     /// Returns the reason for the model's silence, for the error of a job that fails because of it.
     pub(super) fn reason(&self) -> &str {
-        match (&self.last_error, self.answer_started) {
+        match (&self.last_error, self.has_answer_started) {
             (Some(error), _) => error,
             (None, true) => "it began to answer and then stopped",
             // Codex's first notice takes up to a minute, so the cause is not certain.
@@ -188,12 +188,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_notice_says_more_than_anything_else() {
-        let why = |heard, trouble: Option<&str>| {
-            ModelWait { answer_started: heard, last_error: trouble.map(str::to_owned) }.reason().to_owned()
+    fn the_last_error_notice_is_the_best_reason_for_the_silence() {
+        let reason = |has_answer_started, last_error: Option<&str>| {
+            ModelWait { has_answer_started, last_error: last_error.map(str::to_owned) }.reason().to_owned()
         };
-        assert_eq!(why(true, Some("codex retries (3/5: 503)")), "codex retries (3/5: 503)");
-        assert!(why(true, None).contains("began to answer"));
-        assert!(why(false, None).contains("accepted the request and never answered"));
+        assert_eq!(reason(true, Some("codex retries (3/5: 503)")), "codex retries (3/5: 503)");
+        assert!(reason(true, None).contains("began to answer"));
+        assert!(reason(false, None).contains("accepted the request and never answered"));
     }
 }

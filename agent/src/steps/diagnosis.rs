@@ -1,4 +1,4 @@
-//! Description of a step's processes at its timeout, for display.
+//! Description of a step's processes when the step stalls or times out, for display.
 
 use common::{duration, text_format};
 
@@ -6,7 +6,7 @@ use super::stall::IdleUsage;
 use crate::observe::Process;
 
 /// Maximum number of processes examined for an error message: the newest ones, which usually do the actual work.
-const MAX_INSPECTED: usize = 16;
+const MAX_INSPECTED_PROCESSES: usize = 16;
 /// Maximum length of a process name in a message, in bytes.
 const MAX_NAME: usize = 40;
 
@@ -17,13 +17,13 @@ pub(crate) struct ProcessSummary {
     name: String,
 }
 
-/// Describes what a process waits for.
+/// Function that describes what the process with an id waits for.
 pub(crate) type Inspect<'a> = &'a dyn Fn(u32) -> Option<String>;
 
 /// Returns the newest processes of a step, oldest first.
 pub(super) fn newest_summaries(processes: &[Process]) -> Vec<ProcessSummary> {
-    let living: Vec<&Process> = processes.iter().filter(|process| !process.zombie).collect();
-    let newest = &living[living.len().saturating_sub(MAX_INSPECTED)..];
+    let living: Vec<&Process> = processes.iter().filter(|process| !process.is_zombie).collect();
+    let newest = &living[living.len().saturating_sub(MAX_INSPECTED_PROCESSES)..];
     let summary = |process: &&Process| ProcessSummary {
         pid: process.pid,
         name: text_format::one_line(&process.name, MAX_NAME),
@@ -37,11 +37,11 @@ pub(super) fn describe_stall(
     idle_usage: IdleUsage,
     inspect: Inspect<'_>,
 ) -> String {
-    let (who, waits) = most_likely_culprit(processes, inspect);
+    let (culprit, waits) = most_likely_culprit(processes, inspect);
     let per_mille = idle_usage.cpu_time.as_millis() * 1000 / idle_usage.window.as_millis().max(1);
     let rounded = idle_usage.window.as_millis().next_multiple_of(100);
     format!(
-        "{who}: {}.{} % CPU, {} bytes in {}{waits}",
+        "{culprit}: {}.{} % CPU, {} bytes in {}{waits}",
         per_mille / 10,
         per_mille % 10,
         idle_usage.bytes,
@@ -54,16 +54,17 @@ pub(super) fn describe_timeout(processes: &[ProcessSummary], inspect: Inspect<'_
     if processes.is_empty() {
         return String::new();
     }
-    let (who, waits) = most_likely_culprit(processes, inspect);
-    format!("{who} was {}", waits.strip_prefix(", ").unwrap_or("running"))
+    let (culprit, waits) = most_likely_culprit(processes, inspect);
+    format!("{culprit} was {}", waits.strip_prefix(", ").unwrap_or("running"))
 }
 
 /// Returns the most likely cause: the newest process that waits for the network, or else the newest of all, and what it
 /// waits for.
 fn most_likely_culprit(processes: &[ProcessSummary], inspect: Inspect<'_>) -> (String, String) {
-    let seen: Vec<_> = processes.iter().rev().map(|process| (process, inspect(process.pid))).collect();
-    let on_network = seen.iter().find(|(_, waits)| waits.as_ref().is_some_and(|waits| waits.contains("TCP")));
-    match on_network.or(seen.first()) {
+    let inspected: Vec<_> = processes.iter().rev().map(|process| (process, inspect(process.pid))).collect();
+    let on_network =
+        inspected.iter().find(|(_, waits)| waits.as_ref().is_some_and(|waits| waits.contains("TCP")));
+    match on_network.or(inspected.first()) {
         None => ("no process".to_owned(), String::new()),
         Some((process, waits)) => (
             format!("{} (pid {})", process.name, process.pid),
@@ -94,20 +95,20 @@ mod tests {
 
     #[test]
     fn a_stall_names_the_process_that_waits_on_the_network_and_what_it_did() {
-        let quiet = IdleUsage {
+        let idle_usage = IdleUsage {
             window: Duration::from_millis(10_020),
             cpu_time: Duration::from_millis(54),
             bytes: 120,
         };
         assert_eq!(
-            describe_stall(&tree(), quiet, &inspect),
+            describe_stall(&tree(), idle_usage, &inspect),
             "npm install (pid 2): 0.5 % CPU, 120 bytes in 10.1s, waiting on TCP 127.0.0.1:4873 ESTABLISHED"
         );
-        assert_eq!(describe_stall(&[], quiet, &inspect), "no process: 0.5 % CPU, 120 bytes in 10.1s");
+        assert_eq!(describe_stall(&[], idle_usage, &inspect), "no process: 0.5 % CPU, 120 bytes in 10.1s");
     }
 
     #[test]
-    fn a_timeout_says_what_was_waited_for_as_far_as_it_is_known() {
+    fn a_timeout_names_what_was_waited_for_as_far_as_it_is_known() {
         assert_eq!(
             describe_timeout(&tree(), &inspect),
             "npm install (pid 2) was waiting on TCP 127.0.0.1:4873 ESTABLISHED"

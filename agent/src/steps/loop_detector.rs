@@ -4,20 +4,20 @@
 use common::warnings::NO_PROGRESS;
 
 /// Number of rounds before the first report. Each further report follows after twice as many rounds.
-const FIRST_REPORT: u32 = 5;
+const FIRST_REPORT_ROUNDS: u32 = 5;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct EndedCommand {
     command: String,
-    failed: bool,
+    has_failed: bool,
 }
 
-/// The last commands of a worker.
+/// Detector of loops, with the last commands of a worker.
 #[derive(Debug)]
 pub(crate) struct LoopDetector {
     last_command: Option<EndedCommand>,
     /// Command before the last one.
-    command_before: Option<EndedCommand>,
+    previous_command: Option<EndedCommand>,
     /// Number of consecutive failures of the last command.
     same_failures: u32,
     /// Number of consecutive commands that each equal the one before the last.
@@ -30,10 +30,10 @@ impl Default for LoopDetector {
     fn default() -> Self {
         Self {
             last_command: None,
-            command_before: None,
+            previous_command: None,
             same_failures: 0,
             alternations: 0,
-            next_report_at: FIRST_REPORT,
+            next_report_at: FIRST_REPORT_ROUNDS,
         }
     }
 }
@@ -44,22 +44,22 @@ impl LoopDetector {
         &mut self,
         command: &str,
         title: impl FnOnce() -> String,
-        failed: bool,
+        has_failed: bool,
     ) -> Option<String> {
-        let ended = EndedCommand { command: command.to_owned(), failed };
+        let ended = EndedCommand { command: command.to_owned(), has_failed };
         let is_repeat = self.last_command.as_ref() == Some(&ended);
-        self.same_failures = if failed { if is_repeat { self.same_failures + 1 } else { 1 } } else { 0 };
-        self.alternations = if !is_repeat && self.command_before.as_ref() == Some(&ended) {
+        self.same_failures = if has_failed { if is_repeat { self.same_failures + 1 } else { 1 } } else { 0 };
+        self.alternations = if !is_repeat && self.previous_command.as_ref() == Some(&ended) {
             self.alternations + 1
         } else {
             0
         };
-        let one_failed = failed || self.last_command.as_ref().is_some_and(|last| last.failed);
-        self.command_before = self.last_command.replace(ended);
+        let one_failed = has_failed || self.last_command.as_ref().is_some_and(|last| last.has_failed);
+        self.previous_command = self.last_command.replace(ended);
         // An alternation can be detected only after the first round of the pair, which is added here.
         let rounds = if one_failed && self.alternations > 0 { self.alternations.div_ceil(2) + 1 } else { 0 };
         if self.same_failures <= 1 && self.alternations == 0 {
-            self.next_report_at = FIRST_REPORT;
+            self.next_report_at = FIRST_REPORT_ROUNDS;
         }
         let what = if self.same_failures >= self.next_report_at {
             format!("the same step failed {} times: {}", self.same_failures, title())
@@ -85,28 +85,28 @@ impl LoopDetector {
 mod tests {
     use super::*;
 
-    /// Ends commands (a capital letter fails); returns the reports and when they were made.
-    fn told(course: &str) -> Vec<(usize, String)> {
+    /// Ends a command for each letter (capital: failure; `*`: change of a file); returns each report and its position.
+    fn reports(commands: &str) -> Vec<(usize, String)> {
         let mut detector = LoopDetector::default();
-        let mut told = Vec::new();
-        for (n, c) in (1..).zip(course.chars()) {
+        let mut reports = Vec::new();
+        for (n, c) in (1..).zip(commands.chars()) {
             if c == '*' {
                 detector.reset();
                 continue;
             }
-            let said = detector.on_command_end(&c.to_string(), || c.to_string(), c.is_ascii_uppercase());
-            told.extend(said.map(|said| (n, said)));
+            let report = detector.on_command_end(&c.to_string(), || c.to_string(), c.is_ascii_uppercase());
+            reports.extend(report.map(|report| (n, report)));
         }
-        told
+        reports
     }
 
-    fn at(course: &str) -> Vec<usize> {
-        told(course).into_iter().map(|(n, _)| n).collect()
+    fn report_positions(commands: &str) -> Vec<usize> {
+        reports(commands).into_iter().map(|(n, _)| n).collect()
     }
 
     #[test]
-    fn a_step_that_fails_again_and_again_is_told_with_its_count_ever_more_seldom() {
-        let all = told(&"A".repeat(40));
+    fn repeated_failures_are_reported_at_doubling_counts() {
+        let all = reports(&"A".repeat(40));
         assert_eq!(all.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [5, 10, 20, 40]);
         assert_eq!(
             all[0].1,
@@ -115,17 +115,17 @@ mod tests {
     }
 
     #[test]
-    fn two_alternating_steps_are_reported_and_what_succeeds_is_no_loop() {
-        assert_eq!(at("AbAbAbAbAb"), [10]);
-        assert_eq!(at("ABABABABAB"), [10]);
-        assert_eq!(at(&"ab".repeat(20)), [] as [usize; 0]);
-        assert_eq!(at(&"a".repeat(40)), [] as [usize; 0]);
+    fn two_alternating_steps_are_reported_unless_both_succeed() {
+        assert_eq!(report_positions("AbAbAbAbAb"), [10]);
+        assert_eq!(report_positions("ABABABABAB"), [10]);
+        assert_eq!(report_positions(&"ab".repeat(20)), [] as [usize; 0]);
+        assert_eq!(report_positions(&"a".repeat(40)), [] as [usize; 0]);
     }
 
     #[test]
-    fn other_steps_and_changed_files_begin_anew() {
-        assert_eq!(at("AAAA*AAAA*AAAA"), [] as [usize; 0]);
-        assert_eq!(at("AAAAbAAAAcAAAA"), [] as [usize; 0]);
-        assert_eq!(at("AAAA*AAAAA"), [10]);
+    fn other_steps_and_changed_files_reset_the_count() {
+        assert_eq!(report_positions("AAAA*AAAA*AAAA"), [] as [usize; 0]);
+        assert_eq!(report_positions("AAAAbAAAAcAAAA"), [] as [usize; 0]);
+        assert_eq!(report_positions("AAAA*AAAAA"), [10]);
     }
 }

@@ -7,14 +7,13 @@
 //!                                             └── deadlines
 //! ```
 //!
-//! * [`rules`]: classification of command lines and processes. * [`active_step`]: an active step.
-//! * [`step_table`]: the steps of the job and their deadlines. * [`tracker`]: steps derived from Codex's events.
-//! * [`loop_detector`]: detection of workers that repeat failing commands. * [`warning_dedup`]: deduplication of Codex's
-//!   warnings.
-//! * [`process_steps`]: steps derived from processes. * [`resource_usage`]: resource usage of processes. * [`stall`]:
-//!   progress detection.
-//! * [`diagnosis`]: a description of what the processes were doing. * [`timeout_error`]: the reason why a step timed
-//!   out; [`timeout_cause`]: derives that reason from the step.
+//! * [`rules`]: classification of command lines and processes.
+//! * [`step_table`]: the steps of the job and their deadlines; [`active_step`]: one of these steps.
+//! * [`tracker`]: steps derived from Codex's events; [`warning_dedup`]: deduplication of Codex's warnings.
+//! * [`loop_detector`]: detection of workers that repeat failing commands.
+//! * [`process_steps`]: steps derived from processes; [`resource_usage`]: resource usage of processes.
+//! * [`stall`]: progress detection; [`diagnosis`]: description of what the processes were doing.
+//! * [`timeout_error`]: reason why a step timed out; [`timeout_cause`]: derives that reason from the step.
 //!
 //! All modules are pure.
 

@@ -29,7 +29,7 @@ const MIN_SNAPSHOTS: u32 = 2;
 /// Lowest nesting level of the network kinds.
 const NETWORK_LEVEL: u8 = 3;
 
-/// A process that should become a step, and the step it is part of.
+/// A process that should become a step, and the number of the step that it is part of.
 struct NewStep {
     pid: u32,
     start_ticks: u64,
@@ -48,11 +48,11 @@ impl Steps {
     ) -> Vec<DueAction> {
         self.classify_processes(snapshot, leader);
         self.assign_roots(snapshot, leader);
-        let mut due: Vec<DueAction> =
+        let mut actions: Vec<DueAction> =
             self.end_process_steps(now, snapshot).into_iter().map(DueAction::Event).collect();
-        due.extend(self.open_process_steps(now, snapshot).into_iter().map(DueAction::Event));
-        due.extend(self.measure_progress(now, snapshot, inspect));
-        due
+        actions.extend(self.open_process_steps(now, snapshot).into_iter().map(DueAction::Event));
+        actions.extend(self.measure_progress(now, snapshot, inspect));
+        actions
     }
 
     /// Returns the roots of the steps whose progress is measured by the bytes of their sockets.
@@ -63,10 +63,10 @@ impl Steps {
 
     /// Classifies each process, and again only when its command line changes.
     fn classify_processes(&mut self, tree: &Snapshot, leader: u32) {
-        let mut known = std::mem::take(&mut self.classified_processes);
+        let mut old_entries = std::mem::take(&mut self.classified_processes);
         for process in tree.subtree(leader) {
             let key = (process.pid, process.start_ticks);
-            let same = known.remove(&key).filter(|known| Arc::ptr_eq(&known.argv, &process.argv));
+            let same = old_entries.remove(&key).filter(|known| Arc::ptr_eq(&known.argv, &process.argv));
             let entry = match same {
                 Some(known) => {
                     ClassifiedProcess { snapshot_count: known.snapshot_count.saturating_add(1), ..known }
@@ -96,11 +96,13 @@ impl Steps {
         for step in &mut self.active {
             let StepProcesses::Unmatched { argv } = &step.step_processes else { continue };
             let rules = &self.rules;
-            let fits = |process: &&Process| {
-                tree.subtree(process.pid).iter().any(|below| rules.is_masked_line(&below.argv, argv))
+            let is_match = |process: &&Process| {
+                tree.subtree(process.pid)
+                    .iter()
+                    .any(|descendant| rules.is_masked_line(&descendant.argv, argv))
             };
-            if let Some(at) = commands.iter().position(fits) {
-                step.step_processes = step_processes_of(commands.remove(at));
+            if let Some(index) = commands.iter().position(is_match) {
+                step.step_processes = step_processes_of(commands.remove(index));
             }
         }
         // A shell with only one command to run replaces itself with that command, so its own command line is lost. If
@@ -128,7 +130,7 @@ impl Steps {
         let process = tree.process(pid).filter(|process| process.start_ticks == start_ticks);
         match process {
             None => Some((step.number, StepOutcome::Unknown, None)),
-            Some(process) if process.zombie => Some(match process.exit_code {
+            Some(process) if process.is_zombie => Some(match process.exit_code {
                 Some(0) => (step.number, StepOutcome::Ok, Some(0)),
                 None => (step.number, StepOutcome::Unknown, None),
                 code => (step.number, StepOutcome::Failed, code),
@@ -141,24 +143,24 @@ impl Steps {
         }
     }
 
-    /// Returns true if a process that runs another program is still fetching it: it has not replaced itself, and only
-    /// shells are below it.
+    /// Returns true if a process that downloads a program to run it is still downloading: it has not replaced itself,
+    /// and only shells are below it.
     fn is_fetching(&self, tree: &Snapshot, process: &Process) -> bool {
         let may_fetch = self
             .classified_processes
             .get(&(process.pid, process.start_ticks))
             .is_none_or(ClassifiedProcess::fetches_program);
         let is_other_program =
-            |below: &Process| below.pid != process.pid && !below.zombie && is_program(&below.argv);
+            |other: &Process| other.pid != process.pid && !other.is_zombie && is_program(&other.argv);
         may_fetch && !tree.subtree(process.pid).iter().any(is_other_program)
     }
 
-    /// Begins steps for processes whose work has a higher level than the step they are in.
+    /// Begins steps for processes whose classification has a higher level than the step that they are part of.
     fn open_process_steps(&mut self, now: Duration, tree: &Snapshot) -> Vec<EventBody> {
         let mut events = Vec::new();
-        for new in self.new_steps(tree) {
-            let root = StepProcesses::Root { pid: new.pid, start_ticks: Some(new.start_ticks) };
-            let (_, event) = self.begin_step(now, &new.classification, root, Some(new.parent));
+        for new_step in self.new_steps(tree) {
+            let root = StepProcesses::Root { pid: new_step.pid, start_ticks: Some(new_step.start_ticks) };
+            let (_, event) = self.begin_step(now, &new_step.classification, root, Some(new_step.parent));
             self.process_step_count += 1;
             events.push(event);
         }
@@ -167,45 +169,52 @@ impl Steps {
 
     /// Returns the processes that should become steps, parents before their children.
     fn new_steps(&self, tree: &Snapshot) -> Vec<NewStep> {
-        let roots_of = |nested: bool| {
-            let steps = self.active.iter().filter(move |step| step.parent.is_some() == nested);
+        let roots_of = |is_nested: bool| {
+            let steps = self.active.iter().filter(move |step| step.parent.is_some() == is_nested);
             steps.filter_map(|step| {
                 Some((step.step_processes.root()?, (step.number, nesting_level(step.kind))))
             })
         };
         let nested: HashMap<(u32, u64), (u32, u8)> = roots_of(true).collect();
-        let mut next: Vec<(&Process, u32, u8)> = roots_of(false)
+        let mut stack: Vec<(&Process, u32, u8)> = roots_of(false)
             .filter_map(|((pid, _), (n, level))| Some((tree.process(pid)?, n, level)))
             .collect();
-        let mut new: Vec<NewStep> = Vec::new();
+        let mut new_steps: Vec<NewStep> = Vec::new();
         let max_new = MAX_STEPS.saturating_sub(self.process_step_count) as usize;
-        while let Some((process, mut n, mut above)) = next.pop() {
+        while let Some((process, mut n, mut level)) = stack.pop() {
             let key = (process.pid, process.start_ticks);
             if let Some(step) = nested.get(&key) {
-                (n, above) = *step;
+                (n, level) = *step;
             } else if let Some(classification) =
-                self.classification_above(tree, process, above).filter(|_| new.len() < max_new)
+                self.step_classification(tree, process, level).filter(|_| new_steps.len() < max_new)
             {
                 let (pid, start_ticks) = key;
-                new.push(NewStep { pid, start_ticks, parent: n, classification: classification.clone() });
+                new_steps.push(NewStep {
+                    pid,
+                    start_ticks,
+                    parent: n,
+                    classification: classification.clone(),
+                });
                 // Steps are numbered in this order.
-                n = self.last_number.saturating_add(u32::try_from(new.len()).unwrap_or(u32::MAX));
-                above = nesting_level(classification.kind);
+                n = self.last_number.saturating_add(u32::try_from(new_steps.len()).unwrap_or(u32::MAX));
+                level = nesting_level(classification.kind);
             }
-            next.extend(tree.children(process.pid).map(|child| (child, n, above)));
+            stack.extend(tree.children(process.pid).map(|child| (child, n, level)));
         }
-        new
+        new_steps
     }
 
     /// Returns the classification of a process if it should be a step inside a step of level `min_level`.
-    fn classification_above(
+    fn step_classification(
         &self,
         tree: &Snapshot,
         process: &Process,
         min_level: u8,
     ) -> Option<&Classification> {
-        let known =
-            self.classified_processes.get(&(process.pid, process.start_ticks)).filter(|_| !process.zombie)?;
+        let known = self
+            .classified_processes
+            .get(&(process.pid, process.start_ticks))
+            .filter(|_| !process.is_zombie)?;
         let classification = known
             .classification
             .as_ref()
@@ -217,16 +226,16 @@ impl Steps {
 
     /// Updates the resource usage of each step and checks its progress.
     fn measure_progress(&mut self, now: Duration, tree: &Snapshot, inspect: Inspect<'_>) -> Vec<DueAction> {
-        let mut due = Vec::new();
-        for at in 0..self.active.len() {
-            let Some((root, _)) = self.active[at].step_processes.root() else { continue };
-            let n = self.active[at].number;
+        let mut actions = Vec::new();
+        for index in 0..self.active.len() {
+            let Some((root, _)) = self.active[index].step_processes.root() else { continue };
+            let n = self.active[index].number;
             let is_innermost = !self.active.iter().any(|step| step.parent == Some(n));
             let processes = tree.subtree(root);
-            if processes.iter().all(|process| process.zombie) {
-                self.on_processes_gone(now, at);
+            if processes.iter().all(|process| process.is_zombie) {
+                self.on_processes_gone(now, index);
             }
-            let step = &mut self.active[at];
+            let step = &mut self.active[index];
             step.usage_meter.add_snapshot(processes);
             step.last_processes = diagnosis::newest_summaries(processes);
             // If the tree was truncated, processes missing from it may make progress.
@@ -234,18 +243,18 @@ impl Steps {
                 continue;
             }
             let Some(idle_usage) = step.stall_watch.add_sample(now, step.usage_meter.totals()) else {
-                step.stall_reported = false;
+                step.is_stall_reported = false;
                 continue;
             };
             // Each stall is reported once.
-            if std::mem::replace(&mut step.stall_reported, true) {
+            if std::mem::replace(&mut step.is_stall_reported, true) {
                 continue;
             }
             let timeout = TimeoutError::for_stall(step, idle_usage, inspect);
-            let action = step.on_stall;
-            due.extend(self.on_timeout(now, at, action, timeout));
+            let action = step.stall_action;
+            actions.extend(self.on_timeout(now, index, action, timeout));
         }
-        due
+        actions
     }
 }
 
@@ -255,16 +264,16 @@ fn step_processes_of(process: &Process) -> StepProcesses {
 
 /// Returns the commands that Codex runs: the topmost processes below it that carry a call id.
 fn codex_commands(tree: &Snapshot, leader: u32) -> Vec<&Process> {
-    let mut found = Vec::new();
-    let mut next: Vec<&Process> = tree.children(leader).collect();
-    while let Some(process) = next.pop() {
-        if process.call_id.is_some() && !process.zombie {
-            found.push(process);
+    let mut commands = Vec::new();
+    let mut stack: Vec<&Process> = tree.children(leader).collect();
+    while let Some(process) = stack.pop() {
+        if process.call_id.is_some() && !process.is_zombie {
+            commands.push(process);
         } else {
-            next.extend(tree.children(process.pid));
+            stack.extend(tree.children(process.pid));
         }
     }
-    found
+    commands
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Steps joined with made-up process trees, in virtual time.
+//! Tests of steps with simulated process trees, in virtual time.
 
 use std::time::Duration;
 
@@ -18,19 +18,20 @@ fn on_tcp(pid: u32) -> Option<String> {
     (pid > 0).then(|| "waiting on TCP 127.0.0.1:4873 ESTABLISHED".to_owned())
 }
 
-fn with(on_limit: OnLimit) -> Steps {
+fn steps_with(on_limit: OnLimit) -> Steps {
     let limits = Limits { stall_ms: 10_000, ..Limits::default() };
     Steps::new(s(0), limits, on_limit, Rules::default())
 }
 
-fn called(mut process: Process, call: &str) -> Process {
+fn with_call_id(mut process: Process, call: &str) -> Process {
     process.call_id = Some(call.into());
     process
 }
 
-fn told(due: &[DueAction]) -> Vec<String> {
-    due.iter()
-        .map(|due| match due {
+fn describe(actions: &[DueAction]) -> Vec<String> {
+    actions
+        .iter()
+        .map(|action| match action {
             DueAction::Event(EventBody::StepStarted { n, kind, title, parent, .. }) => {
                 format!("+{n} {kind}: {title} in {parent:?}")
             }
@@ -47,29 +48,29 @@ fn told(due: &[DueAction]) -> Vec<String> {
 
 #[test]
 fn an_install_inside_make_is_a_step_of_its_own_and_pauses_the_deadline_of_the_build() {
-    let mut steps = with(OnLimit::Fail);
+    let mut steps = steps_with(OnLimit::Fail);
     steps.start_command_step(s(0), "/bin/bash -lc 'make setup'");
     let codex = || process(10, 1, "codex exec");
-    let make = || called(process(11, 10, "make setup"), "c1");
+    let make = || with_call_id(process(11, 10, "make setup"), "c1");
     let tree = snapshot(&[codex(), make(), process(12, 11, "sh -c npm"), process(13, 12, "npm ci")]);
     assert_eq!(
-        told(&steps.update_from_snapshot(s(1), &tree, 10, &on_tcp)),
+        describe(&steps.update_from_snapshot(s(1), &tree, 10, &on_tcp)),
         ["+2 install: npm ci in Some(1)"]
     );
-    assert_eq!(told(&steps.update_from_snapshot(s(2), &tree, 10, &on_tcp)), [] as [&str; 0]);
+    assert_eq!(describe(&steps.update_from_snapshot(s(2), &tree, 10, &on_tcp)), [] as [&str; 0]);
     // Only the install's deadline runs: half of its ten minutes comes first.
     assert_eq!(steps.next_deadline(), s(1 + 300));
-    let mut over = process(13, 12, "npm ci");
-    (over.zombie, over.exit_code) = (true, Some(1));
-    let tree = snapshot(&[codex(), make(), process(12, 11, "sh -c npm"), over]);
-    assert_eq!(told(&steps.update_from_snapshot(s(100), &tree, 10, &on_tcp)), ["-2 Failed Some(1)"]);
+    let mut ended_process = process(13, 12, "npm ci");
+    (ended_process.is_zombie, ended_process.exit_code) = (true, Some(1));
+    let tree = snapshot(&[codex(), make(), process(12, 11, "sh -c npm"), ended_process]);
+    assert_eq!(describe(&steps.update_from_snapshot(s(100), &tree, 10, &on_tcp)), ["-2 Failed Some(1)"]);
     assert_eq!(steps.next_deadline(), s(100 + 600 - 1), "the build has used one second before");
     assert_eq!(steps.finish_step(s(101), 1, StepOutcome::Ok, Some(0)).len(), 1);
 }
 
 #[test]
 fn compilers_and_makes_inside_an_install_are_part_of_it() {
-    let mut steps = with(OnLimit::Fail);
+    let mut steps = steps_with(OnLimit::Fail);
     steps.start_process_step(s(0), &Classification::without_rule(StepKind::Install, "npm ci".to_owned()), 11);
     let tree = snapshot(&[
         process(11, 1, "npm ci"),
@@ -83,35 +84,35 @@ fn compilers_and_makes_inside_an_install_are_part_of_it() {
 }
 
 #[test]
-fn a_chain_counts_by_what_runs_now() {
-    let mut steps = with(OnLimit::Fail);
+fn a_chain_of_commands_gets_a_step_for_the_command_that_runs() {
+    let mut steps = steps_with(OnLimit::Fail);
     steps.start_command_step(s(0), "/bin/bash -lc 'cargo build && cargo test'");
-    let bash = || called(process(11, 10, "/bin/bash -lc x"), "c1");
+    let bash = || with_call_id(process(11, 10, "/bin/bash -lc x"), "c1");
     let first = snapshot(&[process(10, 1, "codex"), bash(), process(12, 11, "cargo build")]);
     assert_eq!(steps.update_from_snapshot(s(1), &first, 10, &on_tcp), [], "it may be gone in a moment");
     assert_eq!(
-        told(&steps.update_from_snapshot(s(2), &first, 10, &on_tcp)),
+        describe(&steps.update_from_snapshot(s(2), &first, 10, &on_tcp)),
         ["+2 build: cargo build in Some(1)"]
     );
     let second = snapshot(&[process(10, 1, "codex"), bash(), process(13, 11, "cargo test")]);
-    assert_eq!(told(&steps.update_from_snapshot(s(3), &second, 10, &on_tcp)), ["-2 Unknown None"]);
+    assert_eq!(describe(&steps.update_from_snapshot(s(3), &second, 10, &on_tcp)), ["-2 Unknown None"]);
     assert_eq!(
-        told(&steps.update_from_snapshot(s(4), &second, 10, &on_tcp)),
+        describe(&steps.update_from_snapshot(s(4), &second, 10, &on_tcp)),
         ["+3 test: cargo test in Some(1)"]
     );
 }
 
 #[test]
 fn parallel_commands_find_their_processes_by_command_line_or_by_elimination() {
-    let mut steps = with(OnLimit::Fail);
+    let mut steps = steps_with(OnLimit::Fail);
     steps.start_command_step(s(0), "/bin/bash -lc a");
     steps.start_command_step(s(0), "sleep 5");
     steps.start_command_step(s(0), "/bin/bash -lc 'exec c'");
     let tree = snapshot(&[
         process(10, 1, "codex"),
-        called(process(11, 10, "sleep 5"), "c2"),
-        called(process(12, 10, "/bin/bash -lc a"), "c1"),
-        called(process(13, 10, "c"), "c3"),
+        with_call_id(process(11, 10, "sleep 5"), "c2"),
+        with_call_id(process(12, 10, "/bin/bash -lc a"), "c1"),
+        with_call_id(process(13, 10, "c"), "c3"),
     ]);
     steps.update_from_snapshot(s(1), &tree, 10, &on_tcp);
     let roots: Vec<_> = steps.active.iter().map(|step| step.step_processes.root().unwrap().0).collect();
@@ -120,10 +121,10 @@ fn parallel_commands_find_their_processes_by_command_line_or_by_elimination() {
 
 #[test]
 fn two_commands_whose_command_lines_are_lost_wait_until_one_is_left() {
-    let mut steps = with(OnLimit::Fail);
+    let mut steps = steps_with(OnLimit::Fail);
     steps.start_command_step(s(0), "/bin/bash -lc './a'");
     steps.start_command_step(s(0), "/bin/bash -lc './b'");
-    let (a, b) = (called(process(12, 10, "x"), "c1"), called(process(11, 10, "y"), "c2"));
+    let (a, b) = (with_call_id(process(12, 10, "x"), "c1"), with_call_id(process(11, 10, "y"), "c2"));
     steps.update_from_snapshot(s(1), &snapshot(&[process(10, 1, "codex"), b, a.clone()]), 10, &on_tcp);
     assert!(
         steps.active.iter().all(|step| step.step_processes.root().is_none()),
@@ -136,16 +137,16 @@ fn two_commands_whose_command_lines_are_lost_wait_until_one_is_left() {
 }
 
 #[test]
-fn what_a_runner_runs_is_no_install_once_it_runs() {
+fn a_fetched_program_is_no_install_once_it_runs() {
     for line in ["npx vite", "uvx jupyter lab", "npm exec vite", "pnpm dlx vite"] {
-        let mut steps = with(OnLimit::Fail);
+        let mut steps = steps_with(OnLimit::Fail);
         let (_, event) = steps.start_command_step(s(0), &format!("/bin/bash -lc '{line}'"));
-        let began = told(&[DueAction::Event(event)]).remove(0);
+        let began = describe(&[DueAction::Event(event)]).remove(0);
         assert_eq!(began, format!("+1 command: {line} in None"));
-        let runner = || called(process(11, 10, line), "c1");
+        let runner = || with_call_id(process(11, 10, line), "c1");
         let fetching = snapshot(&[process(10, 1, "codex"), runner()]);
         assert_eq!(
-            told(&steps.update_from_snapshot(s(1), &fetching, 10, &on_tcp)),
+            describe(&steps.update_from_snapshot(s(1), &fetching, 10, &on_tcp)),
             [format!("+2 install: {line} in Some(1)")]
         );
         let serving = snapshot(&[
@@ -154,18 +155,19 @@ fn what_a_runner_runs_is_no_install_once_it_runs() {
             process(12, 11, "sh -c vite"),
             process(13, 12, "node /w/node_modules/.bin/vite"),
         ]);
-        assert_eq!(told(&steps.update_from_snapshot(s(2), &serving, 10, &on_tcp)), ["-2 Ok None"]);
-        let idle: Vec<_> =
-            (3..300).flat_map(|at| told(&steps.update_from_snapshot(s(at), &serving, 10, &on_tcp))).collect();
+        assert_eq!(describe(&steps.update_from_snapshot(s(2), &serving, 10, &on_tcp)), ["-2 Ok None"]);
+        let idle: Vec<_> = (3..300)
+            .flat_map(|at| describe(&steps.update_from_snapshot(s(at), &serving, 10, &on_tcp)))
+            .collect();
         assert!(idle.len() == 1 && idle[0].starts_with("stalled: "), "{line}: {idle:?}");
     }
 }
 
 #[test]
-fn a_runner_that_hangs_before_it_runs_anything_is_a_hung_install() {
-    let mut steps = with(OnLimit::Fail);
+fn a_runner_that_hangs_before_it_runs_its_program_is_a_stalled_install() {
+    let mut steps = steps_with(OnLimit::Fail);
     steps.start_command_step(s(0), "/bin/bash -lc 'npx vite'");
-    let tree = snapshot(&[process(10, 1, "codex"), called(process(11, 10, "npm exec vite"), "c1")]);
+    let tree = snapshot(&[process(10, 1, "codex"), with_call_id(process(11, 10, "npm exec vite"), "c1")]);
     let all: Vec<_> = (0..30).flat_map(|at| steps.update_from_snapshot(s(at), &tree, 10, &on_tcp)).collect();
     assert!(
         matches!(all.last(), Some(DueAction::Failure(error)) if error.kind == FailureKind::Stalled),
@@ -174,32 +176,32 @@ fn a_runner_that_hangs_before_it_runs_anything_is_a_hung_install() {
 }
 
 #[test]
-fn bytes_that_come_slowly_keep_any_step_from_being_called_quiet() {
-    let mut steps = with(OnLimit::Fail);
+fn bytes_that_arrive_slowly_keep_a_step_from_stalling() {
+    let mut steps = steps_with(OnLimit::Fail);
     steps.start_command_step(s(0), "/bin/bash -lc './reader'");
-    let mut told_of = Vec::new();
+    let mut described = Vec::new();
     let mut counted = 0;
     for second in 0..60 {
-        let mut reader = called(process(11, 10, "./reader"), "c1");
+        let mut reader = with_call_id(process(11, 10, "./reader"), "c1");
         // The kernel's counters reach the step only while they are requested.
         counted += u64::from(steps.network_roots().contains(&11));
         reader.received_bytes = counted;
-        told_of.extend(told(&steps.update_from_snapshot(
+        described.extend(describe(&steps.update_from_snapshot(
             s(second),
             &snapshot(&[process(10, 1, "codex"), reader]),
             10,
             &on_tcp,
         )));
     }
-    assert_eq!(told_of, [] as [&str; 0]);
+    assert_eq!(described, [] as [&str; 0]);
 }
 
 #[test]
-fn a_step_that_moves_by_itself_is_not_watched_for_its_bytes() {
-    let mut steps = with(OnLimit::Fail);
+fn the_bytes_of_a_step_with_other_progress_are_not_counted() {
+    let mut steps = steps_with(OnLimit::Fail);
     steps.start_command_step(s(0), "/bin/bash -lc './worker'");
     for second in 0..60 {
-        let mut worker = called(process(11, 10, "./worker"), "c1");
+        let mut worker = with_call_id(process(11, 10, "./worker"), "c1");
         worker.cpu_ms = second * 500;
         steps.update_from_snapshot(s(second), &snapshot(&[process(10, 1, "codex"), worker]), 10, &on_tcp);
         assert_eq!(steps.network_roots(), [] as [u32; 0], "at {second}");
@@ -207,15 +209,18 @@ fn a_step_that_moves_by_itself_is_not_watched_for_its_bytes() {
 }
 
 #[test]
-fn a_command_of_the_job_itself_is_not_interrupted_because_nothing_would_go_on() {
-    let mut steps = with(OnLimit::Interrupt);
+fn a_command_of_the_job_itself_fails_instead_of_being_interrupted() {
+    let mut steps = steps_with(OnLimit::Interrupt);
     steps.start_process_step(s(0), &Classification::without_rule(StepKind::Setup, "npm ci".to_owned()), 11);
     let tree = snapshot(&[process(11, 1, "sh"), process(12, 11, "npm ci")]);
     let all: Vec<_> =
-        (0..12).flat_map(|at| told(&steps.update_from_snapshot(s(at), &tree, 11, &on_tcp))).collect();
-    assert!(all.iter().any(|text| text.starts_with("interrupted: ")), "the part of it is: {all:?}");
+        (0..12).flat_map(|at| describe(&steps.update_from_snapshot(s(at), &tree, 11, &on_tcp))).collect();
+    assert!(
+        all.iter().any(|text| text.starts_with("interrupted: ")),
+        "its process step is interrupted: {all:?}"
+    );
     // A shell that has only one command to run replaces itself with it.
-    let mut steps = with(OnLimit::Interrupt);
+    let mut steps = steps_with(OnLimit::Interrupt);
     steps.start_process_step(s(0), &Classification::without_rule(StepKind::Setup, "npm ci".to_owned()), 11);
     let tree = snapshot(&[process(11, 1, "npm ci")]);
     let all: Vec<_> = (0..12).flat_map(|at| steps.update_from_snapshot(s(at), &tree, 11, &on_tcp)).collect();
@@ -226,10 +231,10 @@ fn a_command_of_the_job_itself_is_not_interrupted_because_nothing_would_go_on() 
 }
 
 #[test]
-fn an_interrupted_step_that_does_not_go_is_told_with_the_limit_that_it_ran_over() {
-    let mut steps = with(OnLimit::Interrupt);
+fn an_interrupted_step_that_does_not_end_fails_with_its_stall() {
+    let mut steps = steps_with(OnLimit::Interrupt);
     steps.start_command_step(s(0), "/bin/bash -lc 'npm ci'");
-    let tree = snapshot(&[process(10, 1, "codex"), called(process(11, 10, "npm ci"), "c1")]);
+    let tree = snapshot(&[process(10, 1, "codex"), with_call_id(process(11, 10, "npm ci"), "c1")]);
     for second in 0..=11 {
         steps.update_from_snapshot(s(second), &tree, 10, &on_tcp);
     }
@@ -245,10 +250,10 @@ fn an_interrupted_step_that_does_not_go_is_told_with_the_limit_that_it_ran_over(
 }
 
 #[test]
-fn an_interrupted_step_without_processes_has_the_time_that_codex_needs_to_report_it() {
-    let mut steps = with(OnLimit::Interrupt);
+fn an_interrupted_step_without_processes_waits_for_codex_to_report_it() {
+    let mut steps = steps_with(OnLimit::Interrupt);
     steps.start_command_step(s(0), "/bin/bash -lc 'npm ci'");
-    let tree = snapshot(&[process(10, 1, "codex"), called(process(11, 10, "npm ci"), "c1")]);
+    let tree = snapshot(&[process(10, 1, "codex"), with_call_id(process(11, 10, "npm ci"), "c1")]);
     for second in 0..=11 {
         steps.update_from_snapshot(s(second), &tree, 10, &on_tcp);
     }
@@ -264,9 +269,9 @@ fn an_interrupted_step_without_processes_has_the_time_that_codex_needs_to_report
 }
 
 #[test]
-fn a_hung_install_fails_with_the_evidence_and_a_quiet_test_is_only_told_of() {
+fn a_stalled_install_fails_with_evidence_and_a_stalled_test_only_warns() {
     let tree = |name: &str| snapshot(&[process(11, 1, name)]);
-    let mut steps = with(OnLimit::Fail);
+    let mut steps = steps_with(OnLimit::Fail);
     steps.start_process_step(
         s(0),
         &Classification::without_rule(StepKind::Install, "npm install".to_owned()),
@@ -284,20 +289,20 @@ fn a_hung_install_fails_with_the_evidence_and_a_quiet_test_is_only_told_of() {
          waiting on TCP 127.0.0.1:4873 ESTABLISHED"
     );
 
-    let mut steps = with(OnLimit::Fail);
+    let mut steps = steps_with(OnLimit::Fail);
     steps.start_process_step(s(0), &Classification::without_rule(StepKind::Test, "make test".to_owned()), 11);
     let all: Vec<_> = (0..60)
-        .flat_map(|second| told(&steps.update_from_snapshot(s(second), &tree("make test"), 11, &on_tcp)))
+        .flat_map(|second| describe(&steps.update_from_snapshot(s(second), &tree("make test"), 11, &on_tcp)))
         .collect();
     assert_eq!(all.len(), 1, "{all:?}");
     assert!(all[0].starts_with("stalled: make test (pid 11): 0.0 % CPU, 0 bytes in 10.0s"), "{all:?}");
 }
 
 #[test]
-fn a_step_is_checked_though_another_tree_is_truncated_but_not_if_its_own_is() {
-    for (cut, verdicts) in [(20, 1), (11, 0)] {
-        let tree = truncated_snapshot(&[process(11, 1, "npm ci"), process(20, 1, "make")], &[cut]);
-        let mut steps = with(OnLimit::Fail);
+fn a_step_is_checked_unless_its_own_process_tree_is_truncated() {
+    for (truncated_root, failures) in [(20, 1), (11, 0)] {
+        let tree = truncated_snapshot(&[process(11, 1, "npm ci"), process(20, 1, "make")], &[truncated_root]);
+        let mut steps = steps_with(OnLimit::Fail);
         steps.start_process_step(
             s(0),
             &Classification::without_rule(StepKind::Install, "npm ci".to_owned()),
@@ -306,28 +311,28 @@ fn a_step_is_checked_though_another_tree_is_truncated_but_not_if_its_own_is() {
         let due = (0..12).flat_map(|second| steps.update_from_snapshot(s(second), &tree, 11, &on_tcp));
         assert_eq!(
             due.filter(|due| matches!(due, DueAction::Failure(_))).count().min(1),
-            verdicts,
-            "cut at {cut}"
+            failures,
+            "truncated below {truncated_root}"
         );
     }
 }
 
 #[test]
-fn an_interrupted_step_lets_the_job_go_on_but_not_for_ever() {
-    let mut steps = with(OnLimit::Interrupt);
+fn steps_of_a_job_are_interrupted_a_limited_number_of_times() {
+    let mut steps = steps_with(OnLimit::Interrupt);
     let mut ends = Vec::new();
-    for turn in 0..=MAX_INTERRUPTS {
-        let begin = u64::from(turn) * 100;
+    for round in 0..=MAX_INTERRUPTS {
+        let begin = u64::from(round) * 100;
         let (n, _) = steps.start_command_step(s(begin), "/bin/bash -lc 'npm ci'");
-        let tree = snapshot(&[process(10, 1, "codex"), called(process(11, 10, "npm ci"), "c1")]);
+        let tree = snapshot(&[process(10, 1, "codex"), with_call_id(process(11, 10, "npm ci"), "c1")]);
         for second in begin..begin + 11 {
-            ends.extend(told(&steps.update_from_snapshot(s(second), &tree, 10, &on_tcp)));
+            ends.extend(describe(&steps.update_from_snapshot(s(second), &tree, 10, &on_tcp)));
         }
         ends.extend(
             steps
                 .finish_step(s(begin + 12), n, StepOutcome::Failed, Some(137))
                 .into_iter()
-                .map(|event| told(&[DueAction::Event(event)]).remove(0)),
+                .map(|event| describe(&[DueAction::Event(event)]).remove(0)),
         );
     }
     assert_eq!(ends.iter().filter(|text| text.starts_with("interrupted")).count(), 3);
@@ -339,9 +344,9 @@ fn an_interrupted_step_lets_the_job_go_on_but_not_for_ever() {
 
 #[test]
 fn a_step_that_outlives_its_interrupt_fails_the_job() {
-    let mut steps = with(OnLimit::Interrupt);
+    let mut steps = steps_with(OnLimit::Interrupt);
     steps.start_command_step(s(0), "/bin/bash -lc 'npm ci'");
-    let tree = snapshot(&[process(10, 1, "codex"), called(process(11, 10, "npm ci"), "c1")]);
+    let tree = snapshot(&[process(10, 1, "codex"), with_call_id(process(11, 10, "npm ci"), "c1")]);
     for second in 0..11 {
         steps.update_from_snapshot(s(second), &tree, 10, &on_tcp);
     }
@@ -349,10 +354,10 @@ fn a_step_that_outlives_its_interrupt_fails_the_job() {
 }
 
 #[test]
-fn what_a_worker_starts_by_the_thousands_is_told_apart_no_further() {
-    let mut steps = with(OnLimit::Fail);
+fn the_number_of_process_steps_of_a_job_is_limited() {
+    let mut steps = steps_with(OnLimit::Fail);
     steps.start_command_step(s(0), "/bin/bash -lc './x && ./y'");
-    let mut all = vec![process(10, 1, "codex"), called(process(11, 10, "bash"), "c1")];
+    let mut all = vec![process(10, 1, "codex"), with_call_id(process(11, 10, "bash"), "c1")];
     all.extend((0..2000).map(|n| process(100 + n, 11, "curl http://x")));
     let due = steps.update_from_snapshot(s(1), &snapshot(&all), 10, &on_tcp);
     assert_eq!(due.len(), MAX_STEPS as usize);

@@ -17,13 +17,14 @@ pub(crate) struct UsageTotals {
     pub(crate) received_bytes: u64,
 }
 
-/// Accumulates the usage of a set of processes.
+/// Meter that accumulates the usage of a set of processes.
 #[derive(Debug, Default)]
 pub(crate) struct UsageMeter {
     totals: UsageTotals,
-    /// CPU time and, in the next field, I/O bytes of all processes in the last snapshot. A parent inherits the usage of
-    /// its dead children, so only the sum over all processes is meaningful.
+    /// CPU time of all processes in the last snapshot, in milliseconds. Only the sum is meaningful, because a parent
+    /// inherits the usage of its dead children.
     cpu_sum: u64,
+    /// Bytes read and written by all processes in the last snapshot. Only the sum is meaningful, as with `cpu_sum`.
     io_sum: u64,
     /// Bytes sent and received by each process until the last snapshot. No parent inherits these counters, so each
     /// process is tracked separately.
@@ -77,7 +78,7 @@ mod tests {
     use crate::observe::fixtures::process;
 
     #[test]
-    fn what_the_dead_have_used_stays_counted_and_is_counted_once() {
+    fn the_usage_of_exited_processes_is_counted_exactly_once() {
         let mut usage = UsageMeter::default();
         assert_eq!(usage.resources(), None);
         let (mut parent, mut child) = (process(1, 0, "make"), process(2, 1, "cc"));
@@ -86,7 +87,7 @@ mod tests {
         (parent.memory_bytes, child.memory_bytes) = (4096, 8192);
         usage.add_snapshot(&[parent.clone(), child.clone()]);
         assert_eq!(usage.totals(), UsageTotals { cpu_ms: 150, transferred_bytes: 1010, received_bytes: 0 });
-        // The child has exited: the parent inherits its usage.
+        // The child has exited, and the parent inherits the child's usage.
         (parent.cpu_ms, parent.io_bytes, parent.received_bytes) = (160, Some(1030), 5);
         usage.add_snapshot(&[parent]);
         assert_eq!(usage.totals(), UsageTotals { cpu_ms: 160, transferred_bytes: 1030, received_bytes: 5 });
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn an_orphan_that_dies_takes_nothing_back() {
+    fn the_exit_of_an_orphan_does_not_decrease_the_totals() {
         let mut usage = UsageMeter::default();
         let (mut shell, mut orphan) = (process(1, 0, "sh"), process(2, 1, "x"));
         (shell.cpu_ms, orphan.cpu_ms) = (10, 90);

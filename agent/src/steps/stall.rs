@@ -33,19 +33,23 @@ pub(crate) struct IdleUsage {
     pub(crate) bytes: u64,
 }
 
-/// The last samples of a step.
+/// Detector of stalls, with the last samples of a step.
 #[derive(Debug)]
 pub(crate) struct StallWatch {
     window: Duration,
     samples: VecDeque<(Duration, UsageTotals)>,
     /// True if there was no progress in the last half window.
-    idle_half_window: bool,
+    was_idle_for_half_window: bool,
 }
 
 impl StallWatch {
-    /// Creates a watch for windows of this length, in milliseconds.
+    /// Creates a detector for windows of `window_ms` milliseconds.
     pub(crate) fn new(window_ms: u64) -> Self {
-        Self { window: Duration::from_millis(window_ms), samples: VecDeque::new(), idle_half_window: false }
+        Self {
+            window: Duration::from_millis(window_ms),
+            samples: VecDeque::new(),
+            was_idle_for_half_window: false,
+        }
     }
 
     /// Returns the window length, in milliseconds.
@@ -56,21 +60,21 @@ impl StallWatch {
     /// Discards all samples; the next window begins with the next sample.
     pub(crate) fn restart(&mut self) {
         self.samples.clear();
-        self.idle_half_window = false;
+        self.was_idle_for_half_window = false;
     }
 
     /// Returns true if there was no progress for half a window.
     pub(crate) fn is_idle(&self) -> bool {
-        self.idle_half_window
+        self.was_idle_for_half_window
     }
 
     /// Adds a sample of the step's total usage; returns the usage of the last window if it had no progress.
     pub(crate) fn add_sample(&mut self, now: Duration, totals: UsageTotals) -> Option<IdleUsage> {
-        let step = self.window / SAMPLES_PER_WINDOW;
-        if self.samples.back().is_none_or(|(at, _)| now.saturating_sub(*at) >= step) {
+        let sample_interval = self.window / SAMPLES_PER_WINDOW;
+        if self.samples.back().is_none_or(|(at, _)| now.saturating_sub(*at) >= sample_interval) {
             self.samples.push_back((now, totals));
         }
-        self.idle_half_window = self.idle_usage(now, totals, self.window / 2).is_some();
+        self.was_idle_for_half_window = self.idle_usage(now, totals, self.window / 2).is_some();
         let begin = now.checked_sub(self.window)?;
         // The newest sample that is at least a window old stays at the front.
         while self.samples.get(1).is_some_and(|(at, _)| *at <= begin) {
@@ -79,13 +83,12 @@ impl StallWatch {
         self.idle_usage(now, totals, self.window)
     }
 
-    /// Returns the usage since the newest sample that is at least `window` old, if that usage
-    /// is only noise.
+    /// Returns the usage since the newest sample that is at least `window` old, if that usage is only noise.
     fn idle_usage(&self, now: Duration, totals: UsageTotals, window: Duration) -> Option<IdleUsage> {
         let begin = now.checked_sub(window)?;
         let (at, before) = self.samples.iter().rev().find(|(at, _)| *at <= begin)?;
         let time = now.saturating_sub(*at);
-        let quiet = IdleUsage {
+        let usage = IdleUsage {
             window: time,
             cpu_time: Duration::from_millis(totals.cpu_ms.saturating_sub(before.cpu_ms)),
             bytes: totals.transferred_bytes.saturating_sub(before.transferred_bytes),
@@ -94,10 +97,10 @@ impl StallWatch {
             |whole: u128| whole * time.min(ALLOWANCE_WINDOW).as_millis() / ALLOWANCE_WINDOW.as_millis();
         let cpu_noise = part(NOISE_ALLOWANCE.0.as_millis()) + (time / CPU_NOISE_DIVISOR).as_millis();
         let bytes_noise = part(NOISE_ALLOWANCE.1.into()) + time.as_millis() * IO_NOISE_BYTES_PER_S / 1000;
-        let idle = quiet.cpu_time.as_millis() <= cpu_noise
-            && u128::from(quiet.bytes) <= bytes_noise
+        let is_idle = usage.cpu_time.as_millis() <= cpu_noise
+            && u128::from(usage.bytes) <= bytes_noise
             && totals.received_bytes == before.received_bytes;
-        idle.then_some(quiet)
+        is_idle.then_some(usage)
     }
 }
 
@@ -108,7 +111,7 @@ mod tests {
     const WINDOW: u64 = 10_000;
 
     /// Samples four times a second; returns the time of the stall, in milliseconds.
-    fn timeout(seconds: u64, used: impl Fn(u64) -> UsageTotals) -> Option<u64> {
+    fn stall_time(seconds: u64, used: impl Fn(u64) -> UsageTotals) -> Option<u64> {
         let mut watch = StallWatch::new(WINDOW);
         (0..seconds * 4)
             .map(|n| n * 250)
@@ -116,47 +119,47 @@ mod tests {
     }
 
     #[test]
-    fn what_only_idles_is_quiet_after_one_window() {
+    fn an_idle_process_stalls_after_one_window() {
         // As measured with a hung npm: 0.5 % CPU and 120 bytes a second.
         let npm =
             |ms| UsageTotals { cpu_ms: ms / 200, transferred_bytes: ms * 120 / 1000, received_bytes: 7 };
-        assert_eq!(timeout(60, npm), Some(WINDOW));
-        assert_eq!(timeout(60, |_| UsageTotals::default()), Some(WINDOW));
+        assert_eq!(stall_time(60, npm), Some(WINDOW));
+        assert_eq!(stall_time(60, |_| UsageTotals::default()), Some(WINDOW));
     }
 
     #[test]
-    fn the_last_collection_of_an_idle_runtime_is_no_progress() {
+    fn a_late_garbage_collection_is_no_progress() {
         let node = |ms| UsageTotals {
             cpu_ms: if ms < 8500 { 440 } else { 640 },
             transferred_bytes: if ms < 8500 { 0 } else { 19_000 },
             received_bytes: 0,
         };
-        assert_eq!(timeout(60, node), Some(WINDOW));
+        assert_eq!(stall_time(60, node), Some(WINDOW));
     }
 
     #[test]
     fn the_window_begins_with_the_last_progress() {
         let busy_at_first = |ms: u64| UsageTotals { cpu_ms: ms.min(7000), ..UsageTotals::default() };
-        let at = timeout(60, busy_at_first).unwrap();
+        let at = stall_time(60, busy_at_first).unwrap();
         assert!((16_500..=17_000).contains(&at), "{at}");
     }
 
     #[test]
-    fn work_of_every_kind_is_progress() {
-        assert_eq!(timeout(60, |ms| UsageTotals { cpu_ms: ms / 20, ..UsageTotals::default() }), None);
+    fn usage_of_every_kind_is_progress() {
+        assert_eq!(stall_time(60, |ms| UsageTotals { cpu_ms: ms / 20, ..UsageTotals::default() }), None);
         assert_eq!(
-            timeout(60, |ms| UsageTotals { transferred_bytes: ms * 10, ..UsageTotals::default() }),
+            stall_time(60, |ms| UsageTotals { transferred_bytes: ms * 10, ..UsageTotals::default() }),
             None
         );
         // One byte every nine seconds.
         assert_eq!(
-            timeout(60, |ms| UsageTotals { received_bytes: ms / 9000, ..UsageTotals::default() }),
+            stall_time(60, |ms| UsageTotals { received_bytes: ms / 9000, ..UsageTotals::default() }),
             None
         );
     }
 
     #[test]
-    fn a_restart_forgets_and_samples_stay_few() {
+    fn a_restart_discards_the_samples_and_their_number_is_bounded() {
         let mut watch = StallWatch::new(WINDOW);
         for ms in 0..WINDOW - 1 {
             assert_eq!(watch.add_sample(Duration::from_millis(ms), UsageTotals::default()), None);

@@ -1,4 +1,4 @@
-//! The steps of one job: their numbers, their deadlines, and the actions when a deadline passes. Pure.
+//! Steps of one job: their numbers, their deadlines, and the actions when a deadline passes. Pure.
 //!
 //! A step is paused while a nested step runs.
 
@@ -21,10 +21,10 @@ use crate::deadline::{Action, Timer, TimerEvent};
 pub(crate) const MODEL_TITLE: &str = "waiting for the model";
 
 /// Time after the grace period until the processes of an interrupted step must be gone, in milliseconds: enough to kill
-/// stubborn processes and to take the next snapshot.
+/// processes that ignore TERM and to take the next snapshot.
 const KILL_MARGIN_MS: u64 = 2500;
 
-/// The steps of a job.
+/// Steps of a job.
 #[derive(Debug)]
 pub(crate) struct Steps {
     pub(super) limits: Limits,
@@ -41,8 +41,8 @@ pub(crate) struct Steps {
     /// Number of steps opened for processes.
     pub(super) process_step_count: u32,
     interrupt_count: u32,
-    /// True once the job is being ended. Its unfinished steps then end with it.
-    job_ending: bool,
+    /// True once the job is being ended. The unfinished steps then end with the job.
+    is_job_ending: bool,
 }
 
 /// Action that is due.
@@ -64,20 +64,20 @@ pub(crate) enum DueAction {
 impl Steps {
     /// Creates the steps of a job that begins at `now`.
     pub(crate) fn new(now: Duration, limits: Limits, on_limit: OnLimit, rules: Rules) -> Self {
-        let job = Timer::new(now, limits.job_ms, Action::Fail);
+        let job_timer = Timer::new(now, limits.job_ms, Action::Fail);
         Self {
             limits,
             on_limit,
             on_loop: OnLoop::Warn,
             loop_error: None,
             rules,
-            job_timer: job,
+            job_timer,
             last_number: 0,
             active: Vec::new(),
             classified_processes: HashMap::new(),
             process_step_count: 0,
             interrupt_count: 0,
-            job_ending: false,
+            is_job_ending: false,
         }
     }
 
@@ -89,7 +89,7 @@ impl Steps {
 
     /// Marks the job as being ended.
     pub(crate) fn mark_ending(&mut self) {
-        self.job_ending = true;
+        self.is_job_ending = true;
     }
 
     /// Returns the rules that classify commands.
@@ -109,12 +109,12 @@ impl Steps {
         classification: &Classification,
         pid: u32,
     ) -> (u32, EventBody) {
-        let begun =
+        let result =
             self.begin_step(now, classification, StepProcesses::Root { pid, start_ticks: None }, None);
         if let Some(step) = self.active.last_mut() {
             step.is_job_command = true;
         }
-        begun
+        result
     }
 
     /// Begins the step of a command that Codex runs; a snapshot of the process tree finds its process.
@@ -124,17 +124,23 @@ impl Steps {
         self.begin_step(now, &classification, StepProcesses::Unmatched { argv }, None)
     }
 
-    /// Begins a step, optionally inside another step, whose timer is paused until the new step ends.
+    /// Begins a step, optionally inside the step `parent`, whose timer is paused until the new step ends.
     pub(super) fn begin_step(
         &mut self,
         now: Duration,
         classification: &Classification,
-        tree: StepProcesses,
+        step_processes: StepProcesses,
         parent: Option<u32>,
     ) -> (u32, EventBody) {
         self.last_number = self.last_number.saturating_add(1);
-        let mut step =
-            ActiveStep::new(now, self.last_number, classification, tree, &self.limits, self.on_limit);
+        let mut step = ActiveStep::new(
+            now,
+            self.last_number,
+            classification,
+            step_processes,
+            &self.limits,
+            self.on_limit,
+        );
         step.parent = parent;
         let event = step.started_event();
         if let Some(parent) = self.active.iter_mut().find(|step| Some(step.number) == parent) {
@@ -156,7 +162,7 @@ impl Steps {
             return Vec::new();
         }
         let outcome =
-            if self.job_ending && outcome != StepOutcome::Ok { StepOutcome::Killed } else { outcome };
+            if self.is_job_ending && outcome != StepOutcome::Ok { StepOutcome::Killed } else { outcome };
         let nested: Vec<u32> = self
             .active
             .iter()
@@ -168,14 +174,14 @@ impl Steps {
         let nested_outcome = if outcome == StepOutcome::Killed { outcome } else { StepOutcome::Unknown };
         let mut events: Vec<_> =
             nested.into_iter().flat_map(|step| self.finish_step(now, step, nested_outcome, None)).collect();
-        if let Some(at) = self.active.iter().position(|step| step.number == step_number) {
-            let step = self.active.remove(at);
-            let ended = if step.interrupt_error.is_some() && outcome == StepOutcome::Failed {
+        if let Some(index) = self.active.iter().position(|step| step.number == step_number) {
+            let step = self.active.remove(index);
+            let step_outcome = if step.interrupt_error.is_some() && outcome == StepOutcome::Failed {
                 StepOutcome::Killed
             } else {
                 outcome
             };
-            events.push(step.finished_event(now, ended, exit_code));
+            events.push(step.finished_event(now, step_outcome, exit_code));
             let parent = step.parent.filter(|n| !self.active.iter().any(|other| other.parent == Some(*n)));
             if let Some(parent) = self.active.iter_mut().find(|step| Some(step.number) == parent) {
                 parent.timer.resume(now);
@@ -186,15 +192,15 @@ impl Steps {
 
     /// Ends every active step.
     pub(crate) fn finish_all(&mut self, now: Duration, outcome: StepOutcome) -> Vec<EventBody> {
-        let open: Vec<u32> = self.active.iter().rev().map(|step| step.number).collect();
-        open.into_iter().flat_map(|n| self.finish_step(now, n, outcome, None)).collect()
+        let active: Vec<u32> = self.active.iter().rev().map(|step| step.number).collect();
+        active.into_iter().flat_map(|n| self.finish_step(now, n, outcome, None)).collect()
     }
 
     /// Restarts the timer of a step, because the model sent something that does not end the wait for it.
     pub(crate) fn restart_timer(&mut self, now: Duration, step_number: u32) {
         if let Some(step) = self.active.iter_mut().find(|step| step.number == step_number) {
             step.timer.restart(now);
-            step.model_wait = ModelWait { answer_started: true, last_error: None };
+            step.model_wait = ModelWait { has_answer_started: true, last_error: None };
         }
     }
 
@@ -213,10 +219,10 @@ impl Steps {
             .filter(|step| steps.contains(&step.number))
             .map(|step| step.title.as_str())
             .collect();
-        let (first, more) = titles.split_first()?;
-        let more = match more.len() {
+        let (first, others) = titles.split_first()?;
+        let more = match others.len() {
             0 => String::new(),
-            more => format!(" and {more} more"),
+            count => format!(" and {count} more"),
         };
         let message = format!("still running when the worker's turn ended, and ended with it: {first}{more}");
         Some(EventBody::Warning { message })
@@ -231,9 +237,9 @@ impl Steps {
     }
 
     /// Extends the limit of the newest active step, or of the job; returns `None` if there is no active step.
-    pub(crate) fn extend(&mut self, of_step: bool, by_ms: u64) -> Option<EventBody> {
-        let (n, timer) = if of_step {
-            let newest = self.newest_active()?;
+    pub(crate) fn extend(&mut self, is_step_limit: bool, by_ms: u64) -> Option<EventBody> {
+        let (n, timer) = if is_step_limit {
+            let newest = self.newest_active_step()?;
             let step = self.active.iter_mut().find(|step| step.number == newest)?;
             (Some(newest), &mut step.timer)
         } else {
@@ -270,44 +276,44 @@ impl Steps {
         if let Some(error) = self.loop_error.take() {
             return vec![DueAction::Failure(error)];
         }
-        let mut due = Vec::new();
-        for at in 0..self.active.len() {
-            let step = &mut self.active[at];
+        let mut actions = Vec::new();
+        for index in 0..self.active.len() {
+            let step = &mut self.active[index];
             match step.timer.check(now) {
                 None => {}
                 Some(TimerEvent::HalfUsed) => {
                     let limit = duration::format_limit(step.timer.limit_ms());
-                    due.push(warning_event(format!("{}{HALF_USED}{limit}", step.describe())));
+                    actions.push(warning_event(format!("{}{HALF_USED}{limit}", step.describe())));
                 }
                 Some(TimerEvent::Expired) => {
                     let action = step.timer.action();
                     let timeout = match &step.interrupt_error {
-                        Some(interrupted) => interrupted.clone(),
+                        Some(interrupt_error) => interrupt_error.clone(),
                         None => TimeoutError::for_deadline(step, inspect),
                     };
-                    due.extend(self.on_timeout(now, at, action, timeout));
+                    actions.extend(self.on_timeout(now, index, action, timeout));
                 }
             }
-            if matches!(due.last(), Some(DueAction::Failure(_))) {
-                return due;
+            if matches!(actions.last(), Some(DueAction::Failure(_))) {
+                return actions;
             }
         }
         let limit = duration::format_limit(self.job_timer.limit_ms());
         match self.job_timer.check(now) {
             None => {}
-            Some(TimerEvent::HalfUsed) => due.push(warning_event(format!("the job{HALF_USED}{limit}"))),
+            Some(TimerEvent::HalfUsed) => actions.push(warning_event(format!("the job{HALF_USED}{limit}"))),
             Some(TimerEvent::Expired) => {
                 let step =
-                    self.newest_active().and_then(|n| self.active.iter().find(|step| step.number == n));
+                    self.newest_active_step().and_then(|n| self.active.iter().find(|step| step.number == n));
                 let doing = step.map(|step| format!("; it was at {}", step.describe())).unwrap_or_default();
-                due.push(DueAction::Failure(JobError {
+                actions.push(DueAction::Failure(JobError {
                     kind: FailureKind::JobTimeout,
                     message: format!("the job ran over its limit of {limit}{doing}"),
                     step: step.map(|step| step.number),
                 }));
             }
         }
-        due
+        actions
     }
 
     /// Returns the actions that follow when a step times out.
@@ -334,7 +340,7 @@ impl Steps {
                 let grace = self.limits.grace_ms;
                 step.timer = Timer::new(now, grace.saturating_add(KILL_MARGIN_MS), Action::Fail);
                 step.stall_watch.restart();
-                step.interrupt_error = Some(timeout.after_interrupt(&format!(
+                step.interrupt_error = Some(timeout.with_interrupt_state(&format!(
                     "it was ended and is still running {} later",
                     duration::format_limit(grace)
                 )));
@@ -360,20 +366,20 @@ impl Steps {
             && !self.active.iter().any(|other| other.is_job_command && other.step_processes.root() == root)
     }
 
-    /// Records that an interrupted step has no processes left. Codex now has limited time to report its end.
+    /// Records that an interrupted step has no processes left. Codex now has limited time to report the step's end.
     pub(super) fn on_processes_gone(&mut self, now: Duration, index: usize) {
         let limit = self.limits.step_ms(StepKind::Model);
         let step = &mut self.active[index];
-        if let Some(interrupted) =
-            step.interrupt_error.as_mut().filter(|interrupted| !interrupted.are_processes_gone())
+        if let Some(interrupt_error) =
+            step.interrupt_error.as_mut().filter(|error| !error.are_processes_gone())
         {
-            interrupted.set_processes_gone(limit);
+            interrupt_error.set_processes_gone(limit);
             step.timer = Timer::new(now, limit, Action::Fail);
         }
     }
 
-    /// Returns the newest active step.
-    pub(crate) fn newest_active(&self) -> Option<u32> {
+    /// Returns the number of the newest active step.
+    pub(crate) fn newest_active_step(&self) -> Option<u32> {
         self.active.iter().map(|step| step.number).max()
     }
 }

@@ -1,4 +1,4 @@
-//! Steps and their deadlines, in virtual time.
+//! Tests of steps and their deadlines, in virtual time.
 
 use super::*;
 
@@ -6,7 +6,7 @@ const fn s(s: u64) -> Duration {
     Duration::from_secs(s)
 }
 
-fn no_look(_: u32) -> Option<String> {
+fn inspect_nothing(_: u32) -> Option<String> {
     None
 }
 
@@ -16,9 +16,10 @@ fn steps(install_s: u64, job_s: u64) -> Steps {
     Steps::new(s(0), limits, OnLimit::Fail, Rules::default())
 }
 
-fn told(due: &[DueAction]) -> Vec<String> {
-    due.iter()
-        .map(|due| match due {
+fn messages(actions: &[DueAction]) -> Vec<String> {
+    actions
+        .iter()
+        .map(|action| match action {
             DueAction::Event(EventBody::Warning { message }) => message.clone(),
             DueAction::Failure(error) => error.message.clone(),
             other => format!("{other:?}"),
@@ -55,12 +56,12 @@ fn a_limit_warns_at_half_and_then_fails_naming_the_step() {
     steps.start_step(s(0), StepKind::Install, "npm ci");
     assert_eq!(steps.next_deadline(), s(5));
     assert_eq!(
-        told(&steps.due_actions(s(5), &no_look)),
+        messages(&steps.due_actions(s(5), &inspect_nothing)),
         ["step 1 (install: npm ci) has used half of its limit of 10s"]
     );
-    assert_eq!((steps.due_actions(s(6), &no_look), steps.next_deadline()), (vec![], s(10)));
+    assert_eq!((steps.due_actions(s(6), &inspect_nothing), steps.next_deadline()), (vec![], s(10)));
     assert_eq!(
-        steps.due_actions(s(10), &no_look),
+        steps.due_actions(s(10), &inspect_nothing),
         [DueAction::Failure(JobError {
             kind: FailureKind::StepTimeout,
             message: "step 1 (install: npm ci) ran over its limit of 10s".into(),
@@ -73,9 +74,9 @@ fn a_limit_warns_at_half_and_then_fails_naming_the_step() {
 fn the_job_has_a_limit_of_its_own() {
     let mut steps = steps(100, 20);
     steps.start_step(s(0), StepKind::Install, "npm ci");
-    steps.due_actions(s(10), &no_look);
-    let due = steps.due_actions(s(20), &no_look);
-    assert_eq!(told(&due), ["the job ran over its limit of 20s; it was at step 1 (install: npm ci)"]);
+    steps.due_actions(s(10), &inspect_nothing);
+    let due = steps.due_actions(s(20), &inspect_nothing);
+    assert_eq!(messages(&due), ["the job ran over its limit of 20s; it was at step 1 (install: npm ci)"]);
     assert!(matches!(&due[0], DueAction::Failure(error) if error.kind == FailureKind::JobTimeout));
 }
 
@@ -86,30 +87,30 @@ fn start_and_model_limits_have_their_own_kinds() {
     {
         let mut steps = steps(1, 10_000);
         steps.start_step(s(0), kind, MODEL_TITLE);
-        let due = steps.due_actions(s(600), &no_look);
+        let due = steps.due_actions(s(600), &inspect_nothing);
         assert!(matches!(&due[0], DueAction::Failure(error) if error.kind == expected), "{due:?}");
     }
 }
 
 #[test]
-fn moved_limits_are_told_and_kept() {
+fn extended_limits_are_reported_and_apply() {
     let mut steps = steps(10, 20);
     assert_eq!(steps.extend(true, 5000), None, "nothing runs");
     steps.start_step(s(0), StepKind::Install, "npm ci");
     assert_eq!(steps.extend(true, 5000), Some(EventBody::Extended { n: Some(1), limit_ms: 15_000 }));
     assert_eq!(steps.extend(false, 60_000), Some(EventBody::Extended { n: None, limit_ms: 80_000 }));
-    assert_eq!(told(&steps.due_actions(s(14), &no_look)).len(), 1, "the warning at half");
+    assert_eq!(messages(&steps.due_actions(s(14), &inspect_nothing)).len(), 1, "the warning at half");
     assert_eq!(
-        told(&steps.due_actions(s(15), &no_look)),
+        messages(&steps.due_actions(s(15), &inspect_nothing)),
         ["step 1 (install: npm ci) ran over its limit of 15s"]
     );
 }
 
 #[test]
-fn a_sign_of_life_restarts_the_deadline() {
+fn a_restart_of_the_timer_moves_the_deadline() {
     let mut steps = steps(10, 100);
     let (n, _) = steps.start_step(s(0), StepKind::Install, "npm ci");
     steps.restart_timer(s(8), n);
-    assert_eq!(steps.due_actions(s(12), &no_look), []);
+    assert_eq!(steps.due_actions(s(12), &inspect_nothing), []);
     assert_eq!(steps.next_deadline(), s(13));
 }

@@ -1,4 +1,4 @@
-//! The reason why a step timed out, worded for an error, a warning and an interrupt.
+//! Reason why a step timed out, worded for an error, a warning and an interrupt.
 
 use common::duration;
 use common::event::FailureKind;
@@ -7,34 +7,34 @@ use common::event::FailureKind;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TimeoutError {
     pub(super) kind: FailureKind,
-    /// The event, such as `made no progress for 10s`.
+    /// Cause of the timeout, such as `made no progress for 10s`.
     pub(super) description: String,
     /// Evidence from the step's processes; empty if there is none.
     pub(super) evidence: String,
     /// State of the step after it was interrupted, for display.
-    pub(super) after_interrupt: Option<String>,
-    pub(super) processes_gone: bool,
+    pub(super) interrupt_state: Option<String>,
+    pub(super) are_processes_gone: bool,
 }
 
 impl TimeoutError {
     /// Returns the same error for a step that was interrupted.
-    pub(super) fn after_interrupt(&self, state: &str) -> Self {
-        Self { after_interrupt: Some(state.to_owned()), ..self.clone() }
+    pub(super) fn with_interrupt_state(&self, state: &str) -> Self {
+        Self { interrupt_state: Some(state.to_owned()), ..self.clone() }
     }
 
-    /// Records that the step's processes are gone and that Codex has `limit_ms` to report the end of the command.
+    /// Records that the step's processes are gone, and that Codex has `limit_ms` ms to report the command's end.
     pub(super) fn set_processes_gone(&mut self, limit_ms: u64) {
         let limit = duration::format_limit(limit_ms);
-        self.after_interrupt = Some(format!("it was ended, but codex has not reported that within {limit}"));
-        self.processes_gone = true;
+        self.interrupt_state = Some(format!("it was ended, but codex has not reported that within {limit}"));
+        self.are_processes_gone = true;
     }
 
     /// Returns true if the step's processes are gone.
     pub(super) fn are_processes_gone(&self) -> bool {
-        self.processes_gone
+        self.are_processes_gone
     }
 
-    /// Returns the event and its evidence.
+    /// Returns the cause with its evidence.
     pub(super) fn describe(&self) -> String {
         if self.evidence.is_empty() {
             self.description.clone()

@@ -1,12 +1,13 @@
 //! Steps derived from Codex's events. Pure.
 //!
 //! ```text
-//!  Start ──thread.started──► Model ◄──nothing open──► items open
+//!  Start ──thread.started──► Model ◄──no open item──► open items
 //!                              │                          │
-//!                              └── turn.completed/failed ─┴──► over ──a new item──► Model
+//!                              └── turn.completed/failed ─┴──► turn over ──a new item──► Model
 //! ```
 //!
-//! If an item was open when its turn ended, a later report of its end is ignored.
+//! An item is open from its start to its end. If an item was open when the turn ended, a later report of the item's end
+//! is ignored.
 //!
 //! While a turn runs and no item is open, the worker waits for the model. This wait is a step with a limit, like any
 //! other step. Any new output of the model ends the wait and begins the next one. A retry notice does not end it,
@@ -31,7 +32,7 @@ const MAX_ITEMS: usize = 256;
 /// Reason for a model's silence if Codex has not sent it a request yet.
 const NO_TURN: &str = "codex has not started a turn";
 
-/// Progress of one `codex exec`.
+/// Tracker of the progress of one `codex exec`.
 #[derive(Debug)]
 pub(crate) struct Tracker {
     pid: u32,
@@ -41,7 +42,7 @@ pub(crate) struct Tracker {
     /// Items that were open when a turn ended.
     unfinished_items: HashSet<String>,
     /// True while a turn runs, and from the start of the thread on: the worker can only be waiting for the model then.
-    in_turn: bool,
+    is_in_turn: bool,
     last_turn: Option<Turn>,
     thread_id: Option<String>,
     last_message: Option<String>,
@@ -61,7 +62,7 @@ impl Tracker {
             model_step: None,
             step_by_item: HashMap::new(),
             unfinished_items: HashSet::new(),
-            in_turn: false,
+            is_in_turn: false,
             last_turn: None,
             thread_id: None,
             last_message: None,
@@ -73,7 +74,7 @@ impl Tracker {
         (tracker, event)
     }
 
-    /// Returns the last reported state of the turn.
+    /// Returns the outcome of the last turn; `None` while a turn runs.
     pub(crate) fn last_turn(&self) -> Option<&Turn> {
         self.last_turn.as_ref()
     }
@@ -95,31 +96,31 @@ impl Tracker {
         event: &CodexEvent,
         steps: &mut Steps,
     ) -> Vec<EventBody> {
-        let mut out = Vec::new();
+        let mut events = Vec::new();
         match event {
-            CodexEvent::ThreadStarted { id } => self.on_thread_started(now, id, steps, &mut out),
+            CodexEvent::ThreadStarted { id } => self.on_thread_started(now, id, steps, &mut events),
             CodexEvent::TurnStarted => {
-                self.in_turn = true;
+                self.is_in_turn = true;
                 self.last_turn = None;
                 if let Some(n) = self.model_step {
                     steps.reset_model_wait(n);
                 }
             }
             CodexEvent::TurnCompleted { usage } => {
-                self.on_turn_end(now, Turn::Completed, steps, &mut out);
-                out.extend(usage.map(EventBody::Usage));
+                self.on_turn_end(now, Turn::Completed, steps, &mut events);
+                events.extend(usage.map(EventBody::Usage));
             }
             CodexEvent::TurnFailed { message } => {
-                self.on_turn_end(now, Turn::Failed(message.clone()), steps, &mut out);
+                self.on_turn_end(now, Turn::Failed(message.clone()), steps, &mut events);
             }
             CodexEvent::Error { message } | CodexEvent::Item { item: Item::Warning(message), .. } => {
-                self.on_error(now, message, steps, &mut out);
+                self.on_error(now, message, steps, &mut events);
             }
-            CodexEvent::Item { phase, id, item } => self.on_item(now, *phase, id, item, steps, &mut out),
+            CodexEvent::Item { phase, id, item } => self.on_item(now, *phase, id, item, steps, &mut events),
             CodexEvent::Unknown { .. } => self.unknown_message_count += 1,
         }
-        self.wait_for_model(now, steps, &mut out);
-        out
+        self.wait_for_model(now, steps, &mut events);
+        events
     }
 
     /// Handles activity of the model that Codex's events don't show.
@@ -129,7 +130,7 @@ impl Tracker {
         }
     }
 
-    /// Handles a retry notice or a warning from Codex itself. It does not extend the wait for the model.
+    /// Handles a retry notice or a warning from Codex itself. Such a message does not extend the wait for the model.
     fn on_error(&mut self, now: Duration, message: &str, steps: &mut Steps, events: &mut Vec<EventBody>) {
         // Notices contain no time of day, so the time passed here is unused.
         let error = error_messages::parse(message, &Zoned::default());
@@ -154,8 +155,8 @@ impl Tracker {
             events.extend(steps.finish_step(now, n, StepOutcome::Ok, None));
         }
         events.push(EventBody::Started { pid: self.pid, thread_id: self.thread_id.clone() });
-        if !self.in_turn && self.last_turn.is_none() {
-            self.in_turn = true;
+        if !self.is_in_turn && self.last_turn.is_none() {
+            self.is_in_turn = true;
             self.wait_for_model(now, steps, events);
             if let Some(n) = self.model_step {
                 steps.set_model_error(n, NO_TURN.to_owned());
@@ -164,16 +165,18 @@ impl Tracker {
     }
 
     fn on_turn_end(&mut self, now: Duration, turn: Turn, steps: &mut Steps, events: &mut Vec<EventBody>) {
-        self.in_turn = false;
+        self.is_in_turn = false;
         let outcome = if turn == Turn::Completed { StepOutcome::Ok } else { StepOutcome::Failed };
         self.end_model_wait(now, outcome, steps, events);
         // Codex kills its running commands when it exits, and never reports their outcomes.
-        let mut open: Vec<u32> = self.step_by_item.values().copied().collect();
-        open.sort_unstable();
+        let mut open_steps: Vec<u32> = self.step_by_item.values().copied().collect();
+        open_steps.sort_unstable();
         self.unfinished_items.clear();
         self.unfinished_items.extend(self.step_by_item.drain().map(|(id, _)| id));
-        events.extend(steps.unfinished_warning(&open));
-        events.extend(open.into_iter().flat_map(|n| steps.finish_step(now, n, StepOutcome::Unknown, None)));
+        events.extend(steps.unfinished_warning(&open_steps));
+        events.extend(
+            open_steps.into_iter().flat_map(|n| steps.finish_step(now, n, StepOutcome::Unknown, None)),
+        );
         self.last_turn = Some(turn);
     }
 
@@ -190,7 +193,7 @@ impl Tracker {
             return;
         }
         // The model sent something new, so the turn goes on, whatever was reported before.
-        self.in_turn = true;
+        self.is_in_turn = true;
         self.last_turn = None;
         self.end_model_wait(now, StepOutcome::Ok, steps, events);
         match phase {
@@ -247,7 +250,7 @@ impl Tracker {
     }
 
     fn wait_for_model(&mut self, now: Duration, steps: &mut Steps, events: &mut Vec<EventBody>) {
-        if self.in_turn && self.step_by_item.is_empty() && self.model_step.is_none() {
+        if self.is_in_turn && self.step_by_item.is_empty() && self.model_step.is_none() {
             let (n, event) = steps.start_step(now, StepKind::Model, MODEL_TITLE);
             self.model_step = Some(n);
             events.push(event);

@@ -1,8 +1,8 @@
-//! Actions that the state machine requests.
+//! Actions that the state machine of the connection ([`Link`](super::link::Link)) requests.
 
 #![cfg_attr(
     not(feature = "internals"),
-    expect(unreachable_pub, reason = "the simulation executes them, too")
+    expect(unreachable_pub, reason = "the simulation executes the actions, too")
 )]
 
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub enum Action {
         /// Time of the relay.
         relay_now: Timestamp,
     },
-    /// Passes on the termination cause from the `Welcome`.
+    /// Passes the termination cause from the `Welcome` on to the recovery of interrupted runs.
     SetRecoveryCause {
         /// Reason for the end of the agent's last process, if the relay knows it.
         cause: Option<TerminationCause>,
@@ -48,7 +48,7 @@ pub enum Action {
         /// Job to extend.
         job: JobId,
         /// True for the limit of the current step.
-        step: bool,
+        is_step_limit: bool,
         /// Extension in milliseconds.
         by_ms: u64,
     },
@@ -63,7 +63,7 @@ pub enum Action {
     Stream {
         /// Number of the stream.
         stream: u32,
-        /// The part.
+        /// Part of the stream.
         part: StreamPart,
     },
     /// Ends and removes a run that the relay has closed.

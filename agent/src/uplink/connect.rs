@@ -106,9 +106,10 @@ fn host_and_port(url: &str) -> Result<(String, u16), LinkError> {
 }
 
 fn upgrade_request(config: &Config) -> Result<tungstenite::handshake::client::Request, LinkError> {
-    let bad = |what: &str| LinkError::Handshake(format!("the {what} can't be sent"));
-    let mut request = config.url.as_str().into_client_request().map_err(|_| bad("url"))?;
-    let mut token = HeaderValue::from_str(&format!("Bearer {}", config.token)).map_err(|_| bad("token"))?;
+    let unsendable = |part: &str| LinkError::Handshake(format!("the {part} can't be sent"));
+    let mut request = config.url.as_str().into_client_request().map_err(|_| unsendable("url"))?;
+    let mut token =
+        HeaderValue::from_str(&format!("Bearer {}", config.token)).map_err(|_| unsendable("token"))?;
     token.set_sensitive(true);
     request.headers_mut().insert(AUTHORIZATION, token);
     request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));

@@ -1,4 +1,4 @@
-//! The transport of a connection: reads frames from a WebSocket and writes them, without interpreting them.
+//! Transport of a connection: reads frames from the WebSocket and writes frames to it, without interpreting them.
 
 use std::sync::Arc;
 use std::time::Duration;

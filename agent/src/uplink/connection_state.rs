@@ -21,12 +21,12 @@ pub(super) struct ConnectionState {
     /// True if the relay's protocol version has vitals.
     supports_vitals: bool,
     /// True if the relay's protocol version has streams.
-    takes_streams: bool,
+    supports_streams: bool,
     /// Newest vitals, until they are sent.
     vitals: Option<Box<MachineVitals>>,
     send_windows: BTreeMap<RunId, SendWindow>,
-    /// Run that was sent last. The next run is tried first, so that all runs take turns.
-    last_sent: Option<RunId>,
+    /// Run whose data was sent last. The next run is tried first, so that all runs take turns.
+    last_sent_run: Option<RunId>,
     queued_replies: VecDeque<AgentFrame>,
     /// Number of starts in progress.
     pending_starts: usize,
@@ -42,8 +42,8 @@ pub(super) enum RunData {
 }
 
 impl ConnectionState {
-    /// Creates the state after a `Welcome`. `held_runs` is the data that the relay holds of `runs`, which the hello
-    /// named.
+    /// Creates the state after a `Welcome`. `held_runs` names the data that the relay has of each run in `runs`; the
+    /// hello named these runs.
     pub(super) fn new(
         protocol: u32,
         runs: &[RunId],
@@ -52,24 +52,24 @@ impl ConnectionState {
     ) -> Self {
         let mut connection = Self {
             supports_vitals: protocol >= VITALS_PROTOCOL,
-            takes_streams: protocol >= STREAM_PROTOCOL,
+            supports_streams: protocol >= STREAM_PROTOCOL,
             ..Self::default()
         };
-        for held in held_runs {
-            let run = RunId { job: held.job, epoch: held.epoch };
+        for held_run in held_runs {
+            let run = RunId { job: held_run.job, epoch: held_run.epoch };
             if !runs.contains(&run) {
                 continue;
             }
-            if held.closed {
+            if held_run.closed {
                 actions.push_back(Action::Abandon(run));
                 continue;
             }
             // Sums with an impossibly large position would overflow. Everything is sent from the start instead.
-            if held.seq.max(held.output) > MAX_SEQ {
+            if held_run.seq.max(held_run.output) > MAX_SEQ {
                 continue;
             }
-            connection.send_windows.insert(run.clone(), SendWindow::resume(held.seq, held.output));
-            let (seq, output) = (held.seq, held.output);
+            connection.send_windows.insert(run.clone(), SendWindow::resume(held_run.seq, held_run.output));
+            let (seq, output) = (held_run.seq, held_run.output);
             actions.push_back(Action::Spool(SpoolAction::Resume { run, seq, output_offset: output }));
         }
         connection
@@ -89,7 +89,7 @@ impl ConnectionState {
                 self.pending_starts += 1;
                 Action::Start { run: RunId { job, epoch }, spec }
             }
-            RelayFrame::Extend { job, step, by_ms } => Action::Extend { job, step, by_ms },
+            RelayFrame::Extend { job, step, by_ms } => Action::Extend { job, is_step_limit: step, by_ms },
             RelayFrame::Cancel { job, grace_ms } => Action::Cancel { job, grace_ms },
             RelayFrame::Ack { job, epoch, seq } => {
                 let run = RunId { job, epoch };
@@ -134,8 +134,8 @@ impl ConnectionState {
     }
 
     /// Returns true if streams can be opened.
-    pub(super) fn takes_streams(&self) -> bool {
-        self.takes_streams
+    pub(super) fn supports_streams(&self) -> bool {
+        self.supports_streams
     }
 
     /// Sets the vitals to send. Replaces older vitals that have not been sent yet.
@@ -148,8 +148,8 @@ impl ConnectionState {
         self.queued_replies.pop_front().or_else(|| self.vitals.take().map(AgentFrame::Vitals))
     }
 
-    pub(super) fn last_sent(&self) -> Option<&RunId> {
-        self.last_sent.as_ref()
+    pub(super) fn last_sent_run(&self) -> Option<&RunId> {
+        self.last_sent_run.as_ref()
     }
 
     /// Returns the data of a run to read and send next.
@@ -183,7 +183,7 @@ impl ConnectionState {
                 wire::encode(&AgentFrame::Output { job, epoch, offset, bytes })
             }
         };
-        self.last_sent = Some(run.clone());
+        self.last_sent_run = Some(run.clone());
         frame.map(Some).map_err(encode_error)
     }
 }

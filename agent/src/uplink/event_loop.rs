@@ -45,7 +45,7 @@ pub(crate) struct Uplink {
     /// Sender for the relay's information about the end of the agent's last process.
     recovery_notice: RecoveryNotice,
     vitals: VitalsMonitor,
-    /// Reason that was logged last. It is not logged again until another one was logged or a connection succeeded.
+    /// Reason that was logged last. It is not logged again until another reason was logged or a connection succeeded.
     logged_reason: String,
     /// Instant that is time zero of the state machine.
     started_at: Instant,
@@ -61,9 +61,9 @@ impl Uplink {
         vitals: VitalsMonitor,
         stream_requests: mpsc::Receiver<StreamRequest>,
     ) -> Self {
-        let begun = Instant::now();
+        let started_at = Instant::now();
         Self {
-            link: Link::new(begun.elapsed()),
+            link: Link::new(started_at.elapsed()),
             connection: None,
             streams: Streams::new(stream_requests),
             pending_starts: JoinSet::new(),
@@ -74,7 +74,7 @@ impl Uplink {
             recovery_notice,
             vitals,
             logged_reason: String::new(),
-            started_at: begun,
+            started_at,
         }
     }
 
@@ -96,11 +96,11 @@ impl Uplink {
 
     async fn next_input(&mut self) -> WaitResult {
         let deadline = self.link.deadline().map(|at| self.started_at + at);
-        let (may_send, serving) = (self.link.may_send(), self.link.is_serving());
-        if serving && !self.link.takes_streams() {
+        let (may_send, is_serving) = (self.link.may_send(), self.link.is_serving());
+        if is_serving && !self.link.supports_streams() {
             self.streams.refuse_requests();
         }
-        let takes_streams = self.link.takes_streams() && !may_send;
+        let supports_streams = self.link.supports_streams() && !may_send;
         // Every branch is cancel-safe: a half-read message stays in the socket; the reply to a start is not followed by
         // a further await; a notification or vitals that were not taken are returned next time. Frames are written
         // outside of `select!`, where no write can be interrupted.
@@ -109,10 +109,10 @@ impl Uplink {
             received = receive(&mut self.connection) => WaitResult::Input(received),
             () = wait_until(deadline) => WaitResult::Input(Input::Timer),
             started = next_start_reply(&mut self.pending_starts) => WaitResult::Input(Input::Started(started)),
-            vitals = self.vitals.next(), if serving => WaitResult::Input(Input::Vitals(Box::new(vitals))),
+            vitals = self.vitals.next(), if is_serving => WaitResult::Input(Input::Vitals(Box::new(vitals))),
             () = ready(()), if may_send => WaitResult::ReadyToWrite,
-            () = self.spool.wait_appended(), if serving && !may_send => WaitResult::Input(Input::Appended),
-            frame = self.streams.next_frame(), if takes_streams => WaitResult::StreamFrame(frame),
+            () = self.spool.wait_appended(), if is_serving && !may_send => WaitResult::Input(Input::Appended),
+            frame = self.streams.next_frame(), if supports_streams => WaitResult::StreamFrame(frame),
         }
     }
 
@@ -120,11 +120,11 @@ impl Uplink {
     async fn write_next_frame(&mut self) {
         let frame = spool_access::next_frame(&mut self.link, &self.spool);
         let Some(connection) = &mut self.connection else { return };
-        let written = match frame {
+        let result = match frame {
             Some(frame) => connection.send(frame).await,
             None => connection.flush().await,
         };
-        if let Err(error) = written {
+        if let Err(error) = result {
             self.link.handle_input(Input::Failed(error), self.started_at.elapsed());
         }
     }
@@ -132,14 +132,14 @@ impl Uplink {
     /// Writes a frame of a stream. The socket is flushed at once, because the link counts as flushed.
     async fn write_stream_frame(&mut self, frame: &AgentFrame) {
         let Some(connection) = &mut self.connection else { return };
-        let written = match wire::encode(frame) {
+        let result = match wire::encode(frame) {
             Ok(bytes) => match connection.send(bytes).await {
                 Ok(()) => connection.flush().await,
                 failed => failed,
             },
             Err(error) => Err(encode_error(error)),
         };
-        if let Err(error) = written {
+        if let Err(error) = result {
             self.link.handle_input(Input::Failed(error), self.started_at.elapsed());
         }
     }
@@ -163,12 +163,14 @@ impl Uplink {
             Action::Start { run, spec } => {
                 self.pending_starts.spawn(self.job_manager.start(run, spec));
             }
-            Action::Extend { job, step, by_ms } => self.job_manager.extend(&job, step, by_ms),
+            Action::Extend { job, is_step_limit, by_ms } => {
+                self.job_manager.extend(&job, is_step_limit, by_ms)
+            }
             Action::Cancel { job, grace_ms } => self.job_manager.cancel(&job, grace_ms),
             Action::Abandon(run) => self.job_manager.abandon(&run),
             Action::Stream { stream, part } => {
-                let taken = self.streams.receive(stream, part);
-                return taken.err().map(|error| Input::Failed(LinkError::Protocol(error.to_string())));
+                let result = self.streams.receive(stream, part);
+                return result.err().map(|error| Input::Failed(LinkError::Protocol(error.to_string())));
             }
             Action::Close(error) => {
                 self.pending_starts = JoinSet::new();
@@ -184,11 +186,11 @@ impl Uplink {
     }
 
     async fn connect(&mut self) -> Result<Input, LinkError> {
-        let none = || LinkError::Handshake("there is no configuration".to_owned());
-        let config = self.config.clone().ok_or_else(none)?;
+        let missing_config = || LinkError::Handshake("there is no configuration".to_owned());
+        let config = self.config.clone().ok_or_else(missing_config)?;
         // Called before connecting: a check of Codex can take long, and once connected, the first frame is due soon.
         let platform = self.job_manager.platform().await;
-        let vitals = self.vitals.first().await.map(Box::new);
+        let vitals = self.vitals.wait_for_first().await.map(Box::new);
         self.connection = Some(Connection::open(config).await?);
         let hello_sent = self.spool.relay_time().monotonic();
         let hello = spool_access::build_hello(
@@ -213,12 +215,12 @@ impl Uplink {
         self.job_manager.configure(Arc::clone(&config));
         let relay_settings =
             |config: &Config| (config.url.clone(), config.token.clone(), config.certificate.clone());
-        let relay_changed = self
+        let has_relay_changed = self
             .connection
             .as_ref()
             .is_some_and(|connection| relay_settings(&connection.config) != relay_settings(&config));
         self.config = Some(config);
-        Some(Input::Configured { relay_changed })
+        Some(Input::Configured { has_relay_changed })
     }
 
     fn log_error(&mut self, error: &LinkError) {
@@ -244,7 +246,7 @@ async fn wait_until(deadline: Option<Instant>) {
     }
 }
 
-/// Waits for the answer to a start.
+/// Waits for the reply to the start of a job.
 async fn next_start_reply(starts: &mut JoinSet<AgentFrame>) -> AgentFrame {
     loop {
         match starts.join_next().await {

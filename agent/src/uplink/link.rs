@@ -1,6 +1,9 @@
 //! State machine of the uplink. Pure: a driver feeds it inputs with the time, and executes its actions.
 
-#![cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "the simulation drives it, too"))]
+#![cfg_attr(
+    not(feature = "internals"),
+    expect(unreachable_pub, reason = "the simulation drives the link, too")
+)]
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -20,9 +23,9 @@ use crate::spool::RunId;
 
 /// Time between two checks for a new configuration while there is no connection. It is short because `relay up` waits
 /// for the agent to connect.
-const CHECK_DISCONNECTED: Duration = Duration::from_millis(200);
+const DISCONNECTED_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 /// Time between two checks for a new configuration while there is a connection.
-const CHECK_CONNECTED: Duration = Duration::from_secs(2);
+const CONNECTED_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// Pause before the next attempt to connect to a relay of another version.
 const VERSION_PAUSE: Duration = Duration::from_secs(60);
 
@@ -31,8 +34,8 @@ const VERSION_PAUSE: Duration = Duration::from_secs(60);
 pub enum Input {
     /// A new configuration was adopted.
     Configured {
-        /// True if its address, certificate or token differ from those of the open connection.
-        relay_changed: bool,
+        /// True if the new address, certificate or token differ from those of the open connection.
+        has_relay_changed: bool,
     },
     /// The connection is established.
     Connected {
@@ -69,7 +72,7 @@ pub struct Link {
     backoff: Backoff,
     /// Time of the next check for a new configuration.
     config_check_at: Duration,
-    /// There may be a frame to send.
+    /// True if there may be a frame to send.
     may_send: bool,
     actions: VecDeque<Action>,
 }
@@ -116,7 +119,7 @@ impl Link {
         Self {
             state: State::Unconfigured,
             backoff: Backoff::default(),
-            config_check_at: now + CHECK_DISCONNECTED,
+            config_check_at: now + DISCONNECTED_CHECK_INTERVAL,
             may_send: false,
             actions: VecDeque::from([Action::CheckConfig]),
         }
@@ -149,14 +152,14 @@ impl Link {
     }
 
     /// Returns true if parts of streams can be sent.
-    pub(super) fn takes_streams(&self) -> bool {
-        matches!(&self.state, State::Serving { connection, .. } if connection.takes_streams())
+    pub(super) fn supports_streams(&self) -> bool {
+        matches!(&self.state, State::Serving { connection, .. } if connection.supports_streams())
     }
 
     /// Handles an input. `now` is monotonic time.
     pub fn handle_input(&mut self, input: Input, now: Duration) {
         match input {
-            Input::Configured { relay_changed } => self.on_configured(relay_changed),
+            Input::Configured { has_relay_changed } => self.on_configured(has_relay_changed),
             Input::Connected { hello, hello_sent } => self.start_handshake(hello, hello_sent, now),
             Input::Message(frame) => self.handle_message(frame, now),
             Input::Failed(error) => self.fail(error),
@@ -182,10 +185,10 @@ impl Link {
         }
     }
 
-    fn on_configured(&mut self, relay_changed: bool) {
+    fn on_configured(&mut self, has_relay_changed: bool) {
         match self.state {
             State::Unconfigured | State::Waiting { .. } => self.connect(),
-            State::Serving { .. } if relay_changed => self.fail(LinkError::Reconfigured),
+            State::Serving { .. } if has_relay_changed => self.fail(LinkError::Reconfigured),
             _ => {}
         }
     }
@@ -197,14 +200,14 @@ impl Link {
 
     fn start_handshake(&mut self, hello: Box<Hello>, hello_sent: Duration, now: Duration) {
         let runs = hello.jobs.iter().map(|run| RunId { job: run.job.clone(), epoch: run.epoch }).collect();
-        let until = now + HELLO_TIMEOUT;
+        let welcome_deadline = now + HELLO_TIMEOUT;
         self.state = State::Handshake(Handshake {
             unsent_hello: Some(hello),
             announced_runs: runs,
             hello_sent,
-            welcome_deadline: until,
+            welcome_deadline,
         });
-        self.config_check_at = now + CHECK_CONNECTED;
+        self.config_check_at = now + CONNECTED_CHECK_INTERVAL;
         self.may_send = true;
     }
 
@@ -284,7 +287,7 @@ impl Link {
             RetryPause::Version => VERSION_PAUSE,
         };
         self.state = State::Waiting { retry_at: now + pause };
-        self.config_check_at = now + CHECK_DISCONNECTED;
+        self.config_check_at = now + DISCONNECTED_CHECK_INTERVAL;
     }
 
     fn handle_timer(&mut self, now: Duration) {
@@ -296,8 +299,8 @@ impl Link {
             State::Serving { silence_deadline, .. } if *silence_deadline <= now => {
                 return self.fail(LinkError::Silent);
             }
-            State::Serving { .. } => CHECK_CONNECTED,
-            State::Unconfigured | State::Waiting { .. } => CHECK_DISCONNECTED,
+            State::Serving { .. } => CONNECTED_CHECK_INTERVAL,
+            State::Unconfigured | State::Waiting { .. } => DISCONNECTED_CHECK_INTERVAL,
             State::Connecting | State::Handshake(_) | State::Closing(_) => return,
         };
         if self.config_check_at <= now {
@@ -306,7 +309,7 @@ impl Link {
         }
     }
 
-    /// Returns the bytes of the next frame that does not need the spool: the hello, or an answer.
+    /// Returns the bytes of the next frame that does not need the spool: the hello, or a reply.
     pub(super) fn next_reply(&mut self) -> Result<Option<Vec<u8>>, LinkError> {
         match &mut self.state {
             State::Handshake(handshake) => {

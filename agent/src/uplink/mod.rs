@@ -1,4 +1,4 @@
-//! Connection to the relay: one at a time, for ever.
+//! Connections to the relay: one at a time, for ever.
 //!
 //! ```text
 //!                Configured                Connected             Welcome
@@ -13,21 +13,21 @@
 //! ```
 //!
 //! * *Unconfigured* ends with the first configuration. The agent checks for one every 200 ms.
-//! * *Connecting* lasts until there is a WebSocket. Its first frame is `Hello`.
+//! * *Connecting* lasts until there is a WebSocket. The first frame is `Hello`.
 //! * *Handshake* ends with `Welcome`, which must be the first frame and arrive within 5 s.
 //! * *Serving* ends with the connection, after 14 s without a message, with a frame that breaks the protocol, or with a
 //!   configuration of another relay.
 //! * *Closing* lasts until the driver has closed the connection and dropped the starts in progress.
 //! * *Waiting* lasts for a random pause that grows until the next `Welcome`, or 60 s if the relay has another version.
-//!   A new configuration ends it.
+//!   A new configuration ends the pause.
 //!
 //! A lost relay never affects a job: supervisors write into the spool, and the next connection sends from the first
 //! event that the relay does not have.
 //!
 //! One state machine decides everything. It takes inputs and the time, and returns actions. The agent's event loop
-//! drives it over a socket, the simulation over its own network.
+//! drives the state machine over a socket; the simulation drives it over a simulated network.
 //!
-//! * [`link`]: the state machine (pure). [`action`]: the actions that it requests.
+//! * [`link`]: the state machine (pure). [`action`]: the actions that the state machine requests.
 //! * [`connection_state`]: state of an open connection: frames to send, and the handling of received frames (pure).
 //! * [`send_window`]: the send window of one run (pure).
 //! * [`spool_access`]: reads and changes of the spool, without a runtime.
@@ -49,7 +49,10 @@ mod streams;
 pub(crate) use event_loop::Uplink;
 
 /// Reason why a connection ended or could not be established.
-#[cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "the simulation uses it, too"))]
+#[cfg_attr(
+    not(feature = "internals"),
+    expect(unreachable_pub, reason = "the simulation uses the error, too")
+)]
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// No TCP connection.

@@ -1,7 +1,7 @@
 //! Send window of one run on one connection. Pure.
 //!
-//! `acked_up_to ≤ sent_up_to ≤ last`, for events and for output. Acknowledged and sent positions begin after the data
-//! that the relay holds.
+//! `acked_seq ≤ sent_seq ≤ last_seq`, and the same for the offsets of output. At the start, both the acknowledged and
+//! the sent position are the end of the data that the relay has.
 
 use std::collections::VecDeque;
 
@@ -41,37 +41,37 @@ pub(super) struct RunExtent {
     pub(super) last_seq: u64,
     pub(super) output_end: u64,
     /// True if the newest event is the run's last.
-    pub(super) finished: bool,
+    pub(super) is_finished: bool,
 }
 
 /// The relay acknowledged data that was never sent.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it acknowledged {acked_up_to} where {sent_up_to} was sent")]
+#[error("it acknowledged {acked_position} where {sent_position} was sent")]
 pub(super) struct InvalidAck {
-    acked_up_to: u64,
-    sent_up_to: u64,
+    acked_position: u64,
+    sent_position: u64,
 }
 
 /// Sent and acknowledged positions in the events and output of one run.
 #[derive(Debug, Default)]
 pub(super) struct SendWindow {
-    sent_up_to: u64,
-    acked_up_to: u64,
+    sent_seq: u64,
+    acked_seq: u64,
     /// Frames in flight, each with its last sequence and its size in bytes.
     frames_in_flight: VecDeque<(u64, usize)>,
     bytes_in_flight: usize,
-    output_sent: u64,
-    output_acked: u64,
+    sent_offset: u64,
+    acked_offset: u64,
 }
 
 impl SendWindow {
     /// Creates a window that starts after the data that the relay holds.
     pub(super) fn resume(seq: u64, output_end: u64) -> Self {
         Self {
-            sent_up_to: seq,
-            acked_up_to: seq,
-            output_sent: output_end,
-            output_acked: output_end,
+            sent_seq: seq,
+            acked_seq: seq,
+            sent_offset: output_end,
+            acked_offset: output_end,
             ..Self::default()
         }
     }
@@ -79,44 +79,45 @@ impl SendWindow {
     /// Returns the data to send next: events before output. The run's last event follows all of its output, because it
     /// closes the run.
     pub(super) fn next_data(&self, extent: RunExtent) -> Option<NextData> {
-        let output_waits = self.output_sent < extent.output_end;
-        let last = extent.last_seq - u64::from(extent.finished && output_waits && extent.last_seq > 0);
-        let last = last.min(self.acked_up_to + MAX_EVENTS);
-        if self.sent_up_to < last && self.bytes_in_flight < MAX_EVENT_BYTES {
-            return Some(NextData::Events { first_seq: self.sent_up_to + 1, last_seq: last });
+        let is_output_pending = self.sent_offset < extent.output_end;
+        let last =
+            extent.last_seq - u64::from(extent.is_finished && is_output_pending && extent.last_seq > 0);
+        let last = last.min(self.acked_seq + MAX_EVENTS);
+        if self.sent_seq < last && self.bytes_in_flight < MAX_EVENT_BYTES {
+            return Some(NextData::Events { first_seq: self.sent_seq + 1, last_seq: last });
         }
-        let window_left = (self.output_acked + MAX_OUTPUT).saturating_sub(self.output_sent);
+        let remaining_window = (self.acked_offset + MAX_OUTPUT).saturating_sub(self.sent_offset);
         let max_bytes =
-            window_left.min(extent.output_end.saturating_sub(self.output_sent)).min(OUTPUT_CHUNK as u64);
+            remaining_window.min(extent.output_end.saturating_sub(self.sent_offset)).min(OUTPUT_CHUNK as u64);
         let max_bytes = usize::try_from(max_bytes).unwrap_or(OUTPUT_CHUNK);
-        (max_bytes > 0).then_some(NextData::Output { offset: self.output_sent, max_bytes })
+        (max_bytes > 0).then_some(NextData::Output { offset: self.sent_offset, max_bytes })
     }
 
     /// Returns the last sequence and the output offset that were sent.
     pub(super) fn sent_positions(&self) -> (u64, u64) {
-        (self.sent_up_to, self.output_sent)
+        (self.sent_seq, self.sent_offset)
     }
 
     /// Records that one frame with events was sent.
     pub(super) fn record_sent_events(&mut self, count: usize, bytes: usize) {
-        self.sent_up_to += count as u64;
-        self.frames_in_flight.push_back((self.sent_up_to, bytes));
+        self.sent_seq += count as u64;
+        self.frames_in_flight.push_back((self.sent_seq, bytes));
         self.bytes_in_flight += bytes;
     }
 
     /// Records that `count` bytes of output were sent.
     pub(super) fn record_sent_output(&mut self, count: usize) {
-        self.output_sent += count as u64;
+        self.sent_offset += count as u64;
     }
 
     /// Records that the relay has the events up to `seq`.
     pub(super) fn ack(&mut self, seq: u64) -> Result<(), InvalidAck> {
-        if seq > self.sent_up_to {
-            return Err(InvalidAck { acked_up_to: seq, sent_up_to: self.sent_up_to });
+        if seq > self.sent_seq {
+            return Err(InvalidAck { acked_position: seq, sent_position: self.sent_seq });
         }
-        self.acked_up_to = self.acked_up_to.max(seq);
+        self.acked_seq = self.acked_seq.max(seq);
         while let Some((last, bytes)) = self.frames_in_flight.front()
-            && *last <= self.acked_up_to
+            && *last <= self.acked_seq
         {
             self.bytes_in_flight -= bytes;
             self.frames_in_flight.pop_front();
@@ -126,10 +127,10 @@ impl SendWindow {
 
     /// Records that the relay has the output up to `offset`.
     pub(super) fn ack_output(&mut self, offset: u64) -> Result<(), InvalidAck> {
-        if offset > self.output_sent {
-            return Err(InvalidAck { acked_up_to: offset, sent_up_to: self.output_sent });
+        if offset > self.sent_offset {
+            return Err(InvalidAck { acked_position: offset, sent_position: self.sent_offset });
         }
-        self.output_acked = self.output_acked.max(offset);
+        self.acked_offset = self.acked_offset.max(offset);
         Ok(())
     }
 }
@@ -138,12 +139,12 @@ impl SendWindow {
 mod tests {
     use super::*;
 
-    fn extent(last_seq: u64, output: u64, finished: bool) -> RunExtent {
-        RunExtent { last_seq, output_end: output, finished }
+    fn extent(last_seq: u64, output: u64, is_finished: bool) -> RunExtent {
+        RunExtent { last_seq, output_end: output, is_finished }
     }
 
     #[test]
-    fn events_go_before_output_and_the_end_behind_it() {
+    fn events_precede_output_and_the_final_event_follows_it() {
         let mut window = SendWindow::default();
         assert_eq!(
             window.next_data(extent(3, 10, true)),
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_under_way_is_bounded_and_acks_open_the_window() {
+    fn data_in_flight_is_bounded_and_acks_open_the_window() {
         let mut window = SendWindow::default();
         let much = extent(9000, 10_000_000, false);
         assert_eq!(window.next_data(much), Some(NextData::Events { first_seq: 1, last_seq: MAX_EVENTS }));
@@ -172,7 +173,7 @@ mod tests {
         while let Some(NextData::Output { max_bytes, .. }) = window.next_data(much) {
             window.record_sent_output(max_bytes);
         }
-        assert_eq!(window.output_sent, MAX_OUTPUT);
+        assert_eq!(window.sent_offset, MAX_OUTPUT);
         window.ack(1).unwrap();
         assert_eq!(window.next_data(much), Some(NextData::Events { first_seq: 4097, last_seq: 4097 }));
     }
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_connection_goes_on_behind_what_is_durable() {
+    fn a_new_connection_continues_after_the_data_of_the_relay() {
         let window = SendWindow::resume(7, 100);
         assert_eq!(
             window.next_data(extent(9, 100, true)),
@@ -203,9 +204,9 @@ mod tests {
     }
 
     #[test]
-    fn an_ack_of_what_was_never_sent_is_refused_and_an_old_one_ignored() {
+    fn an_ack_of_unsent_data_is_refused_and_an_old_ack_is_ignored() {
         let mut window = SendWindow::resume(7, 100);
         assert!(window.ack(8).is_err() && window.ack_output(101).is_err());
-        assert_eq!((window.ack(3), window.acked_up_to), (Ok(()), 7));
+        assert_eq!((window.ack(3), window.acked_seq), (Ok(()), 7));
     }
 }

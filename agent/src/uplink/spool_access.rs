@@ -1,6 +1,9 @@
 //! Access of the state machine to the spool. Synchronous: the agent and the simulation both use it.
 
-#![cfg_attr(not(feature = "internals"), expect(unreachable_pub, reason = "the simulation uses it, too"))]
+#![cfg_attr(
+    not(feature = "internals"),
+    expect(unreachable_pub, reason = "the simulation uses these functions, too")
+)]
 
 use std::io;
 use std::sync::Arc;
@@ -63,8 +66,9 @@ fn find_next_frame(link: &mut Link, spool: &Spool) -> Result<Option<Vec<u8>>, Li
     }
     let Some(connection) = link.connection() else { return Ok(None) };
     let runs = spool.all_runs();
-    let after = connection.last_sent().map_or(0, |last| runs.partition_point(|run| run.run_id() <= last));
-    for run in runs[after..].iter().chain(&runs[..after]) {
+    let start_index =
+        connection.last_sent_run().map_or(0, |last| runs.partition_point(|run| run.run_id() <= last));
+    for run in runs[start_index..].iter().chain(&runs[..start_index]) {
         if let Some(data) = read_or_repair(connection, run)
             && let Some(frame) = connection.encode_data(run.run_id(), data)?
         {
@@ -74,7 +78,7 @@ fn find_next_frame(link: &mut Link, spool: &Spool) -> Result<Option<Vec<u8>>, Li
     Ok(None)
 }
 
-/// Reads the data to be sent next. If that fails, the run is repaired and read once more.
+/// Reads the data of a run to send next. If that fails, the run is repaired and read once more.
 fn read_or_repair(connection: &mut ConnectionState, run: &JobSpool) -> Option<RunData> {
     let error = match read_data(connection, run) {
         Ok(data) => return data,
@@ -88,7 +92,7 @@ fn read_or_repair(connection: &mut ConnectionState, run: &JobSpool) -> Option<Ru
 
 fn read_data(connection: &mut ConnectionState, run: &JobSpool) -> io::Result<Option<RunData>> {
     let extent =
-        RunExtent { last_seq: run.last_seq(), output_end: run.output_end(), finished: run.is_finished() };
+        RunExtent { last_seq: run.last_seq(), output_end: run.output_end(), is_finished: run.is_finished() };
     Ok(match connection.next_data(run.run_id(), extent) {
         None => None,
         Some(NextData::Events { first_seq, last_seq }) => {

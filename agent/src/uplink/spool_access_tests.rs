@@ -1,4 +1,4 @@
-//! Frames that are sent when the files of one run are bad, or when the relay has lost what it held.
+//! Tests of the frames that are sent if the files of one run are damaged, or if the relay has lost data.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,18 +21,18 @@ fn finished() -> EventBody {
     EventBody::Finished { state: FinalState::Completed, error: None, exit_code: Some(0), changes: None }
 }
 
-/// A spool, and a relay that keeps what it is sent.
+/// Spool, and a simulated relay that keeps the data that it receives.
 struct Site {
     dir: tempfile::TempDir,
     spool: Arc<Spool>,
-    held: BTreeMap<RunId, (Vec<Event>, Vec<u8>)>,
+    relay_data: BTreeMap<RunId, (Vec<Event>, Vec<u8>)>,
 }
 
 impl Site {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let spool = Arc::new(Spool::open(dir.path()).unwrap());
-        Self { dir, spool, held: BTreeMap::new() }
+        Self { dir, spool, relay_data: BTreeMap::new() }
     }
 
     fn run(&self, job: &str) -> Arc<JobSpool> {
@@ -41,8 +41,8 @@ impl Site {
             .unwrap_or_else(|| self.spool.create_run(id(job), "{}", Arc::default()).unwrap())
     }
 
-    /// Returns a run that is over, with these lines and so much output.
-    fn whole(&self, job: &str, events: u32, output: usize) -> Arc<JobSpool> {
+    /// Returns a finished run with `events` events and `output` bytes of output.
+    fn finished_run(&self, job: &str, events: u32, output: usize) -> Arc<JobSpool> {
         let run = self.run(job);
         run.append_all(
             (0..events).map(|n| EventBody::Message { text: format!("event {n} {}", "x".repeat(1000)) }),
@@ -59,26 +59,26 @@ impl Site {
     }
 
     fn durable(&self) -> Vec<Durable> {
-        let held = self.held.iter().map(|(run, (events, output))| Durable {
+        let durable = self.relay_data.iter().map(|(run, (events, output))| Durable {
             job: run.job.clone(),
             epoch: run.epoch,
             seq: events.len() as u64,
             output: output.len() as u64,
             closed: false,
         });
-        held.collect()
+        durable.collect()
     }
 
-    /// Serves a connection until nothing more is to be sent; acknowledges all if it is `honest`.
-    fn serve(&mut self, honest: bool) {
-        self.serve_with(PROTOCOL, honest);
+    /// Serves a connection until nothing more is to be sent; acknowledges all data if `must_ack`.
+    fn serve(&mut self, must_ack: bool) {
+        self.serve_with(PROTOCOL, must_ack);
     }
 
-    fn serve_with(&mut self, protocol: u32, honest: bool) {
+    fn serve_with(&mut self, protocol: u32, must_ack: bool) {
         let spool = Arc::clone(&self.spool);
-        let mut link = greeted(&spool);
+        let mut link = link_after_hello(&spool);
         let (durable, now) = (self.durable(), Timestamp::UNIX_EPOCH);
-        take(&mut link, &spool, RelayFrame::Welcome { protocol, durable, cause: None, now });
+        feed(&mut link, &spool, RelayFrame::Welcome { protocol, durable, cause: None, now });
         let mut idle = 0;
         while idle < 3 {
             let Some(frame) = next_frame(&mut link, &spool) else {
@@ -86,17 +86,17 @@ impl Site {
                 idle += 1;
                 continue;
             };
-            let ack = self.take(wire::decode(&frame).unwrap());
-            if honest {
-                take(&mut link, &spool, ack);
+            let ack = self.receive(wire::decode(&frame).unwrap());
+            if must_ack {
+                feed(&mut link, &spool, ack);
             }
         }
     }
 
-    fn take(&mut self, frame: AgentFrame) -> RelayFrame {
+    fn receive(&mut self, frame: AgentFrame) -> RelayFrame {
         match frame {
             AgentFrame::Events { job, epoch, first_seq, batch } => {
-                let (events, _) = self.held.entry(RunId { job: job.clone(), epoch }).or_default();
+                let (events, _) = self.relay_data.entry(RunId { job: job.clone(), epoch }).or_default();
                 for (seq, event) in (first_seq..).zip(batch) {
                     assert!(seq <= events.len() as u64 + 1, "a gap before event {seq}");
                     if seq == events.len() as u64 + 1 {
@@ -106,7 +106,7 @@ impl Site {
                 RelayFrame::Ack { job, epoch, seq: events.len() as u64 }
             }
             AgentFrame::Output { job, epoch, offset, bytes } => {
-                let (_, output) = self.held.entry(RunId { job: job.clone(), epoch }).or_default();
+                let (_, output) = self.relay_data.entry(RunId { job: job.clone(), epoch }).or_default();
                 let at = usize::try_from(offset).unwrap();
                 assert!(at <= output.len(), "a gap in the output");
                 let seen = output.len() - at;
@@ -118,28 +118,28 @@ impl Site {
     }
 
     fn bodies(&self, job: &str) -> Vec<&EventBody> {
-        self.held[&id(job)].0.iter().map(|event| &event.body).collect()
+        self.relay_data[&id(job)].0.iter().map(|event| &event.body).collect()
     }
 
     fn text(&self, job: &str) -> String {
-        String::from_utf8(self.held[&id(job)].1.clone()).unwrap()
+        String::from_utf8(self.relay_data[&id(job)].1.clone()).unwrap()
     }
 }
 
 /// Returns a link that has sent its hello.
-fn greeted(spool: &Spool) -> Link {
+fn link_after_hello(spool: &Spool) -> Link {
     let (system, isolation) = ("test".to_owned(), Isolation::None);
     let platform = Platform { system, isolation, codex: None, codex_problem: None };
     let hello = Box::new(build_hello(spool, "a", 1, platform));
     let mut link = Link::new(Duration::ZERO);
-    link.handle_input(Input::Configured { relay_changed: false }, Duration::ZERO);
+    link.handle_input(Input::Configured { has_relay_changed: false }, Duration::ZERO);
     link.handle_input(Input::Connected { hello, hello_sent: Duration::ZERO }, Duration::ZERO);
     assert!(matches!(wire::decode(&next_frame(&mut link, spool).unwrap()), Ok(AgentFrame::Hello(_))));
     link
 }
 
-/// Feeds the link a frame, and does what it asks for.
-fn take(link: &mut Link, spool: &Spool, frame: RelayFrame) {
+/// Feeds the link a frame, and executes the actions that it requests.
+fn feed(link: &mut Link, spool: &Spool, frame: RelayFrame) {
     link.handle_input(Input::Message(Some(frame)), Duration::ZERO);
     while let Some(action) = link.next_action() {
         match action {
@@ -154,12 +154,12 @@ fn take(link: &mut Link, spool: &Spool, frame: RelayFrame) {
     }
 }
 
-fn cut(path: &Path, len: u64) {
+fn truncate(path: &Path, len: u64) {
     fs::File::options().write(true).open(path).unwrap().set_len(len).unwrap();
 }
 
-/// Asserts that the sound run arrived whole, and the bad one's end arrived, after a warning.
-fn told(site: &Site) {
+/// Asserts that the sound run arrived completely, and that the final events of the bad run arrived after a warning.
+fn assert_damage_is_reported(site: &Site) {
     assert_eq!(site.bodies("sound#1").len(), 12);
     let bad = site.bodies("bad#1");
     let end = [&EventBody::Cleanup { killed: 2, survivors: 0 }, &finished()];
@@ -168,53 +168,53 @@ fn told(site: &Site) {
 }
 
 #[test]
-fn a_run_with_a_truncated_file_blocks_no_other_run_and_still_gets_its_end() {
+fn a_run_with_a_truncated_file_blocks_no_other_run_and_still_ends() {
     let mut site = Site::new();
-    site.whole("bad#1", 10, 0);
-    site.whole("sound#1", 10, 0);
-    cut(&site.file("bad#1", "events.000001"), 3000);
+    site.finished_run("bad#1", 10, 0);
+    site.finished_run("sound#1", 10, 0);
+    truncate(&site.file("bad#1", "events.000001"), 3000);
     site.serve(true);
-    told(&site);
+    assert_damage_is_reported(&site);
 }
 
 #[test]
-fn a_run_with_a_missing_segment_blocks_no_other_run_and_still_gets_its_end() {
+fn a_run_with_a_missing_segment_blocks_no_other_run_and_still_ends() {
     let mut site = Site::new();
-    site.whole("bad#1", 3000, 0);
-    site.whole("sound#1", 10, 0);
+    site.finished_run("bad#1", 3000, 0);
+    site.finished_run("sound#1", 10, 0);
     fs::remove_file(site.file("bad#1", "events.000001")).unwrap();
     site.serve(true);
-    told(&site);
+    assert_damage_is_reported(&site);
 }
 
 #[test]
-fn a_run_without_a_folder_blocks_no_other_run_and_still_gets_its_end() {
+fn a_run_without_a_folder_blocks_no_other_run_and_still_ends() {
     let mut site = Site::new();
-    site.whole("bad#1", 3000, 0);
-    site.whole("sound#1", 10, 0);
+    site.finished_run("bad#1", 3000, 0);
+    site.finished_run("sound#1", 10, 0);
     fs::remove_dir_all(site.file("bad#1", "events.000001").parent().unwrap()).unwrap();
     site.serve(true);
-    told(&site);
+    assert_damage_is_reported(&site);
 }
 
 #[test]
 fn a_segment_that_is_a_folder_is_set_aside_like_any_damage() {
     let mut site = Site::new();
-    site.whole("bad#1", 3000, 0);
-    site.whole("sound#1", 10, 0);
+    site.finished_run("bad#1", 3000, 0);
+    site.finished_run("sound#1", 10, 0);
     let path = site.file("bad#1", "events.000002");
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
     site.serve(true);
-    told(&site);
+    assert_damage_is_reported(&site);
 }
 
 #[test]
-fn output_that_was_cut_off_is_told_and_keeps_no_event_from_the_relay() {
+fn truncated_output_is_reported_and_blocks_no_event() {
     let mut site = Site::new();
-    site.whole("bad#1", 10, 100_000);
-    site.whole("sound#1", 10, 0);
-    cut(&site.file("bad#1", "output"), 10_000);
+    site.finished_run("bad#1", 10, 100_000);
+    site.finished_run("sound#1", 10, 0);
+    truncate(&site.file("bad#1", "output"), 10_000);
     site.serve(true);
     assert_eq!(site.bodies("sound#1").len(), 12);
     assert_eq!(site.bodies("bad#1").last(), Some(&&finished()));
@@ -228,13 +228,13 @@ fn output_that_was_cut_off_is_told_and_keeps_no_event_from_the_relay() {
 }
 
 #[test]
-fn a_relay_that_has_forgotten_output_is_told_how_much_is_gone_and_gets_no_zeroes() {
+fn a_relay_that_lost_output_gets_a_note_with_its_size_and_no_zeroes() {
     let mut site = Site::new();
     let run = site.run("old#1");
     run.append_output(&vec![b'o'; 3 * 1024 * 1024]);
     run.append_output(b"\nthe last line\n");
     site.serve(true);
-    site.held.get_mut(&id("old#1")).unwrap().1.truncate(100);
+    site.relay_data.get_mut(&id("old#1")).unwrap().1.truncate(100);
     site.serve(true);
     let text = site.text("old#1");
     assert!(!text.contains('\0'), "zeroes at {:?}", text.find('\0'));
@@ -248,7 +248,7 @@ fn a_relay_that_has_forgotten_output_is_told_how_much_is_gone_and_gets_no_zeroes
 }
 
 #[test]
-fn a_relay_that_has_forgotten_events_gets_the_end_again_before_the_run_is_deleted() {
+fn a_relay_that_lost_events_gets_the_final_ones_again() {
     let mut site = Site::new();
     site.run("old#1").append_all((0..10).map(|n| EventBody::Message { text: format!("event {n}") }));
     site.serve(true);
@@ -265,7 +265,7 @@ fn a_relay_that_has_forgotten_events_gets_the_end_again_before_the_run_is_delete
 }
 
 #[test]
-fn an_older_relay_gets_every_event_in_its_place_and_no_vitals() {
+fn an_older_relay_gets_a_placeholder_for_vitals() {
     let vitals = || EventBody::Vitals(Box::default());
     let nothing = EventBody::FileChange { files: Vec::new() };
     for (protocol, expected) in [(PROTOCOL, vitals()), (PROTOCOL_MIN, nothing)] {

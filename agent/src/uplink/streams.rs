@@ -1,4 +1,4 @@
-//! Streams of the open connection: opens them, and moves their bytes between the connection and git's sockets.
+//! Streams of the open connection: opens streams, and moves bytes between the connection and git's sockets.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,18 +22,25 @@ pub(super) struct Streams {
     requests: mpsc::Receiver<StreamRequest>,
     parts: mpsc::Receiver<(u32, StreamPart)>,
     parts_sender: mpsc::Sender<(u32, StreamPart)>,
-    open: BTreeMap<u32, StreamHandle>,
+    open_streams: BTreeMap<u32, StreamHandle>,
     /// Tasks that move the bytes, each with the number of its stream as its result.
     transfers: JoinSet<u32>,
     /// Number of the newest stream. A number is never used again, so a late part belongs to no other stream.
-    newest: u32,
+    newest_number: u32,
 }
 
 impl Streams {
-    /// Creates the table without streams.
+    /// Creates the table of streams, which is empty.
     pub(super) fn new(requests: mpsc::Receiver<StreamRequest>) -> Self {
         let (parts_sender, parts) = mpsc::channel(PART_CAPACITY);
-        Self { requests, parts, parts_sender, open: BTreeMap::new(), transfers: JoinSet::new(), newest: 0 }
+        Self {
+            requests,
+            parts,
+            parts_sender,
+            open_streams: BTreeMap::new(),
+            transfers: JoinSet::new(),
+            newest_number: 0,
+        }
     }
 
     /// Waits for the next frame to send. Cancel-safe: nothing is awaited after a request or a part was taken.
@@ -42,7 +49,7 @@ impl Streams {
             tokio::select! {
                 Some((stream, part)) = self.parts.recv() => {
                     // A part of an earlier connection's stream has no receiver any more.
-                    if self.open.contains_key(&stream) {
+                    if self.open_streams.contains_key(&stream) {
                         return AgentFrame::Stream { stream, part };
                     }
                 }
@@ -63,7 +70,7 @@ impl Streams {
         while let Ok(request) = self.requests.try_recv() {
             let error =
                 io::Error::other("the relay is older than the agent: `relay restart` with a newer one");
-            // The job may no longer wait for it.
+            // The job may no longer wait for the stream.
             let _ = request.opened.send(Err(error));
         }
     }
@@ -79,10 +86,11 @@ impl Streams {
             }
         };
         let (sender, ended) = oneshot::channel();
-        opened.send(Ok(OpenedStream { git: git.into(), ended: StreamResult(ended) })).ok()?;
-        self.newest = self.newest.wrapping_add(1);
-        let (stream, handle) = (self.newest, StreamHandle::new(self.newest, self.parts_sender.clone()));
-        self.open.insert(stream, handle.clone());
+        opened.send(Ok(OpenedStream { git: git.into(), result: StreamResult(ended) })).ok()?;
+        self.newest_number = self.newest_number.wrapping_add(1);
+        let (stream, handle) =
+            (self.newest_number, StreamHandle::new(self.newest_number, self.parts_sender.clone()));
+        self.open_streams.insert(stream, handle.clone());
         self.transfers.spawn(async move {
             // The send fails if the job has ended meanwhile and waits no longer.
             let _ = sender.send(transfer(&handle, socket).await);
@@ -93,31 +101,31 @@ impl Streams {
 
     fn forget(&mut self, stream: Option<u32>) {
         if let Some(stream) = stream {
-            self.open.remove(&stream);
+            self.open_streams.remove(&stream);
         }
     }
 
-    /// Handles a part from the relay. Ignores a part of an unknown stream: the relay sent it before it
-    /// received the end of the stream.
+    /// Handles a part from the relay. Ignores a part of an unknown stream: the relay sent it before it received the end
+    /// of the stream.
     ///
     /// # Errors
     /// The relay broke the protocol.
     pub(super) fn receive(&self, stream: u32, part: StreamPart) -> Result<(), StreamViolation> {
-        self.open.get(&stream).map_or(Ok(()), |handle| handle.receive(part))
+        self.open_streams.get(&stream).map_or(Ok(()), |handle| handle.receive(part))
     }
 
     /// Ends all streams, because their connection has ended.
     pub(super) fn fail_all(&mut self) {
-        for handle in std::mem::take(&mut self.open).into_values() {
+        for handle in std::mem::take(&mut self.open_streams).into_values() {
             handle.fail(StreamError::Lost);
         }
     }
 }
 
 fn socket_pair() -> io::Result<(UnixStream, StdStream)> {
-    let (ours, git) = StdStream::pair()?;
-    ours.set_nonblocking(true)?;
-    Ok((UnixStream::from_std(ours)?, git))
+    let (agent_end, git) = StdStream::pair()?;
+    agent_end.set_nonblocking(true)?;
+    Ok((UnixStream::from_std(agent_end)?, git))
 }
 
 /// Moves the bytes of one stream until both directions have ended.
@@ -128,22 +136,22 @@ async fn transfer(handle: &StreamHandle, mut socket: UnixStream) -> StreamEnd {
         handle.close(None).await
     };
     // The first failure ends both directions.
-    let moved = tokio::try_join!(sending, handle.receive_into(writer));
-    if let Err(StreamError::Local(error)) = &moved {
+    let result = tokio::try_join!(sending, handle.receive_into(writer));
+    if let Err(StreamError::Local(error)) = &result {
         // Git has closed its end early. The relay's git has to end, too.
         let _ = handle.close(Some(error.clone())).await;
     }
-    if moved.is_err()
-        && let Err(error) = end_failed(socket)
+    if result.is_err()
+        && let Err(error) = close_failed_stream(socket)
     {
         tracing::warn!("the end of a failed stream may keep git waiting: {error}");
     }
-    moved.map(drop)
+    result.map(drop)
 }
 
 /// Ends the socket of a failed stream so that git reads the end of the stream. Bytes that nothing has read would turn
 /// the end into an error (`ECONNRESET`), after which git's `remote-fd` waits for ever.
-fn end_failed(socket: UnixStream) -> io::Result<()> {
+fn close_failed_stream(socket: UnixStream) -> io::Result<()> {
     let mut socket = socket.into_std()?;
     // From now on git can't write, so the unread bytes have an end.
     socket.shutdown(Shutdown::Both)?;

@@ -10,11 +10,11 @@ use std::time::Duration;
 use common::vitals::Space;
 
 /// Maximum time for a disk to answer. A healthy disk takes microseconds.
-const PATIENCE: Duration = Duration::from_secs(1);
+const MEASURE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Stack size of a measuring thread, in bytes: enough for one system call.
-const STACK: usize = 64 * 1024;
+const STACK_SIZE: usize = 64 * 1024;
 
-/// Meter of some folders.
+/// Meter of the free space on the disks of some folders.
 #[derive(Debug)]
 pub(super) struct Disk {
     folders: Vec<PathBuf>,
@@ -55,8 +55,8 @@ impl Disk {
             // A measurement that took too long has no receiver any more.
             let _ = sender.send(measure());
         };
-        thread::Builder::new().name("disk".to_owned()).stack_size(STACK).spawn(work).ok()?;
-        match answer.recv_timeout(PATIENCE) {
+        thread::Builder::new().name("disk".to_owned()).stack_size(STACK_SIZE).spawn(work).ok()?;
+        match answer.recv_timeout(MEASURE_TIMEOUT) {
             Ok(space) => space,
             Err(RecvTimeoutError::Timeout) => {
                 self.overdue = Some(answer);

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_leaves_what_its_processes_and_the_machine_leave() {
+    fn the_available_memory_of_a_cgroup_depends_on_its_limit_and_use() {
         let machine = Space { total: 1000, available: 300 };
         assert_eq!(cgroup_memory(machine, 500, 100), Space { total: 500, available: 300 });
         assert_eq!(cgroup_memory(machine, 500, 450), Space { total: 500, available: 50 });

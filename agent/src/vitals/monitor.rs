@@ -1,4 +1,4 @@
-//! Periodic measurement in a separate thread, so that a call that hangs does not stop the agent.
+//! Periodic measurement of the vitals in a separate thread, so that a call that hangs does not stop the agent.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,17 +12,17 @@ use tokio::time::timeout;
 use super::disk::Disk;
 use super::machine::Machine;
 
-/// Time between two measurements: equal to the interval of the relay's heartbeat, which passes them on.
-const INTERVAL: Duration = Duration::from_secs(5);
+/// Time between two measurements: equal to the interval of the relay's heartbeat, which passes the vitals on.
+const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
 /// Maximum time to wait for the first measurement: enough even if two disks hang.
 const FIRST_TIMEOUT: Duration = Duration::from_millis(2500);
 /// Stack size of the measuring thread, in bytes.
-const STACK: usize = 128 * 1024;
+const STACK_SIZE: usize = 128 * 1024;
 
 /// Folders that workspaces are in; `None` until they are known.
 type Workspaces = Mutex<Option<Vec<PathBuf>>>;
 
-/// Newest vitals of the machine.
+/// Handle of the measuring thread, with the newest vitals of the machine.
 #[derive(Debug, Clone)]
 pub(crate) struct VitalsMonitor {
     newest: watch::Receiver<Option<MachineVitals>>,
@@ -39,7 +39,7 @@ impl VitalsMonitor {
         let workspaces = Arc::<Workspaces>::default();
         let folders = Arc::clone(&workspaces);
         let work = move || measure(&sender, state, &folders);
-        let thread = thread::Builder::new().name("vitals".to_owned()).stack_size(STACK).spawn(work);
+        let thread = thread::Builder::new().name("vitals".to_owned()).stack_size(STACK_SIZE).spawn(work);
         let thread = thread.inspect_err(|error| {
             tracing::warn!("this machine's memory and disks are not measured: {error}");
         });
@@ -62,7 +62,7 @@ impl VitalsMonitor {
 
     /// Returns the newest vitals, which [`next`](Self::next) then does not return again. Waits up to [`FIRST_TIMEOUT`]
     /// for the first measurement.
-    pub(crate) async fn first(&mut self) -> Option<MachineVitals> {
+    pub(crate) async fn wait_for_first(&mut self) -> Option<MachineVitals> {
         let measured = timeout(FIRST_TIMEOUT, self.newest.wait_for(Option::is_some)).await;
         measured.ok()?.ok().and_then(|vitals| *vitals)
     }
@@ -96,7 +96,7 @@ fn measure(newest: &watch::Sender<Option<MachineVitals>>, state: PathBuf, worksp
             let (state, workspaces) = (state.measure(), workspaces.measure());
             newest.send_replace(Some(MachineVitals { state, workspaces, ..machine.measure() }));
         }
-        thread::park_timeout(INTERVAL);
+        thread::park_timeout(MEASURE_INTERVAL);
     }
 }
 
@@ -105,15 +105,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn vitals_are_there_as_soon_as_the_folders_are_known_and_each_measurement_is_new_once() {
+    async fn vitals_are_measured_once_the_folders_are_known_and_returned_once() {
         let dir = tempfile::tempdir().unwrap();
         let mut monitor = VitalsMonitor::start(dir.path().to_owned());
         assert_eq!(monitor.newest(), None);
         monitor.set_workspaces([dir.path().to_owned()]);
-        let first = monitor.first().await.unwrap();
+        let first = monitor.wait_for_first().await.unwrap();
         assert!(first.cores > 0 && first.memory.is_some(), "{first:?}");
         assert!(first.state.is_some() && first.workspaces.is_some(), "{first:?}");
-        // The next measurement is due in seconds; a configuration hastens it.
+        // The next measurement is due in seconds; a configuration triggers it earlier.
         monitor.set_workspaces([]);
         assert_eq!(monitor.next().await.workspaces, None);
         assert_eq!(monitor.newest().map(|vitals| vitals.workspaces), Some(None));

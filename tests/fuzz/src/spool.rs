@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use common::event::{Event, EventBody};
 use jiff::Timestamp;
-use worker_agent::internals::test_support::{FIRST, Piece, build_segment, event_bytes, events, scan_segment};
+use worker_agent::internals::test_support::{
+    FIRST_SEGMENT_NAME, Piece, build_segment, event_bytes, events, scan_segment,
+};
 use worker_agent::internals::{ClockSource, RunId, SimulatedClocks, Spool};
 
 use super::folder;
@@ -45,7 +47,7 @@ fn check_append(bytes: &[u8]) {
     let _ = std::fs::remove_dir_all(&spool);
     std::fs::create_dir_all(&run).expect("a folder");
     std::fs::write(run.join("spec.json"), "{}").expect("a file");
-    std::fs::write(run.join(FIRST), bytes).expect("a file");
+    std::fs::write(run.join(FIRST_SEGMENT_NAME), bytes).expect("a file");
     let Some(run) = open_spool(state).get_run(&id).filter(|run| !run.is_finished()) else { return };
     let Ok(events_before) = events(&run) else { return };
     run.append(EventBody::Warning { message: "next".to_owned() });
@@ -81,11 +83,11 @@ pub fn check(input: &[u8]) {
         .collect();
     let bytes = build_segment(1, 7, &pieces);
     let scan = scan_segment(&bytes).expect("a segment with a valid header");
-    assert!(scan.end <= bytes.len() && scan.first <= scan.next);
-    assert_eq!(scan.torn || scan.damaged, scan.end < bytes.len());
-    let truncated = scan_segment(&bytes[..scan.end]).expect("a segment with a valid header");
-    let expected = (scan.next, scan.end, false, false);
-    assert_eq!((truncated.next, truncated.end, truncated.torn, truncated.damaged), expected);
+    assert!(scan.valid_end <= bytes.len() && scan.first_seq <= scan.next_seq);
+    assert_eq!(scan.is_torn || scan.is_damaged, scan.valid_end < bytes.len());
+    let truncated = scan_segment(&bytes[..scan.valid_end]).expect("a segment with a valid header");
+    let expected = (scan.next_seq, scan.valid_end, false, false);
+    assert_eq!((truncated.next_seq, truncated.valid_end, truncated.is_torn, truncated.is_damaged), expected);
     check_append(&bytes);
     if scan_segment(input).is_some() {
         check_append(input);

@@ -3,7 +3,7 @@
 use common::job::StepKind;
 
 use super::command_line::{MAX_LINE, bounded_prefix};
-use super::interpreter::without_interpreter;
+use super::interpreter::strip_interpreter;
 use super::matcher::match_command;
 use super::programs::{base_name, is_shell, is_wrapper};
 use super::shell_lexer::Word;
@@ -21,45 +21,47 @@ pub(crate) fn is_program(argv: &[String]) -> bool {
 /// Arguments of a process that may do its own work.
 pub(super) struct ProcessArgv {
     words: Vec<Word>,
-    without_interpreter: Option<Vec<Word>>,
+    /// Arguments without the interpreter, if the program is one.
+    interpreted_words: Option<Vec<Word>>,
 }
 
 impl ProcessArgv {
-    /// Returns `None` for shells, and for programs that run another program in a separate process.
+    /// Bounds the arguments. Returns `None` for shells, and for programs that run another one in a separate process.
     pub(super) fn new(argv: &[String]) -> Option<Self> {
         let words = bounded_words(argv);
         let first = &words.first()?.text;
         if is_wrapper(first) {
             return None;
         }
-        let rest = without_interpreter(&words);
+        let rest = strip_interpreter(&words);
         if is_shell(first) && rest.is_none() {
             return None;
         }
-        Some(Self { words, without_interpreter: rest })
+        Some(Self { words, interpreted_words: rest })
     }
 
     /// Returns the lines that a rule of `relay.toml` is matched against: all arguments, and the arguments without the
     /// interpreter.
     pub(super) fn rule_lines(&self) -> Vec<String> {
-        [Some(&self.words), self.without_interpreter.as_ref()]
+        [Some(&self.words), self.interpreted_words.as_ref()]
             .into_iter()
             .flatten()
             .map(|words| join_words(words))
             .collect()
     }
 
-    /// Returns the kind and title of the process, if it is in the table.
+    /// Returns the kind and title of the process, if its program is in the table.
     pub(super) fn table_kind_and_title(&self) -> Option<(StepKind, String)> {
-        match_command(&self.words).map(|found| (found.row.0, title::from_words(&found.words)))
+        match_command(&self.words)
+            .map(|table_match| (table_match.row.0, title::from_words(&table_match.words)))
     }
 
     /// Returns true if the process downloads a program and then runs it.
     pub(super) fn fetches_program(&self) -> bool {
-        match_command(&self.words).is_some_and(|found| found.fetches_program)
+        match_command(&self.words).is_some_and(|table_match| table_match.fetches_program)
     }
 
-    /// Returns the title of a process that is not in the table.
+    /// Returns the title of a process whose program is not in the table.
     pub(super) fn default_title(&self) -> String {
         title::from_words(&self.words)
     }
@@ -71,10 +73,10 @@ fn bounded_words(argv: &[String]) -> Vec<Word> {
     let is_title = |first: &str, rest: &[String]| {
         first.contains(' ') && !first.starts_with('/') && rest.iter().all(String::is_empty)
     };
-    let mut left = MAX_LINE;
+    let mut remaining = MAX_LINE;
     let mut bounded = |text: &str| {
-        let text = bounded_prefix(text, left);
-        left -= text.len();
+        let text = bounded_prefix(text, remaining);
+        remaining -= text.len();
         Word::from_argument(text)
     };
     match argv.split_first() {

@@ -1,4 +1,4 @@
-//! Processes as found in `/proc/PID/cmdline`.
+//! Tests with arguments of processes as found in `/proc/PID/cmdline`.
 
 use common::job::StepKind::{self, Build, Clone, Fetch, Install, Test};
 
@@ -9,7 +9,7 @@ fn classification(argv: &[&str]) -> Option<Classification> {
 }
 
 #[test]
-fn a_process_is_what_its_program_does_whatever_carries_it_out() {
+fn a_process_is_classified_by_its_program_whatever_interprets_it() {
     let cases: &[(StepKind, &str, &[&str])] = &[
         (Install, "npm ci", &["node", "/usr/lib/node_modules/npm/bin/npm-cli.js", "ci"]),
         (Install, "npm ci", &["node", "/usr/bin/npm", "ci"]),
@@ -78,7 +78,7 @@ fn a_process_is_what_its_program_does_whatever_carries_it_out() {
 }
 
 #[test]
-fn what_fetches_another_program_and_then_runs_it_is_told_from_what_only_installs() {
+fn commands_that_fetch_and_run_a_program_differ_from_installs() {
     for (fetches, line) in [
         (true, "npx vite"),
         (true, "npx -y -p x vite --host"),
@@ -98,7 +98,7 @@ fn what_fetches_another_program_and_then_runs_it_is_told_from_what_only_installs
 }
 
 #[test]
-fn shells_wrappers_helpers_and_unknown_programs_are_no_work() {
+fn shells_wrappers_helpers_and_unknown_programs_are_not_classified() {
     let cases: &[&[&str]] = &[
         &[],
         &[""],
@@ -136,7 +136,7 @@ fn shells_wrappers_helpers_and_unknown_programs_are_no_work() {
 }
 
 #[test]
-fn only_the_beginning_of_endless_arguments_is_looked_at() {
+fn only_the_beginning_of_endless_arguments_is_examined() {
     let huge = "x".repeat(1024 * 1024);
     let mut argv = vec!["npm", "ci", huge.as_str()];
     argv.extend(std::iter::repeat_n("y", 100_000));

@@ -1,9 +1,9 @@
-//! The classification of a command or process, and the kinds that may be nested as steps.
+//! Classification of a command or process, and the kinds that may be nested as steps.
 
 use common::job::StepKind;
 use common::rule::OnLimit;
 
-/// The classification of a command or process.
+/// Kind, title and settings of a command or process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Classification {
     pub(crate) kind: StepKind,
@@ -50,11 +50,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_lower_levels_hold_steps_of_processes() {
-        let holds = |outer, inner| nesting_level(outer) < nesting_level(inner);
-        assert!(holds(StepKind::Command, StepKind::Build) && holds(StepKind::Setup, StepKind::Install));
-        assert!(holds(StepKind::Build, StepKind::Test) && holds(StepKind::Test, StepKind::Install));
-        assert!(!holds(StepKind::Test, StepKind::Build) && !holds(StepKind::Install, StepKind::Build));
-        assert!(!holds(StepKind::Install, StepKind::Fetch) && !holds(StepKind::Command, StepKind::Command));
+    fn only_steps_of_lower_levels_contain_steps_of_processes() {
+        let contains = |outer, inner| nesting_level(outer) < nesting_level(inner);
+        assert!(contains(StepKind::Command, StepKind::Build) && contains(StepKind::Setup, StepKind::Install));
+        assert!(contains(StepKind::Build, StepKind::Test) && contains(StepKind::Test, StepKind::Install));
+        assert!(!contains(StepKind::Test, StepKind::Build) && !contains(StepKind::Install, StepKind::Build));
+        assert!(
+            !contains(StepKind::Install, StepKind::Fetch) && !contains(StepKind::Command, StepKind::Command)
+        );
     }
 }

@@ -9,19 +9,19 @@ use common::job::StepKind;
 
 use super::classification::Classification;
 use super::matcher::match_command;
-use super::programs::{CommandSource, is_trivial, shell_command_source, without_wrappers};
+use super::programs::{CommandSource, is_trivial, shell_command_source, strip_wrappers};
 use super::shell_lexer::{SimpleCommand, simple_commands};
 use super::title;
 
-/// Maximum number of bytes of a command line that are examined. The rest of a longer line is usually
-/// data, such as a here-document.
+/// Maximum number of bytes of a command line that are examined. The rest of a longer line is usually data, such as a
+/// here-document.
 pub(super) const MAX_LINE: usize = 16 * 1024;
 
 /// Maximum depth of nested `sh -c`.
 const MAX_DEPTH: usize = 4;
 
 /// Returns the command line inside `/bin/bash -lc '…'`, or the line itself.
-pub(crate) fn without_shell(command: &str) -> Cow<'_, str> {
+pub(crate) fn strip_shell(command: &str) -> Cow<'_, str> {
     match shell_script(&line_words(command)) {
         Some(script) => Cow::Owned(script.to_owned()),
         None => Cow::Borrowed(command),
@@ -43,59 +43,61 @@ pub(super) fn shell_script(words: &[String]) -> Option<&str> {
     }
 }
 
-/// Returns at most the first `max` bytes of a text, and only complete characters.
-pub(super) fn bounded_prefix(text: &str, max: usize) -> &str {
-    let mut end = max.min(text.len());
+/// Returns at most the first `max_bytes` bytes of a text, and only complete characters.
+pub(super) fn bounded_prefix(text: &str, max_bytes: usize) -> &str {
+    let mut end = max_bytes.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;
     }
     &text[..end]
 }
 
-/// Classifies a line by the table alone. The line must already be bounded and without its shell.
+/// Classifies a line by the table alone. The line must already be bounded, and stripped of its shell.
 pub(super) fn classify_line(line: &str) -> Classification {
-    let mut doings = Vec::new();
-    collect_candidates(line, false, MAX_DEPTH, &mut doings);
-    match <[Candidate; 1]>::try_from(doings) {
+    let mut candidates = Vec::new();
+    collect_candidates(line, false, MAX_DEPTH, &mut candidates);
+    match <[Candidate; 1]>::try_from(candidates) {
         Ok([candidate]) => Classification::without_rule(candidate.kind, candidate.title),
         Err(_) => Classification::without_rule(StepKind::Command, title::from_line(line)),
     }
 }
 
-/// A command of a line that is in the table.
+/// A command of a line, with the classification that the line gets if it is the only one.
 struct Candidate {
     kind: StepKind,
     title: String,
 }
 
-fn collect_candidates(line: &str, piped: bool, depth: usize, candidates: &mut Vec<Candidate>) {
+fn collect_candidates(line: &str, is_piped: bool, depth: usize, candidates: &mut Vec<Candidate>) {
     for command in simple_commands(line) {
         // Two candidates show that the line is not a single command of the table.
         if candidates.len() > 1 {
             return;
         }
-        classify_command(&command, piped, depth, candidates);
+        classify_command(&command, is_piped, depth, candidates);
     }
 }
 
-fn classify_command(command: &SimpleCommand, piped: bool, depth: usize, candidates: &mut Vec<Candidate>) {
-    let piped = piped || command.piped;
-    let words = without_wrappers(&command.words);
+fn classify_command(command: &SimpleCommand, is_piped: bool, depth: usize, candidates: &mut Vec<Candidate>) {
+    let is_piped = is_piped || command.is_piped;
+    let words = strip_wrappers(&command.words);
     let Some(first) = words.first() else { return };
     // `cat` without arguments only copies a here-document into a file.
-    if is_trivial(&first.text, piped || words.len() == 1) {
+    if is_trivial(&first.text, is_piped || words.len() == 1) {
         return;
     }
     if let Some(CommandSource::Text(script)) = shell_command_source(words).filter(|_| depth > 0) {
-        return collect_candidates(&script.text, piped, depth - 1, candidates);
+        return collect_candidates(&script.text, is_piped, depth - 1, candidates);
     }
     candidates.push(match match_command(words) {
-        // The program may make no progress for any time after it was fetched. The fetch itself is detected in the
+        // After it was fetched, the program may make no progress for any time. The fetch itself is detected in the
         // process tree.
-        Some(found) if found.fetches_program => {
-            Candidate { kind: StepKind::Command, title: title::from_words(&found.words) }
+        Some(table_match) if table_match.fetches_program => {
+            Candidate { kind: StepKind::Command, title: title::from_words(&table_match.words) }
         }
-        Some(found) => Candidate { kind: found.row.0, title: title::from_words(&found.words) },
+        Some(table_match) => {
+            Candidate { kind: table_match.row.0, title: title::from_words(&table_match.words) }
+        }
         None => Candidate { kind: StepKind::Command, title: title::from_words(words) },
     });
 }

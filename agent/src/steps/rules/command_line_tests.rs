@@ -14,7 +14,7 @@ fn check(cases: &[(StepKind, &str, &str)]) {
 }
 
 #[test]
-fn one_piece_of_known_work_gives_the_line_its_kind_and_title() {
+fn one_command_of_the_table_gives_the_line_its_kind_and_title() {
     check(&[
         (Install, "npm ci", "npm ci"),
         (Install, "npm ci --no-audit", "/bin/bash -lc 'cd app && npm ci --no-audit 2>&1 | tail -5'"),
@@ -47,7 +47,7 @@ fn one_piece_of_known_work_gives_the_line_its_kind_and_title() {
 }
 
 #[test]
-fn a_line_that_does_more_is_an_ordinary_command_with_the_whole_line_as_title() {
+fn a_line_with_more_commands_is_an_ordinary_command_titled_by_the_line() {
     check(&[
         (Command, "npm ci && npm test", "/bin/bash -lc 'npm ci && npm test'"),
         (Command, "cargo build && cargo test", "cargo build && cargo test"),
@@ -62,7 +62,7 @@ fn a_line_that_does_more_is_an_ordinary_command_with_the_whole_line_as_title() {
 }
 
 #[test]
-fn unknown_work_is_an_ordinary_command_under_its_own_title() {
+fn a_command_outside_of_the_table_is_an_ordinary_command() {
     check(&[
         (Command, "sleep 600", "/bin/bash -lc 'echo begin; sleep 600'"),
         (Command, "script.py --fast", "cd x && ./script.py --fast > log"),
@@ -74,7 +74,7 @@ fn unknown_work_is_an_ordinary_command_under_its_own_title() {
 }
 
 #[test]
-fn the_line_of_a_job_is_its_title_where_it_is_no_known_work() {
+fn a_job_s_line_without_a_command_of_the_table_is_its_own_title() {
     for (line, title) in [
         ("for i in 1 2 3; do echo $i; sleep 2; done", "for i in 1 2 3; do echo $i; sleep 2; done"),
         ("sleep 1; echo hi", "sleep 1; echo hi"),
@@ -86,7 +86,7 @@ fn the_line_of_a_job_is_its_title_where_it_is_no_known_work() {
 }
 
 #[test]
-fn lines_that_do_no_work_keep_their_own_words() {
+fn lines_of_trivial_commands_are_their_own_titles() {
     check(&[
         (Command, "", ""),
         (Command, "'", "'"),
@@ -111,7 +111,7 @@ fn titles_are_one_short_line() {
 }
 
 #[test]
-fn the_line_inside_a_shell_is_what_people_see() {
+fn the_line_inside_of_a_shell_call_is_shown() {
     for (command, line) in [
         ("/bin/bash -lc 'echo hi; exit 3'", "echo hi; exit 3"),
         ("bash -lc ls", "ls"),
@@ -121,12 +121,12 @@ fn the_line_inside_a_shell_is_what_people_see() {
         ("bash -c 'echo $0' name", "bash -c 'echo $0' name"),
         ("bash -lc 'unclosed", "bash -lc 'unclosed"),
     ] {
-        assert_eq!(without_shell(command), line);
+        assert_eq!(strip_shell(command), line);
     }
 }
 
 #[test]
-fn only_the_beginning_of_an_endless_line_is_looked_at() {
+fn only_the_beginning_of_an_endless_line_is_examined() {
     for piece in [
         "a; ",
         "$(",
@@ -146,7 +146,7 @@ fn only_the_beginning_of_an_endless_line_is_looked_at() {
         let classification = Rules::default().classify_line(&line);
         assert_eq!(classification.kind, Command, "{piece}");
         assert!(classification.title.chars().count() <= title::MAX_TITLE, "{piece}");
-        // Takes some 10 ms without optimization; anything quadratic in a megabyte would take minutes.
+        // A linear algorithm takes some 10 ms without optimization; a quadratic one would take minutes.
         assert!(begin.elapsed().as_secs() < 2, "{piece}: {:?}", begin.elapsed());
     }
 }

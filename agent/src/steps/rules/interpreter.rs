@@ -1,6 +1,6 @@
-//! The program that an interpreter runs: `node …/npm-cli.js ci` is `npm ci`. Pure.
+//! Search for the program that an interpreter runs: `node …/npm-cli.js ci` is `npm ci`. Pure.
 
-use super::programs::{CommandSource, after_options, base_name, is_one_of, shell_command_source};
+use super::programs::{CommandSource, base_name, is_one_of, shell_command_source, skip_options};
 use super::shell_lexer::Word;
 
 /// Interpreters, their options that take the next word as their value, and their options that run a text instead of a
@@ -33,24 +33,25 @@ const ENTRY_SCRIPTS: &str = "cli|index|main|bin|run";
 
 /// Returns the command without its interpreter, beginning with the program's name; `None` if the command has no
 /// interpreter or the interpreter runs no program.
-pub(super) fn without_interpreter(words: &[Word]) -> Option<Vec<Word>> {
+pub(super) fn strip_interpreter(words: &[Word]) -> Option<Vec<Word>> {
     let (first, rest) = words.split_first()?;
     let name = base_name(&first.text);
     if let Some(call) = shell_command_source(words) {
         let CommandSource::File([script, rest @ ..]) = call else { return None };
         return Some(join_command(base_name(&script.text), rest));
     }
-    let known = |name: &str| INTERPRETERS.iter().find(|(names, ..)| is_one_of(name, names));
-    let (names, valued, texts) = known(name).or_else(|| known(without_version(name)))?;
-    let options = rest.len() - after_options(rest, valued).len();
+    let find_interpreter = |name: &str| INTERPRETERS.iter().find(|(names, ..)| is_one_of(name, names));
+    let (names, options_with_value, text_options) =
+        find_interpreter(name).or_else(|| find_interpreter(strip_version(name)))?;
+    let options = rest.len() - skip_options(rest, options_with_value).len();
     let is_module = |word: &Word| word.text.ends_with('m') && !word.text.starts_with("--");
     if names.starts_with("python")
-        && let Some(at) = rest[..options].iter().position(is_module)
+        && let Some(index) = rest[..options].iter().position(is_module)
     {
-        let (module, rest) = rest.get(at + 1..)?.split_first()?;
+        let (module, rest) = rest.get(index + 1..)?.split_first()?;
         return Some(join_command(&module.text, rest));
     }
-    if rest[..options].iter().any(|word| is_one_of(&word.text, texts)) {
+    if rest[..options].iter().any(|word| is_one_of(&word.text, text_options)) {
         return None;
     }
     let (script, rest) = rest.get(options..)?.split_first()?;
@@ -65,10 +66,10 @@ fn join_command(program: &str, rest: &[Word]) -> Vec<Word> {
     [Word::from_argument(program)].into_iter().chain(rest.iter().cloned()).collect()
 }
 
-/// Returns the common name of the program in this file.
+/// Returns the usual name of the program in the file `script`.
 fn program_name(script: &str) -> &str {
     let name = base_name(script);
-    // A folder that Python runs: `pip/__main__.py`.
+    // Python can run a folder: `pip/__main__.py`.
     if name.starts_with("__") && name.ends_with("__.py") {
         return script.rsplit('/').nth(1).unwrap_or(name);
     }
@@ -76,13 +77,13 @@ fn program_name(script: &str) -> &str {
         return name;
     };
     if is_one_of(stem, ENTRY_SCRIPTS) {
-        let package = script.rsplit_once("node_modules/").and_then(|(_, inside)| inside.split('/').next());
+        let package = script.rsplit_once("node_modules/").and_then(|(_, path)| path.split('/').next());
         return package.map_or(name, |package| package.trim_start_matches('@'));
     }
     stem.strip_suffix("-cli").unwrap_or(stem)
 }
 
 /// Returns a name without its version: `pip3.11`, `gcc-12`.
-pub(super) fn without_version(name: &str) -> &str {
+pub(super) fn strip_version(name: &str) -> &str {
     name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.' || c == '-')
 }

@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use common::job::StepKind;
 
-use super::interpreter::{without_interpreter, without_version};
-use super::programs::{after_options, base_name, is_assignment, is_one_of, without_wrappers};
+use super::interpreter::{strip_interpreter, strip_version};
+use super::programs::{base_name, is_assignment, is_one_of, skip_options, strip_wrappers};
 use super::shell_lexer::Word;
 use super::table::{Row, TABLE};
 
@@ -60,7 +60,7 @@ const OPTIONS_WITH_VALUE: &[(&str, &str)] = &[
 /// Maximum number of nested runners.
 const MAX_DEPTH: usize = 4;
 
-/// The rows of the table for each program, in the order of the table.
+/// Rows of the table by program, in the order of the table.
 static ROWS_BY_PROGRAM: LazyLock<HashMap<&str, Vec<&Row>>> = LazyLock::new(|| {
     let mut rows: HashMap<&str, Vec<&Row>> = HashMap::new();
     for row in TABLE {
@@ -76,18 +76,18 @@ static ROWS_BY_PROGRAM: LazyLock<HashMap<&str, Vec<&Row>>> = LazyLock::new(|| {
 pub(super) struct TableMatch {
     /// The row that describes the command.
     pub(super) row: &'static Row,
-    /// The command without its interpreter.
+    /// Words of the command, without its interpreter.
     pub(super) words: Vec<Word>,
     /// True if the command downloads a program that is not in the table, and runs it.
     pub(super) fetches_program: bool,
 }
 
-/// Looks up a command with and without its interpreter. The wrappers of the command must already be removed.
+/// Searches the table for a command, with and without its interpreter. The command must be stripped of wrappers.
 pub(super) fn match_command(words: &[Word]) -> Option<TableMatch> {
     if let Some(row) = find_row(words, MAX_DEPTH) {
         return Some(TableMatch { row, words: words.to_vec(), fetches_program: fetches_program(row, words) });
     }
-    let words = expand_cargo_plugin(&without_interpreter(words)?);
+    let words = expand_cargo_plugin(&strip_interpreter(words)?);
     find_row(&words, MAX_DEPTH).map(|row| TableMatch {
         row,
         fetches_program: fetches_program(row, &words),
@@ -100,11 +100,11 @@ fn fetches_program(row: &Row, words: &[Word]) -> bool {
     let Some((first, rest)) = words.split_first().filter(|_| row.0 == StepKind::Install) else {
         return false;
     };
-    let name = without_version(base_name(&first.text));
+    let name = strip_version(base_name(&first.text));
     let pattern =
         FETCHERS.iter().find(|(programs, _)| is_one_of(name, programs)).map(|(_, pattern)| *pattern);
     pattern.is_some_and(|pattern| {
-        after_pattern(name, pattern, rest).is_some_and(|inner| next_word(name, inner).is_some())
+        strip_pattern(name, pattern, rest).is_some_and(|inner| next_word(name, inner).is_some())
     })
 }
 
@@ -112,7 +112,7 @@ fn find_row(words: &[Word], depth: usize) -> Option<&'static Row> {
     let words = expand_cargo_plugin(words);
     let (first, rest) = words.split_first()?;
     let name = base_name(&first.text);
-    let name = if is_known_program(name) { name } else { without_version(name) };
+    let name = if is_known_program(name) { name } else { strip_version(name) };
     runner_row(name, rest, depth).or_else(|| {
         let rows = ROWS_BY_PROGRAM.get(name)?;
         rows.iter().find(|(_, _, pattern, _)| matches_pattern(name, pattern, rest)).copied()
@@ -127,12 +127,12 @@ fn is_known_program(name: &str) -> bool {
 fn runner_row(name: &str, words: &[Word], depth: usize) -> Option<&'static Row> {
     let depth = depth.checked_sub(1)?;
     RUNNERS.iter().filter(|(programs, _)| is_one_of(name, programs)).find_map(|(_, pattern)| {
-        let rest = after_pattern(name, pattern, words)?;
-        let inner = without_wrappers(after_options(rest, options_with_value(name)));
+        let rest = strip_pattern(name, pattern, words)?;
+        let inner = strip_wrappers(skip_options(rest, options_with_value(name)));
         // `npm exec npm`, `yarn install`: a package manager that runs itself does not run a program of the project.
         let program = base_name(&inner.first()?.text);
-        let found = find_row(inner, depth).or_else(|| find_row(&without_interpreter(inner)?, depth));
-        found.filter(|_| program != name)
+        let row = find_row(inner, depth).or_else(|| find_row(&strip_interpreter(inner)?, depth));
+        row.filter(|_| program != name)
     })
 }
 
@@ -155,12 +155,12 @@ pub(super) fn matches_pattern(name: &str, pattern: &str, words: &[Word]) -> bool
     match pattern {
         "(none)" => next_word(name, words).is_none(),
         option if option.starts_with('-') => words.iter().any(|word| word.text == option),
-        _ => after_pattern(name, pattern, words).is_some(),
+        _ => strip_pattern(name, pattern, words).is_some(),
     }
 }
 
 /// Returns the words after those of the pattern, if the words begin with the pattern.
-fn after_pattern<'a>(name: &str, pattern: &str, mut words: &'a [Word]) -> Option<&'a [Word]> {
+fn strip_pattern<'a>(name: &str, pattern: &str, mut words: &'a [Word]) -> Option<&'a [Word]> {
     for alternatives in pattern.split_whitespace() {
         let (word, rest) = next_word(name, words)?;
         words = rest;
@@ -174,11 +174,11 @@ fn after_pattern<'a>(name: &str, pattern: &str, mut words: &'a [Word]) -> Option
 /// Returns the next significant word. Skips options, numbers, settings, toolchains, and a `clean` before other words.
 fn next_word<'a>(name: &str, mut words: &'a [Word]) -> Option<(&'a Word, &'a [Word])> {
     loop {
-        let (first, rest) = after_options(words, options_with_value(name)).split_first()?;
+        let (first, rest) = skip_options(words, options_with_value(name)).split_first()?;
         let text = first.text.as_str();
         let is_number = text.chars().all(|c| c.is_ascii_digit());
-        let is_aside = is_number || text.starts_with('+') || is_assignment(text);
-        if !is_aside && (text != "clean" || rest.is_empty()) {
+        let is_insignificant = is_number || text.starts_with('+') || is_assignment(text);
+        if !is_insignificant && (text != "clean" || rest.is_empty()) {
             return Some((first, rest));
         }
         words = rest;

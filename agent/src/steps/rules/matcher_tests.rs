@@ -1,19 +1,19 @@
-//! The table: each of its lines has an example that only this line describes.
+//! Tests of the table: each row has an example that only this row describes.
 
 use common::job::StepKind::{Build, Install, Test};
 
-use super::super::programs::without_wrappers;
+use super::super::programs::strip_wrappers;
 use super::super::shell_lexer::simple_commands;
 use super::*;
 
-fn found(line: &str) -> Option<&'static Row> {
-    match_command(without_wrappers(&simple_commands(line)[0].words)).map(|found| found.row)
+fn find(line: &str) -> Option<&'static Row> {
+    match_command(strip_wrappers(&simple_commands(line)[0].words)).map(|found| found.row)
 }
 
 #[test]
-fn every_line_of_the_table_describes_its_example() {
+fn every_row_of_the_table_describes_its_example() {
     for row in TABLE {
-        assert_eq!(found(row.3), Some(row), "{}", row.3);
+        assert_eq!(find(row.3), Some(row), "{}", row.3);
     }
 }
 
@@ -31,7 +31,7 @@ fn every_program_of_the_table_is_written_as_it_is_looked_up() {
 }
 
 #[test]
-fn what_a_runner_runs_is_what_counts() {
+fn a_runner_is_classified_by_the_program_that_it_runs() {
     for (kind, line) in [
         (Some(Test), "npx jest --ci"),
         (Some(Test), "npx -y -p typescript vitest run"),
@@ -51,13 +51,13 @@ fn what_a_runner_runs_is_what_counts() {
         (Some(Install), "npx"),
         (None, "yarn lint"),
     ] {
-        assert_eq!(found(line).map(|row| row.0), kind, "{line}");
+        assert_eq!(find(line).map(|row| row.0), kind, "{line}");
     }
-    assert!(found(&"npx ".repeat(1000)).is_some());
+    assert!(find(&"npx ".repeat(1000)).is_some());
 }
 
 #[test]
-fn options_numbers_settings_and_versions_do_not_hide_what_is_done() {
+fn options_numbers_settings_and_versions_do_not_hide_a_command() {
     for line in [
         "git -C sub -c http.proxy=x --git-dir y pull --rebase",
         "npm -s --prefix web ci",
@@ -69,9 +69,9 @@ fn options_numbers_settings_and_versions_do_not_hide_what_is_done() {
         "/opt/bin/uv --directory web sync",
         "cargo-binstall binstall x",
     ] {
-        assert!(found(line).is_some(), "{line}");
+        assert!(find(line).is_some(), "{line}");
     }
-    let kind = |line| found(line).map(|row| row.0);
+    let kind = |line| find(line).map(|row| row.0);
     assert_eq!(kind("make -j 8 V=1 check"), Some(Test));
     assert_eq!(kind("make -s clean test"), Some(Test));
     assert_eq!(kind("make clean"), Some(Build));
@@ -83,7 +83,7 @@ fn options_numbers_settings_and_versions_do_not_hide_what_is_done() {
 }
 
 #[test]
-fn the_same_program_may_do_what_the_table_does_not_know() {
+fn other_commands_of_the_same_programs_are_not_in_the_table() {
     for line in [
         "git status",
         "git index-pack --stdin",
@@ -93,6 +93,6 @@ fn the_same_program_may_do_what_the_table_does_not_know() {
         "cargo run",
         "docker ps",
     ] {
-        assert_eq!(found(line), None, "{line}");
+        assert_eq!(find(line), None, "{line}");
     }
 }

@@ -48,7 +48,7 @@ fn is_instant(word: &str) -> bool {
     )
 }
 
-/// Returns true for programs that, in a pipeline, only pass on the output of another one.
+/// Returns true for programs that only pass on the output of another program if they are in a pipeline.
 #[rustfmt::skip]
 fn is_filter(name: &str) -> bool {
     matches!(
@@ -75,15 +75,15 @@ pub(super) fn is_shell(program: &str) -> bool {
     is_shell_name(base_name(program))
 }
 
-/// Returns true if the program only runs another one in a process of its own.
+/// Returns true if the program only runs another program in a separate process.
 pub(super) fn is_wrapper(program: &str) -> bool {
     find_wrapper(base_name(program)).is_some()
 }
 
-/// Returns true if the command takes no time, or only passes on the output of another one.
-pub(super) fn is_trivial(program: &str, piped: bool) -> bool {
+/// Returns true if the command takes no time, or only passes on the output of another command.
+pub(super) fn is_trivial(program: &str, is_piped: bool) -> bool {
     // The lexer returns `((i++))` as one word.
-    is_instant(program) || program.starts_with("((") || (piped && is_filter(base_name(program)))
+    is_instant(program) || program.starts_with("((") || (is_piped && is_filter(base_name(program)))
 }
 
 /// Source of the commands that a shell runs.
@@ -102,35 +102,35 @@ pub(super) fn shell_command_source<W: AsRef<str>>(words: &[W]) -> Option<Command
     if !is_shell(shell.as_ref()) {
         return None;
     }
-    let mut text = false;
+    let mut is_text = false;
     while let Some((first, rest)) =
         words.split_first().filter(|(word, _)| word.as_ref().starts_with(['-', '+']))
     {
         let option = first.as_ref();
-        let long = option.starts_with("--");
-        text |= !long && option.contains('c');
+        let is_long = option.starts_with("--");
+        is_text |= !is_long && option.contains('c');
         // Options with a value: `-euo pipefail`, `--rcfile FILE`.
-        let valued =
-            if long { is_one_of(option, "--rcfile|--init-file") } else { option.ends_with(['o', 'O']) };
-        words = if valued { rest.get(1..).unwrap_or_default() } else { rest };
+        let has_value =
+            if is_long { is_one_of(option, "--rcfile|--init-file") } else { option.ends_with(['o', 'O']) };
+        words = if has_value { rest.get(1..).unwrap_or_default() } else { rest };
     }
     Some(match words.first() {
-        Some(first) if text => CommandSource::Text(first),
+        Some(first) if is_text => CommandSource::Text(first),
         Some(_) => CommandSource::File(words),
         None => CommandSource::Input,
     })
 }
 
 /// Returns the command after keywords, assignments and wrappers; empty if nothing is left, as with `command -v x`.
-pub(super) fn without_wrappers(mut words: &[Word]) -> &[Word] {
+pub(super) fn strip_wrappers(mut words: &[Word]) -> &[Word] {
     while let Some((first, rest)) = words.split_first() {
         if is_assignment(&first.text) || is_keyword(&first.text) {
             words = rest;
-        } else if let Some((own, valued)) = find_wrapper(base_name(&first.text)) {
+        } else if let Some((own_words, options)) = find_wrapper(base_name(&first.text)) {
             if first.text == "command" && rest.first().is_some_and(|word| is_one_of(&word.text, "-v|-V")) {
                 return &[];
             }
-            words = after_options(rest, valued).get(own..).unwrap_or_default();
+            words = skip_options(rest, options).get(own_words..).unwrap_or_default();
         } else {
             return words;
         }
@@ -147,7 +147,7 @@ pub(super) fn is_assignment(word: &str) -> bool {
 }
 
 /// Returns the words after the options. `options_with_value` are those that take the next word as their value.
-pub(super) fn after_options<'a>(mut words: &'a [Word], options_with_value: &str) -> &'a [Word] {
+pub(super) fn skip_options<'a>(mut words: &'a [Word], options_with_value: &str) -> &'a [Word] {
     while let Some((first, rest)) = words.split_first() {
         match first.text.as_str() {
             "--" => return rest,

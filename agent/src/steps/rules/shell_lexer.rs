@@ -1,10 +1,10 @@
-//! Splits a command line into simple commands and their words like a shell, as far as classification needs. Pure.
+//! Lexer that splits a command line into simple commands and words like a shell, as far as classification needs. Pure.
 //!
 //! A line is split at `&&`, `||`, `;`, `|`, `&`, brackets and line breaks, outside of quotes. Redirections, comments
 //! and the bodies of here-documents are dropped. The commands inside `$(…)`, backticks and `<(…)` are returned as
 //! separate commands before the one that contains them. Nothing is expanded. Unclosed constructs end with the line.
 
-use super::delimiters::{after_bracket, after_next_char};
+use super::delimiters::{index_after_bracket, index_after_char};
 
 /// Maximum depth of nested substitutions.
 const MAX_DEPTH: usize = 4;
@@ -38,28 +38,28 @@ pub(super) struct SimpleCommand {
     /// Words of the command, without redirections.
     pub(super) words: Vec<Word>,
     /// True for a command in a pipeline or a substitution.
-    pub(super) piped: bool,
+    pub(super) is_piped: bool,
 }
 
 pub(super) fn simple_commands(line: &str) -> Vec<SimpleCommand> {
     lex(line.chars().collect(), MAX_DEPTH, false)
 }
 
-fn lex(chars: Vec<char>, depth: usize, piped: bool) -> Vec<SimpleCommand> {
-    let mut splitter = Lexer {
+fn lex(chars: Vec<char>, depth: usize, is_piped: bool) -> Vec<SimpleCommand> {
+    let mut lexer = Lexer {
         chars,
         depth,
-        in_substitution: piped,
+        is_in_substitution: is_piped,
         position: 0,
         commands: Vec::new(),
-        current_command: SimpleCommand { words: Vec::new(), piped },
+        current_command: SimpleCommand { words: Vec::new(), is_piped },
         current_word: None,
         redirection_target: None,
         here_document_markers: Vec::new(),
-        in_double_brackets: false,
+        is_in_double_brackets: false,
     };
-    splitter.lex_all();
-    splitter.commands
+    lexer.lex_all();
+    lexer.commands
 }
 
 /// Kind of the word after a redirection.
@@ -73,16 +73,16 @@ struct Lexer {
     chars: Vec<char>,
     depth: usize,
     /// True if the whole text is inside a substitution.
-    in_substitution: bool,
+    is_in_substitution: bool,
     position: usize,
     commands: Vec<SimpleCommand>,
     current_command: SimpleCommand,
     current_word: Option<Word>,
     redirection_target: Option<RedirectionTarget>,
-    /// End markers of the here-documents that follow this line.
+    /// End markers of the here-documents that follow the current line.
     here_document_markers: Vec<String>,
     /// True between `[[` and `]]`, where `&&` and `<` are not operators.
-    in_double_brackets: bool,
+    is_in_double_brackets: bool,
 }
 
 impl Lexer {
@@ -122,7 +122,7 @@ impl Lexer {
     }
 
     fn is_in_condition(&self) -> bool {
-        self.in_double_brackets && self.current_word.as_ref().is_none_or(|word| word.raw != "]]")
+        self.is_in_double_brackets && self.current_word.as_ref().is_none_or(|word| word.raw != "]]")
     }
 
     fn skip_blank(&mut self) {
@@ -158,7 +158,7 @@ impl Lexer {
     }
 
     fn read_single_quotes(&mut self) {
-        let end = after_next_char(&self.chars, self.position + 1, '\'');
+        let end = index_after_char(&self.chars, self.position + 1, '\'');
         let text: String = self.chars[self.position..end].iter().collect();
         let word = self.current_word.get_or_insert_default();
         word.raw.push_str(&text);
@@ -183,26 +183,26 @@ impl Lexer {
         }
     }
 
-    /// Handles substitutions: `$(…)` and backticks run something; `$((…))`, `${…}` and `$x` don't.
+    /// Handles substitutions: `$(…)` and backticks run commands; `$((…))`, `${…}` and `$x` don't.
     fn read_substitution(&mut self) {
-        let (open, end, runs) = match (self.peek(0), self.peek(1), self.peek(2)) {
-            (Some('`'), ..) => (1, after_next_char(&self.chars, self.position + 1, '`'), true),
+        let (open_length, end, runs_commands) = match (self.peek(0), self.peek(1), self.peek(2)) {
+            (Some('`'), ..) => (1, index_after_char(&self.chars, self.position + 1, '`'), true),
             (_, Some('('), third) => {
-                (2, after_bracket(&self.chars, self.position + 2, ')'), third != Some('('))
+                (2, index_after_bracket(&self.chars, self.position + 2, ')'), third != Some('('))
             }
-            (_, Some('{'), _) => (2, after_bracket(&self.chars, self.position + 2, '}'), false),
+            (_, Some('{'), _) => (2, index_after_bracket(&self.chars, self.position + 2, '}'), false),
             _ => (0, self.position + 1, false),
         };
-        if runs {
-            self.lex_nested(self.position + open, end);
+        if runs_commands {
+            self.lex_nested(self.position + open_length, end);
         }
         self.push_until(end);
     }
 
-    /// Adds the commands between `from` and the bracket before `end` as separate commands.
-    fn lex_nested(&mut self, from: usize, end: usize) {
+    /// Adds the commands between `start` and the bracket before `end` as separate commands.
+    fn lex_nested(&mut self, start: usize, end: usize) {
         if self.depth > 0 {
-            let inner = self.chars.get(from..end.saturating_sub(1)).unwrap_or_default().to_vec();
+            let inner = self.chars.get(start..end.saturating_sub(1)).unwrap_or_default().to_vec();
             self.commands.extend(lex(inner, self.depth - 1, true));
         }
     }
@@ -211,7 +211,7 @@ impl Lexer {
         let is_array = self.current_word.as_ref().is_some_and(|word| word.raw.ends_with('='));
         let is_arithmetic = self.current_word.is_none() && self.peek(1) == Some('(');
         if is_array || is_arithmetic {
-            self.push_until(after_bracket(&self.chars, self.position + 1, ')'));
+            self.push_until(index_after_bracket(&self.chars, self.position + 1, ')'));
         } else {
             self.read_operator(1, false);
         }
@@ -221,7 +221,7 @@ impl Lexer {
     /// an argument.
     fn read_redirection(&mut self) {
         if self.peek(1) == Some('(') {
-            let end = after_bracket(&self.chars, self.position + 2, ')');
+            let end = index_after_bracket(&self.chars, self.position + 2, ')');
             self.lex_nested(self.position + 2, end);
             return self.push_until(end);
         }
@@ -247,36 +247,37 @@ impl Lexer {
             Some(RedirectionTarget::HereDocument) => self.here_document_markers.push(word.text),
             Some(RedirectionTarget::File) => {}
             None => {
-                self.in_double_brackets = word.raw == "[[" || (self.in_double_brackets && word.raw != "]]");
+                self.is_in_double_brackets =
+                    word.raw == "[[" || (self.is_in_double_brackets && word.raw != "]]");
                 self.current_command.words.push(word);
             }
         }
     }
 
-    fn read_operator(&mut self, length: usize, pipe: bool) {
-        self.end_command(pipe);
+    fn read_operator(&mut self, length: usize, is_pipe: bool) {
+        self.end_command(is_pipe);
         self.position += length;
     }
 
-    fn end_command(&mut self, pipe: bool) {
+    fn end_command(&mut self, is_pipe: bool) {
         self.end_word();
         self.redirection_target = None;
-        self.in_double_brackets = false;
-        self.current_command.piped |= pipe;
-        let next = SimpleCommand { words: Vec::new(), piped: self.in_substitution || pipe };
+        self.is_in_double_brackets = false;
+        self.current_command.is_piped |= is_pipe;
+        let next = SimpleCommand { words: Vec::new(), is_piped: self.is_in_substitution || is_pipe };
         let command = std::mem::replace(&mut self.current_command, next);
         if !command.words.is_empty() {
             self.commands.push(command);
         }
     }
 
-    /// Ends the line and skips the here-documents that it announced.
+    /// Ends the line, and skips the here-documents whose markers it contains.
     fn read_line_break(&mut self) {
         self.end_command(false);
         self.position += 1;
         for end in std::mem::take(&mut self.here_document_markers) {
             while self.position < self.chars.len() {
-                let next = after_next_char(&self.chars, self.position, '\n');
+                let next = index_after_char(&self.chars, self.position, '\n');
                 let line: String = self.chars[self.position..next].iter().collect();
                 self.position = next;
                 if line.trim() == end {

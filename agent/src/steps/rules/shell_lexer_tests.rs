@@ -1,14 +1,15 @@
-//! Command lines and the parts that a shell would run.
+//! Tests with command lines and the commands that a shell would run.
 
 use super::*;
 
-/// Returns the parts, their words joined by blanks, with `|` in front of those of pipelines.
-fn shown(line: &str) -> Vec<String> {
-    let raw =
-        |part: &SimpleCommand| part.words.iter().map(|word| word.raw.clone()).collect::<Vec<_>>().join(" ");
+/// Returns the commands of a line, with their words joined by blanks, and with `|` before a command of a pipeline.
+fn describe_commands(line: &str) -> Vec<String> {
+    let raw = |command: &SimpleCommand| {
+        command.words.iter().map(|word| word.raw.clone()).collect::<Vec<_>>().join(" ")
+    };
     simple_commands(line)
         .iter()
-        .map(|part| format!("{}{}", if part.piped { "|" } else { "" }, raw(part)))
+        .map(|command| format!("{}{}", if command.is_piped { "|" } else { "" }, raw(command)))
         .collect()
 }
 
@@ -40,12 +41,12 @@ fn a_line_is_split_where_a_shell_splits_it() {
         ("#", &[]),
     ];
     for (line, expected) in cases {
-        assert_eq!(shown(line), *expected, "{line}");
+        assert_eq!(describe_commands(line), *expected, "{line}");
     }
 }
 
 #[test]
-fn quotes_belong_to_how_a_word_is_written_and_not_to_what_it_says() {
+fn the_raw_word_has_the_quotes_and_the_text_does_not() {
     let words = &simple_commands("git commit -m 'it is' \"a b\"c\\ d")[0].words;
     let texts: Vec<&str> = words.iter().map(|word| word.text.as_str()).collect();
     assert_eq!(texts, ["git", "commit", "-m", "it is", "a bc d"]);
@@ -53,14 +54,14 @@ fn quotes_belong_to_how_a_word_is_written_and_not_to_what_it_says() {
 }
 
 #[test]
-fn a_word_of_a_process_is_quoted_only_where_it_must_be() {
+fn an_argument_is_quoted_only_if_necessary() {
     let raw = |text| Word::from_argument(text).raw;
     assert_eq!((raw("$u"), raw("a b"), raw("")), ("$u".into(), "'a b'".into(), "''".into()));
 }
 
 proptest::proptest! {
     #[test]
-    fn no_line_is_too_odd(line in "[a-c \\n'\"`$(){}\\[\\]<>|&;#=\\\\]{0,60}") {
+    fn no_line_makes_the_lexer_panic(line in "[a-c \\n'\"`$(){}\\[\\]<>|&;#=\\\\]{0,60}") {
         simple_commands(&line);
     }
 }

@@ -1,27 +1,27 @@
-//! The table of known programs with their kinds of work.
+//! Table of known programs, with the kind of step that each of their commands is.
 //!
-//! Format of a line, for example `(Install, "npm|pnpm", "install|ci", "npm ci")`:
+//! Format of a row, for example `(Install, "npm|pnpm", "install|ci", "npm ci")`:
 //!
-//! 1. **The kind of work.** `Clone`: moves a repository over the network. `Install`: fetches dependencies. `Fetch`: any
+//! 1. **The kind of step.** `Clone`: moves a repository over the network. `Install`: fetches dependencies. `Fetch`: any
 //!    other download or upload. `Test`: runs tests. `Build`: compiles or bundles.
 //! 2. **The program**, without its folder. `|` means "or".
 //! 3. **The words after the program**, each as a set of alternatives: `"mod download|tidy"` means first `mod`, then
-//!    `download` or `tidy`. A star stands for anything: `test*` is `test`, `tests`, `test:unit`. `""` means that the words
-//!    don't matter, `"(none)"` that there are none. Options (`-q`, `--frozen`) between the words don't matter; to
+//!    `download` or `tidy`. A star stands for anything: `test*` is `test`, `tests`, `test:unit`. `""` means that the
+//!    words don't matter, `"(none)"` that there are none. Options (`-q`, `--frozen`) between the words don't matter; to
 //!    require an option, write it (`"--test"`).
-//! 4. **An example** that only this line describes. The tests try it, so a line without a good example fails them.
+//! 4. **An example** that only this row describes. The tests try it, so a row without a good example fails them.
 //!
-//! The first matching line decides: put the special case (`npm test`) above the general one. A program in no line is an
+//! The first matching row decides: put the special case (`npm test`) above the general one. A program in no row is an
 //! ordinary command. Only `Clone`, `Install` and `Fetch` fail when they make no progress, so a program belongs there
-//! only if it does nothing but use the network. A program that runs another one (`npx`, `poetry run`) is resolved to
-//! that one first (see `matcher.rs`).
+//! only if it does nothing but use the network. A program that runs another program (`npx`, `poetry run`) is resolved
+//! to the other program first (see `matcher.rs`).
 
 use common::job::StepKind::{self, Build, Clone, Fetch, Install, Test};
 
-/// A line of the table: kind, programs, words, example.
+/// Row of the table: kind, programs, words, example.
 pub(super) type Row = (StepKind, &'static str, &'static str, &'static str);
 
-/// The built-in rules. The first match decides.
+/// Built-in rules. The first matching row decides.
 #[rustfmt::skip]
 pub(super) const TABLE: &[Row] = &[
     // Repositories.

@@ -1,4 +1,4 @@
-//! Short titles that a person can read at a glance, without the passwords of addresses. Pure.
+//! Titles of steps: short, and without the passwords in addresses. Pure.
 
 use common::text_format;
 
@@ -58,10 +58,10 @@ fn truncate_at_word(title: &str, is_incomplete: bool) -> String {
     if length <= MAX_TITLE && !(is_incomplete && length + 2 > MAX_TITLE) {
         return if is_incomplete { format!("{title} …") } else { title.to_owned() };
     }
-    let kept: String = title.chars().take(MAX_TITLE - 1).collect();
-    match kept.rfind(' ').filter(|&at| at >= MAX_TITLE / 2) {
-        Some(at) => format!("{} …", kept[..at].trim_end()),
-        None => format!("{kept}…"),
+    let prefix: String = title.chars().take(MAX_TITLE - 1).collect();
+    match prefix.rfind(' ').filter(|&at| at >= MAX_TITLE / 2) {
+        Some(at) => format!("{} …", prefix[..at].trim_end()),
+        None => format!("{prefix}…"),
     }
 }
 
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn secrets_in_addresses_are_masked() {
-        for (line, shown) in [
+        for (line, title) in [
             ("git clone https://user:token@host/x.git", "git clone https://***@host/x.git"),
             ("curl http://a:b@c@host:80 ftp://t@h", "curl http://***@host:80 ftp://***@h"),
             ("curl 'https://t\u{200b}o:k@h'", "curl 'https://***@h'"),
@@ -103,12 +103,12 @@ mod tests {
             ("curl ht\u{1b}tps://u:p@", "curl https://***@"),
             ("://", "://"),
         ] {
-            assert_eq!(from_line(line), shown, "{line}");
+            assert_eq!(from_line(line), title, "{line}");
         }
     }
 
     #[test]
-    fn a_secret_is_not_shown_because_it_was_cut() {
+    fn a_truncated_secret_is_not_shown() {
         let title = from_line(&format!("git clone https://user:{}@host/x.git", "s3cret".repeat(20)));
         assert_eq!(title, "git clone https://***@host/x.git");
         let title = from_line(&format!("git clone https://user:{}@host/x.git", "s3cret".repeat(1000)));
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_title_is_one_line_of_at_most_sixty_characters_cut_at_a_word() {
+    fn a_title_is_one_line_of_at_most_sixty_characters_that_ends_with_a_word() {
         let words =
             "cargo test --workspace --all-targets --no-fail-fast --features one,two,three -- --nocapture";
         assert_eq!(from_line(words), "cargo test --workspace --all-targets --no-fail-fast …");

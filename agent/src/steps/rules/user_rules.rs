@@ -1,4 +1,4 @@
-//! The rules of a job: those of `relay.toml` first, then the built-in table. Pure.
+//! Rules of a job: those of `relay.toml` first, then the built-in table. Pure.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use regex_lite::Regex;
 
 use super::argv::ProcessArgv;
 use super::classification::Classification;
-use super::command_line::{MAX_LINE, bounded_prefix, classify_line, line_words, shell_script, without_shell};
+use super::command_line::{MAX_LINE, bounded_prefix, classify_line, line_words, shell_script, strip_shell};
 use super::title;
 use crate::mask::Masker;
 
-/// Classifies command lines and processes.
+/// Classifier of command lines and processes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rules {
     user_rules: Vec<(Regex, StepRule)>,
@@ -31,7 +31,7 @@ impl Rules {
         }
         let compiled = (1..).zip(user_rules).map(|(n, rule)| {
             let regex =
-                rule::compile_pattern(&rule.pattern).map_err(|wrong| format!("step rule {n} {wrong}"))?;
+                rule::compile_pattern(&rule.pattern).map_err(|fault| format!("step rule {n} {fault}"))?;
             Ok((regex, rule.clone()))
         });
         Ok(Self { user_rules: compiled.collect::<Result<_, String>>()?, mask: Arc::default() })
@@ -68,7 +68,7 @@ impl Rules {
             return classification;
         }
         Classification {
-            title: title::from_line(&without_shell(&self.mask.mask_text(command))),
+            title: title::from_line(&strip_shell(&self.mask.mask_text(command))),
             ..classification
         }
     }
@@ -105,13 +105,13 @@ impl Rules {
 
     fn process_classification(&self, argv: &[String]) -> Option<Classification> {
         let process = ProcessArgv::new(argv)?;
-        let known = process.table_kind_and_title();
+        let table_match = process.table_kind_and_title();
         match self.find_user_rule(&process.rule_lines()) {
             Some(rule) => Some(classification_by_rule(
                 rule,
-                known.map_or_else(|| process.default_title(), |(_, title)| title),
+                table_match.map_or_else(|| process.default_title(), |(_, title)| title),
             )),
-            None => known.map(|(kind, title)| Classification {
+            None => table_match.map(|(kind, title)| Classification {
                 fetches_program: process.fetches_program(),
                 ..Classification::without_rule(kind, title)
             }),
@@ -119,8 +119,8 @@ impl Rules {
     }
 
     fn find_user_rule(&self, lines: &[impl AsRef<str>]) -> Option<&StepRule> {
-        let fits = |regex: &Regex| lines.iter().any(|line| regex.is_match(line.as_ref()));
-        self.user_rules.iter().find(|(regex, _)| fits(regex)).map(|(_, rule)| rule)
+        let is_match = |regex: &Regex| lines.iter().any(|line| regex.is_match(line.as_ref()));
+        self.user_rules.iter().find(|(regex, _)| is_match(regex)).map(|(_, rule)| rule)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Rules of `relay.toml`, which precede the table.
+//! Tests of rules of `relay.toml`, which precede the table.
 
 use common::job::StepKind;
 use common::rule::OnLimit;
@@ -10,8 +10,8 @@ fn rule(pattern: &str, kind: StepKind) -> StepRule {
     StepRule { pattern, kind, limit_ms: None, stall_ms: None, on_limit: None }
 }
 
-fn rules(own: &[StepRule]) -> Rules {
-    Rules::new(own).unwrap()
+fn rules(user_rules: &[StepRule]) -> Rules {
+    Rules::new(user_rules).unwrap()
 }
 
 fn process(rules: &Rules, argv: &[&str]) -> Option<(StepKind, String)> {
@@ -20,8 +20,8 @@ fn process(rules: &Rules, argv: &[&str]) -> Option<(StepKind, String)> {
 }
 
 #[test]
-fn a_rule_gives_kind_and_limits_and_leaves_the_title() {
-    let own = StepRule {
+fn a_rule_sets_kind_and_limits_but_not_the_title() {
+    let user_rules = StepRule {
         limit_ms: Some(1000),
         stall_ms: Some(500),
         on_limit: Some(OnLimit::Interrupt),
@@ -35,11 +35,11 @@ fn a_rule_gives_kind_and_limits_and_leaves_the_title() {
         stall_ms: Some(500),
         on_limit: Some(OnLimit::Interrupt),
     };
-    assert_eq!(rules(&[own]).classify_line("/bin/bash -lc 'cd app && npm ci | tail'"), expected);
+    assert_eq!(rules(&[user_rules]).classify_line("/bin/bash -lc 'cd app && npm ci | tail'"), expected);
 }
 
 #[test]
-fn the_first_rule_that_matches_decides_and_then_the_table() {
+fn the_first_matching_rule_decides_before_the_table() {
     let rules = rules(&[
         rule("deploy", StepKind::Fetch),
         rule("^npm", StepKind::Test),
@@ -55,7 +55,7 @@ fn the_first_rule_that_matches_decides_and_then_the_table() {
 }
 
 #[test]
-fn a_rule_makes_work_of_a_process_that_the_table_does_not_know() {
+fn a_rule_classifies_a_process_that_is_not_in_the_table() {
     let rules = rules(&[rule("^(python3 )?train", StepKind::Test), rule(r"^run\.sh", StepKind::Build)]);
     assert_eq!(
         process(&rules, &["python3", "train.py", "--all"]),
@@ -87,22 +87,22 @@ fn a_bad_pattern_is_named_with_its_fault() {
 
 #[test]
 fn a_hundred_rules_are_tried_and_one_more_is_refused() {
-    // Matches nothing, at the cost of trying everywhere.
-    let never = rule(r"(a|b|ab)*[^\s\S]", StepKind::Test);
-    let mut own = vec![never; MAX_RULES - 1];
-    own.push(rule("x$", StepKind::Fetch));
-    let rules = rules(&own);
+    // This rule matches nothing, and is tried at every position of a line.
+    let never_matching = rule(r"(a|b|ab)*[^\s\S]", StepKind::Test);
+    let mut user_rules = vec![never_matching; MAX_RULES - 1];
+    user_rules.push(rule("x$", StepKind::Fetch));
+    let rules = rules(&user_rules);
     assert_eq!(rules.classify_line("x").kind, StepKind::Fetch);
     assert_eq!(process(&rules, &["x"]), Some((StepKind::Fetch, "x".into())));
     assert_eq!(rules.classify_line("npm ci").kind, StepKind::Install);
-    own.push(rule("y", StepKind::Fetch));
-    assert_eq!(Rules::new(&own).unwrap_err(), "101 step rules; at most 100 are possible");
+    user_rules.push(rule("y", StepKind::Fetch));
+    assert_eq!(Rules::new(&user_rules).unwrap_err(), "101 step rules; at most 100 are possible");
 }
 
 #[test]
-fn a_hostile_line_against_a_large_pattern_ends_in_time() {
+fn matching_a_hostile_line_with_a_large_pattern_ends_in_time() {
     let rules = rules(&[rule("(a?){200}b{200}[^a]$", StepKind::Test)]);
-    // Takes some 0.1 s when optimized; backtracking would never finish.
+    // Matching takes some 0.1 s when optimized; backtracking would never finish.
     let begin = std::time::Instant::now();
     assert_eq!(rules.classify_line(&"a".repeat(1024 * 1024)).kind, StepKind::Command);
     assert!(begin.elapsed().as_secs() < 20, "{:?}", begin.elapsed());

@@ -1,4 +1,4 @@
-//! Secrets in the unintended output of programs.
+//! Tests that secrets are masked in escaped, coloured or encoded output.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ fn masker(value: &str) -> Arc<Masker> {
     Arc::new(Masker::new(secrets))
 }
 
-/// Asserts that a escape of a value is masked whole, in one piece and in every two.
+/// Asserts that a spelling of a value is masked as a whole, also if it arrives byte by byte or in any two pieces.
 #[track_caller]
-fn is_masked(value: &str, spelling: &str) {
+fn assert_masked(value: &str, spelling: &str) {
     let masker = masker(value);
     let text = format!("<{spelling}>");
     assert_eq!(masker.mask_text(&text), "<***S***>", "{text}");
@@ -35,7 +35,7 @@ fn is_masked(value: &str, spelling: &str) {
     }
 }
 
-/// Returns `text` inside JSON strings so many levels deep.
+/// Returns `text` inside `depth` nested JSON strings.
 fn in_json(text: &str, depth: usize) -> String {
     (0..depth).fold(text.to_owned(), |text, _| {
         let quoted = serde_json::to_string(&text).unwrap();
@@ -111,16 +111,16 @@ fn a_token_that_stands_for_the_user_of_an_address_is_masked() {
 }
 
 #[test]
-fn colours_within_a_value_do_not_show_it() {
+fn a_value_with_colours_in_it_is_masked() {
     let value = "s3cr3t-value-42";
-    for painted in [
+    for coloured in [
         "s\x1b[01;31m\x1b[K3\x1b[m\x1b[Kcr\x1b[01;31m\x1b[K3\x1b[m\x1b[Kt-value-42",
         "s3\x1b[31mcr3t\x1b[0m-value-42",
         "s3c\x1b[7mr3t-value-4\x1b[m2",
     ] {
-        is_masked(value, painted);
+        assert_masked(value, coloured);
         for depth in 1..=3 {
-            is_masked(value, &in_json(painted, depth));
+            assert_masked(value, &in_json(coloured, depth));
         }
     }
     let mut each = String::new();
@@ -164,12 +164,12 @@ fn a_value_in_a_shells_quotes_is_masked() {
         r#"it\'s\ a\ \"s3cr3t\"\ \&\ \<more\>\\\$HOME"#,
         r#"it\'s a "s3cr3t" & <more>\\$HOME"#,
     ] {
-        is_masked(QUOTED, quoted);
-        is_masked(QUOTED, &in_json(quoted, 1));
+        assert_masked(QUOTED, quoted);
+        assert_masked(QUOTED, &in_json(quoted, 1));
     }
-    is_masked("päss\tw0rd\x1b!", r"p\303\244ss\tw0rd\E!");
-    is_masked("päss\tw0rd\x1b!", r"p\xc3\xa4ss\x09w0rd\x1b!");
-    is_masked("'s3cr3t", r"'\''s3cr3t");
+    assert_masked("päss\tw0rd\x1b!", r"p\303\244ss\tw0rd\E!");
+    assert_masked("päss\tw0rd\x1b!", r"p\xc3\xa4ss\x09w0rd\x1b!");
+    assert_masked("'s3cr3t", r"'\''s3cr3t");
 }
 
 #[test]
@@ -180,37 +180,37 @@ fn a_value_whose_letters_json_escapes_is_masked() {
     let first = value.replacen('s', "\\u0073", 1);
     let inside = value.replace('c', "\\u0063");
     for spelling in [all, first, inside] {
-        is_masked(value, &spelling);
-        is_masked(value, &in_json(&spelling, 1));
+        assert_masked(value, &spelling);
+        assert_masked(value, &in_json(&spelling, 1));
     }
 }
 
 #[test]
-fn a_value_in_a_page_is_masked() {
+fn a_value_with_html_entities_is_masked() {
     let entities = [("'", "&#39;"), ("'", "&#x27;"), ("'", "&#039;"), ("'", "&apos;"), ("'", "'")];
     for (quote, double) in entities.into_iter().zip(["&quot;", "&#34;", "&#x22;", "\"", "&quot;"]) {
         let text = QUOTED.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
         let text = text.replace(quote.0, quote.1).replace('"', double);
-        is_masked(QUOTED, &text);
+        assert_masked(QUOTED, &text);
     }
-    is_masked("a+b=s3cr3t", "a&#43;b&#x3D;s3cr3t");
-    is_masked("&\nab<s3cr3t", "&amp;\\nab&lt;s3cr3t");
+    assert_masked("a+b=s3cr3t", "a&#43;b&#x3D;s3cr3t");
+    assert_masked("&\nab<s3cr3t", "&amp;\\nab&lt;s3cr3t");
 }
 
 #[test]
 fn a_value_with_doubled_quotes_is_masked() {
     for quote in ["'", "\""] {
         let doubled = QUOTED.replace(quote, &quote.repeat(2));
-        is_masked(QUOTED, &doubled);
-        is_masked(QUOTED, &in_json(&doubled, 1));
+        assert_masked(QUOTED, &doubled);
+        assert_masked(QUOTED, &in_json(&doubled, 1));
     }
-    is_masked("''s3cr3t''", "''''s3cr3t''''");
+    assert_masked("''s3cr3t''", "''''s3cr3t''''");
 }
 
 #[test]
 fn a_value_that_is_percent_encoded_twice_is_masked() {
-    is_masked("p@ss/w0rd %1", "p%2540ss%252Fw0rd%2520%25251");
-    is_masked("p@ss/w0rd %1", "p%2540ss%252fw0rd+%25251");
+    assert_masked("p@ss/w0rd %1", "p%2540ss%252Fw0rd%2520%25251");
+    assert_masked("p@ss/w0rd %1", "p%2540ss%252fw0rd+%25251");
 }
 
 #[test]
@@ -218,16 +218,16 @@ fn a_value_in_a_base64_command_of_powershell_is_masked() {
     for value in ["s3cr3t-value-42", "päss wörd €42"] {
         let masker = masker(value);
         for before in ["", "a", "ab", "login -k '"] {
-            let whole = STANDARD.encode(utf16(&format!("{before}{value}' -f")));
-            let shown = masker.mask_text(&whole).into_owned();
-            assert!(shown.contains("***S***"), "{whole}: {shown}");
-            assert!(shown.len() < 7 + utf16(before).len() * 4 / 3 + 4 + 16, "{whole}: {shown}");
+            let encoded = STANDARD.encode(utf16(&format!("{before}{value}' -f")));
+            let shown = masker.mask_text(&encoded).into_owned();
+            assert!(shown.contains("***S***"), "{encoded}: {shown}");
+            assert!(shown.len() < 7 + utf16(before).len() * 4 / 3 + 4 + 16, "{encoded}: {shown}");
         }
     }
 }
 
 #[test]
-fn a_value_of_many_parts_takes_bounded_memory() {
+fn a_secret_of_many_parts_takes_bounded_memory() {
     let lines: String = (0..10_000).fold(String::new(), |mut all, n| {
         writeln!(all, "{n:08}'&").unwrap();
         all
