@@ -180,14 +180,14 @@ mod tests {
         let bytes: Vec<u8> = sent.iter().flat_map(|report| encode(report).unwrap()).collect();
         for size in 1..bytes.len() {
             let mut decoder = Decoder::default();
-            let mut decoded = Vec::new();
+            let mut reports = Vec::new();
             for piece in bytes.chunks(size) {
                 decoder.push(piece);
                 while let Some(report) = decoder.next_message::<Report>().unwrap() {
-                    decoded.push(report);
+                    reports.push(report);
                 }
             }
-            assert_eq!(decoded, sent);
+            assert_eq!(reports, sent);
         }
     }
 

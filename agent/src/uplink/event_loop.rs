@@ -164,7 +164,7 @@ impl Uplink {
                 self.pending_starts.spawn(self.job_manager.start(run, spec));
             }
             Action::Extend { job, is_step_limit, by_ms } => {
-                self.job_manager.extend(&job, is_step_limit, by_ms)
+                self.job_manager.extend(&job, is_step_limit, by_ms);
             }
             Action::Cancel { job, grace_ms } => self.job_manager.cancel(&job, grace_ms),
             Action::Abandon(run) => self.job_manager.abandon(&run),

@@ -22,7 +22,8 @@ pub(super) struct Streams {
     requests: mpsc::Receiver<StreamRequest>,
     parts: mpsc::Receiver<(u32, StreamPart)>,
     parts_sender: mpsc::Sender<(u32, StreamPart)>,
-    open_streams: BTreeMap<u32, StreamHandle>,
+    /// Handle of each open stream.
+    handles: BTreeMap<u32, StreamHandle>,
     /// Tasks that move the bytes, each with the number of its stream as its result.
     transfers: JoinSet<u32>,
     /// Number of the newest stream. A number is never used again, so a late part belongs to no other stream.
@@ -37,7 +38,7 @@ impl Streams {
             requests,
             parts,
             parts_sender,
-            open_streams: BTreeMap::new(),
+            handles: BTreeMap::new(),
             transfers: JoinSet::new(),
             newest_number: 0,
         }
@@ -49,7 +50,7 @@ impl Streams {
             tokio::select! {
                 Some((stream, part)) = self.parts.recv() => {
                     // A part of an earlier connection's stream has no receiver any more.
-                    if self.open_streams.contains_key(&stream) {
+                    if self.handles.contains_key(&stream) {
                         return AgentFrame::Stream { stream, part };
                     }
                 }
@@ -90,7 +91,7 @@ impl Streams {
         self.newest_number = self.newest_number.wrapping_add(1);
         let (stream, handle) =
             (self.newest_number, StreamHandle::new(self.newest_number, self.parts_sender.clone()));
-        self.open_streams.insert(stream, handle.clone());
+        self.handles.insert(stream, handle.clone());
         self.transfers.spawn(async move {
             // The send fails if the job has ended meanwhile and waits no longer.
             let _ = sender.send(transfer(&handle, socket).await);
@@ -101,7 +102,7 @@ impl Streams {
 
     fn forget(&mut self, stream: Option<u32>) {
         if let Some(stream) = stream {
-            self.open_streams.remove(&stream);
+            self.handles.remove(&stream);
         }
     }
 
@@ -111,12 +112,12 @@ impl Streams {
     /// # Errors
     /// The relay broke the protocol.
     pub(super) fn receive(&self, stream: u32, part: StreamPart) -> Result<(), StreamViolation> {
-        self.open_streams.get(&stream).map_or(Ok(()), |handle| handle.receive(part))
+        self.handles.get(&stream).map_or(Ok(()), |handle| handle.receive(part))
     }
 
     /// Ends all streams, because their connection has ended.
     pub(super) fn fail_all(&mut self) {
-        for handle in std::mem::take(&mut self.open_streams).into_values() {
+        for handle in std::mem::take(&mut self.handles).into_values() {
             handle.fail(StreamError::Lost);
         }
     }
