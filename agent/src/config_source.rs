@@ -8,7 +8,7 @@ use crate::config::{Config, ConfigFile, check_url};
 /// Name of the file in the state directory with the relay's address, used if the configuration came through stdin. The
 /// address is not a secret: a program that listens there still needs the relay's certificate.
 const ADDRESS_FILE: &str = "relay-url";
-/// Maximum length of the address, in bytes.
+/// Maximum length of the address in [`ADDRESS_FILE`], in bytes.
 const MAX_ADDRESS: u64 = 1024;
 
 /// Source of the configuration.

@@ -17,7 +17,7 @@ use crate::workspace::WorkspaceDir;
 /// Script that checks expectations; the header of `expectations.sh` documents the arguments.
 const SCRIPT: &str = concat!(include_str!("git_env.sh"), include_str!("expectations.sh"));
 /// Timeout of one call of the script, in which git compares all files of the work tree.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const SCRIPT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Line that the script prints for a met expectation.
 const MET: &str = "met";
 
@@ -77,8 +77,8 @@ impl ExpectationCheck {
             sandbox.wrap(&mut command);
         }
         let call = capture(command, OutputPipes::Split, OutputSource::Stdout, Some(&self.folder));
-        match timeout(TIMEOUT, call).await {
-            Err(_) => Err(format!("they could not be checked within {} s", TIMEOUT.as_secs())),
+        match timeout(SCRIPT_TIMEOUT, call).await {
+            Err(_) => Err(format!("they could not be checked within {} s", SCRIPT_TIMEOUT.as_secs())),
             Ok(Ok((Some(Exit::Code(0)), output))) => Ok(String::from_utf8_lossy(&output).into_owned()),
             Ok(Ok(_)) => Err("their check was killed".to_owned()),
             Ok(Err(event)) => Err(format!("their check could not be run ({event:?})")),

@@ -21,7 +21,7 @@ use crate::user::UserIds;
 use crate::workspace::WorkspaceDir;
 
 /// Timeout of each call of the script, so that a huge or slow workspace does not delay the job's end.
-const TIMEOUT: Duration = Duration::from_secs(5);
+const SCRIPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout of the script at the start of a job. The job's first command waits for the script.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(3);
 /// Timeout of reading `HEAD`. The job's first command waits until it is read.
@@ -105,9 +105,9 @@ impl GitCall {
             sandbox.wrap(&mut command);
         }
         let call = capture(command, OutputPipes::Split, OutputSource::Stdout, Some(&self.workspace));
-        match timeout(TIMEOUT, call).await {
+        match timeout(SCRIPT_TIMEOUT, call).await {
             // The process was dropped before it ended.
-            Err(_) => Err(format!("git took longer than {} s", TIMEOUT.as_secs())),
+            Err(_) => Err(format!("git took longer than {} s", SCRIPT_TIMEOUT.as_secs())),
             Ok(Ok((Some(Exit::Code(code)), output))) => Ok((code, output)),
             Ok(Ok(_)) => Err("git was killed".to_owned()),
             Ok(Err(event)) => Err(format!("git could not be run ({event:?})")),

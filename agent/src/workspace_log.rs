@@ -17,8 +17,8 @@ use crate::user::UserIds;
 
 /// Name of the folder in the workspace.
 const LOG_FOLDER: &str = ".codex-worker";
-/// Maximum length of one file, in bytes: enough for hours of verbose output, and short enough for ten jobs on any disk.
-const MAX_FILE: u64 = 16 * 1024 * 1024;
+/// Maximum size of one log file, in bytes: enough for hours of verbose output, and ten jobs' files fit on any disk.
+const MAX_FILE_SIZE: u64 = 16 * 1024 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LogFile {
@@ -84,7 +84,7 @@ impl WorkspaceLog {
         self.path.clone()
     }
 
-    /// Appends to a file; drops everything beyond [`MAX_FILE`].
+    /// Appends to a file; drops everything beyond [`MAX_FILE_SIZE`].
     pub(crate) fn append(&mut self, file: LogFile, bytes: &[u8]) -> io::Result<()> {
         let slot = &mut self.files[file as usize];
         let bounded = if let Some(bounded) = slot {
@@ -100,14 +100,14 @@ impl WorkspaceLog {
                 written_bytes: 0,
             })
         };
-        if bounded.written_bytes >= MAX_FILE {
+        if bounded.written_bytes >= MAX_FILE_SIZE {
             return Ok(());
         }
-        let remaining = usize::try_from(MAX_FILE - bounded.written_bytes).unwrap_or(usize::MAX);
+        let remaining = usize::try_from(MAX_FILE_SIZE - bounded.written_bytes).unwrap_or(usize::MAX);
         let written = &bytes[..bytes.len().min(remaining)];
         bounded.file.write_all(written)?;
         bounded.written_bytes += written.len() as u64;
-        if bounded.written_bytes >= MAX_FILE {
+        if bounded.written_bytes >= MAX_FILE_SIZE {
             bounded.file.write_all(b"\n[this copy ends here: the relay has the rest]\n")?;
         }
         Ok(())

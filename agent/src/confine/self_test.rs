@@ -16,7 +16,7 @@ use crate::shim::protocol::Command;
 use crate::workspace::WorkspaceDir;
 
 /// Timeout of the test. A sandbox takes 0.2 s to start, and longer if Codex is read from a cold disk.
-const TIMEOUT: Duration = Duration::from_secs(20);
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// Script that tries what a job must and must not be able to do. Before, the shim in the sandbox has verified the
 /// mounts.
 const SCRIPT: &str = r#"
@@ -99,7 +99,8 @@ async fn run_test(shared: &SharedSettings) -> Result<(), String> {
     let sandbox = shared.job_sandbox(&folder, None)?;
     sandbox.wrap(&mut command);
     let captured =
-        timeout(TIMEOUT, capture(command, OutputPipes::Merged, OutputSource::Stdout, Some(&folder))).await;
+        timeout(TEST_TIMEOUT, capture(command, OutputPipes::Merged, OutputSource::Stdout, Some(&folder)))
+            .await;
     drop(sandbox);
     let failure = |output: &[u8]| {
         let text = String::from_utf8_lossy(output).into_owned();
@@ -107,7 +108,7 @@ async fn run_test(shared: &SharedSettings) -> Result<(), String> {
         common::text_format::one_line(&last, 200)
     };
     let result = match captured {
-        Err(_) => Err(format!("it did not start within {} s", TIMEOUT.as_secs())),
+        Err(_) => Err(format!("it did not start within {} s", TEST_TIMEOUT.as_secs())),
         Ok(Ok((Some(Exit::Code(0)), _))) if !outside.exists() => Ok(()),
         Ok(Ok((_, output))) => Err(failure(&output)),
         Ok(Err(Event::SpawnFailed { message })) => Err(message),

@@ -18,8 +18,8 @@ use crate::spool::RunId;
 use crate::user::UserIds;
 use crate::workspace::WorkspaceDir;
 
-/// Timeout of one attempt: enough for the largest output over a slow connection.
-const TIMEOUT: Duration = Duration::from_secs(600);
+/// Timeout of one attempt to send the output: enough for the largest output over a slow connection.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(600);
 /// Maximum time for the relay to store what it has received.
 const STREAM_END_TIMEOUT: Duration = Duration::from_secs(60);
 /// Maximum number of attempts to send the output, if the connection is lost each time.
@@ -109,8 +109,8 @@ impl JobOutput {
         }
         let pipes = OutputPipes::Stream(socket);
         let call = capture(command, pipes, OutputSource::Stderr, Some(&self.folder));
-        let (exit, output) = match timeout(TIMEOUT, call).await {
-            Err(_) => return Err(format!("it took longer than {} s", TIMEOUT.as_secs())),
+        let (exit, output) = match timeout(ATTEMPT_TIMEOUT, call).await {
+            Err(_) => return Err(format!("it took longer than {} s", ATTEMPT_TIMEOUT.as_secs())),
             Ok(Ok((Some(exit), output))) => (exit, String::from_utf8_lossy(&output).into_owned()),
             Ok(Ok((None, _))) => return Err("the collector was killed".to_owned()),
             Ok(Err(event)) => return Err(format!("the collector could not be run ({event:?})")),
