@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use common::event::EventBody;
 use common::record::State;
 use relay_tests::harness::Site;
-use relay_tests::harness::processes::Owned;
+use relay_tests::harness::processes::OwnedChild;
 
 use crate::peers::Nats;
 use crate::samples::Samples;
@@ -73,12 +73,12 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
 }
 
 /// A running `relay events -f`.
-struct Follower(Owned);
+struct Follower(OwnedChild);
 
 impl Follower {
     fn start(site: &Site, job: &str) -> Fallible<Self> {
         let mut command = site.command(&["events", "-f", "--json", job]);
-        Ok(Self(Owned(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?)))
+        Ok(Self(OwnedChild(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?)))
     }
 
     /// Calls `on_line` for each line when it arrives, until the job has ended.

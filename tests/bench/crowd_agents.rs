@@ -24,16 +24,15 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
     site.ended(&site.launch_shell("true", &[]));
     let without_agents = time_status(&site)?;
     let rows = block_on(async {
-        let mut agents = load::gather(&site, AGENTS).await;
+        let mut crowd = load::start_crowd(&site, AGENTS).await;
         stop::pause(SETTLE_TIME)?;
         let relay = site.daemon_pid();
-        let (begun, cpu_before) = (Instant::now(), proc::cpu_time(relay)?);
-        let acks = load::turnover(&site, &mut agents, SECONDS).await;
-        let cpu =
-            proc::cpu_time(relay)?.saturating_sub(cpu_before).as_secs_f64() / begun.elapsed().as_secs_f64();
+        let (begun, before) = (Instant::now(), proc::cpu_time(relay)?);
+        let acks = load::replace_jobs(&site, &mut crowd, SECONDS).await;
+        let cpu = proc::cpu_time(relay)?.saturating_sub(before).as_secs_f64() / begun.elapsed().as_secs_f64();
         let memory = Figure::MiB(proc::resident_mib(relay)?);
-        // The agents answer no pings meanwhile, but not for so long that the relay would close their connections.
-        let with_agents = time_status(&site)?;
+        // The crowd answers no pings meanwhile, for a shorter time than the limit after which it would count as dead.
+        let crowded = time_status(&site)?;
         let mut samples = Samples::default();
         for ack in acks {
             samples.push(ack);
@@ -43,7 +42,7 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
             Row::new("end of a job sent → acknowledged, median", samples.median()?),
             Row::new("end of a job sent → acknowledged, p99", samples.quantile(0.99)?)
                 .target(Target::AtMost(100.0)),
-            Row::new("relay status --json --latest", with_agents)
+            Row::new("relay status --json --latest", crowded)
                 .beside("the same, none", Ok(without_agents))
                 .target(Target::Times(1.2)),
             Row::new("relay: CPU", Figure::Percent(cpu * 100.0)),
@@ -53,7 +52,7 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
         &format!(
             "relay with {AGENTS} simulated agents over real sockets, a job on each; {} jobs end each second and are \
              replaced, for {SECONDS} s",
-            load::A_SECOND
+            load::ENDS_PER_SECOND
         ),
         rows,
     );

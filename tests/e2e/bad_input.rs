@@ -1,4 +1,4 @@
-//! Mistakes: each gets one clear line and the documented exit code, and leaves nothing half-made.
+//! Mistakes of users: each gets one clear line and the documented exit code, and leaves no files behind.
 
 use std::fs;
 use std::net::TcpListener;
@@ -8,8 +8,8 @@ use std::os::unix::net::UnixDatagram;
 
 use relay_tests::harness::{Engine, Site};
 
-/// Checks that nothing was launched.
-fn assert_untouched(site: &Site) {
+/// Checks that the registry holds no file of a job.
+fn assert_no_jobs(site: &Site) {
     let entries = fs::read_dir(site.registry()).into_iter().flatten().flatten();
     let left: Vec<_> =
         entries.map(|entry| entry.file_name()).filter(|name| name.to_string_lossy().contains('.')).collect();
@@ -17,7 +17,7 @@ fn assert_untouched(site: &Site) {
 }
 
 #[test]
-fn a_launch_that_makes_no_sense_is_refused_with_one_line() {
+fn an_invalid_launch_is_refused_with_one_line_that_names_the_mistake() {
     let site = Site::new(Engine::Local);
     site.write("empty.txt", " \n");
     let long = "x".repeat(42);
@@ -43,14 +43,14 @@ fn a_launch_that_makes_no_sense_is_refused_with_one_line() {
         (&["launch", "--runner", "perl", "x"], "perl"),
     ];
     for (args, named) in cases {
-        let said = site.refused(2, args);
-        assert!(said.contains(named), "{args:?}: {said}");
-        assert_untouched(&site);
+        let stderr = site.refused(2, args);
+        assert!(stderr.contains(named), "{args:?}: {stderr}");
+        assert_no_jobs(&site);
     }
 }
 
 #[test]
-fn unknown_and_ambiguous_jobs_are_told_apart() {
+fn an_unknown_job_and_an_ambiguous_one_get_different_errors() {
     let site = Site::new(Engine::Local);
     for (name, command) in [("abe", "true"), ("abe-smoke", "true")] {
         site.ended(&site.launch_shell(command, &["-n", name]));
@@ -65,12 +65,12 @@ fn unknown_and_ambiguous_jobs_are_told_apart() {
     ] {
         assert!(site.refused(3, &args).contains(args[1]), "{args:?}");
     }
-    let said = site.refused(2, &["status", "ab"]);
-    assert!(said.contains("abe") && said.contains("abe-smoke"), "{said}");
+    let stderr = site.refused(2, &["status", "ab"]);
+    assert!(stderr.contains("abe") && stderr.contains("abe-smoke"), "{stderr}");
 }
 
 #[test]
-fn a_mistake_in_relay_toml_is_told_with_its_line() {
+fn a_mistake_in_relay_toml_is_named_with_its_line() {
     let site = Site::new(Engine::Local);
     let rule = |rest: &str| format!("[platform]\nengine = \"local\"\n[[step]]\n{rest}\n");
     let cases = [
@@ -87,15 +87,15 @@ fn a_mistake_in_relay_toml_is_told_with_its_line() {
     for (toml, line, named) in cases {
         site.write("platform/relay.toml", &toml);
         for args in [&["up"][..], &["launch", "x"]] {
-            let said = site.refused(2, args);
+            let stderr = site.refused(2, args);
             assert!(
-                said.contains(&format!("relay.toml:{line}:")) && said.contains(named),
-                "{args:?}: {said}"
+                stderr.contains(&format!("relay.toml:{line}:")) && stderr.contains(named),
+                "{args:?}: {stderr}"
             );
-            assert_eq!(said.lines().count(), 1, "{said}");
+            assert_eq!(stderr.lines().count(), 1, "{stderr}");
         }
     }
-    assert_untouched(&site);
+    assert_no_jobs(&site);
     site.configure("");
 }
 
@@ -105,18 +105,18 @@ fn a_port_that_is_taken_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     site.configure(&format!("[relay]\nport = {port}\n"));
-    let said = site.refused(5, &["up"]);
-    assert!(said.contains(&port.to_string()) && said.lines().count() == 1, "{said}");
+    let stderr = site.refused(5, &["up"]);
+    assert!(stderr.contains(&port.to_string()) && stderr.lines().count() == 1, "{stderr}");
 }
 
 #[test]
-fn an_engine_that_is_not_there_is_named_with_the_way_out() {
+fn an_engine_that_does_not_answer_is_named_with_an_alternative() {
     let site = Site::new(Engine::Local);
     site.write("platform/relay.toml", "[platform]\nengine = \"docker\"\n");
     let output = site.command(&["up"]).env("DOCKER_HOST", "unix:///nowhere/docker.sock").output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(5), "{said}");
-    assert!(said.contains("docker") && said.contains("--engine local"), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(5), "{stderr}");
+    assert!(stderr.contains("docker") && stderr.contains("--engine local"), "{stderr}");
     site.relay(&["down"]);
     site.configure("");
 }
@@ -127,45 +127,45 @@ fn a_codex_job_without_codex_is_refused_before_anything_is_written() {
     site.configure("");
     let up = site.command(&["up"]).env("PATH", "/usr/bin:/bin").output().unwrap();
     assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
-    let said = site.refused(5, &["launch", "-w", "workspace-projects/demo", "do something"]);
-    assert!(said.contains("@openai/codex"), "{said}");
+    let stderr = site.refused(5, &["launch", "-w", "workspace-projects/demo", "do something"]);
+    assert!(stderr.contains("@openai/codex"), "{stderr}");
     assert!(!site.registry().join("demo.1.json").exists());
 }
 
 #[test]
 fn a_registry_that_cannot_be_written_is_named() {
     let site = Site::new(Engine::Local);
-    // A file where the folder should be: not even root, who may write everywhere, can get past it.
+    // A file is in the folder's place, so that not even root can write there.
     site.write("platform/workers", "in the way");
-    let said = site.refused(5, &["launch", "--runner", "shell", "-w", "workspace-projects/demo", "true"]);
-    assert!(said.contains("platform/workers"), "{said}");
+    let stderr = site.refused(5, &["launch", "--runner", "shell", "-w", "workspace-projects/demo", "true"]);
+    assert!(stderr.contains("platform/workers"), "{stderr}");
     fs::remove_file(site.registry()).unwrap();
 }
 
 #[test]
-fn outside_of_a_project_the_way_in_is_told() {
+fn a_command_outside_of_a_project_names_the_flag_that_selects_one() {
     let site = Site::new(Engine::Local);
     let output = site.command(&["status"]).current_dir("/").output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("--root"), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("--root"), "{stderr}");
 }
 
 #[test]
-fn an_empty_project_in_the_environment_is_none_and_a_missing_one_is_named() {
+fn an_empty_relay_root_is_ignored_and_one_that_does_not_exist_is_named() {
     let site = Site::new(Engine::Local);
     let status = |root: &str| {
         let output = site.command(&["status"]).env("RELAY_ROOT", root).output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
-    let (code, said) = status("");
-    assert!(code == Some(0) && said.contains("no jobs yet"), "{code:?}: {said}");
-    let said = "relay: missing: no such folder: name another with --root or RELAY_ROOT\n";
-    assert_eq!(status("missing"), (Some(2), said.to_owned()));
+    let (code, text) = status("");
+    assert!(code == Some(0) && text.contains("no jobs yet"), "{code:?}: {text}");
+    let text = "relay: missing: no such folder: name another with --root or RELAY_ROOT\n";
+    assert_eq!(status("missing"), (Some(2), text.to_owned()));
 }
 
 #[test]
-fn a_line_is_one_write_that_nothing_comes_between() {
+fn a_message_is_written_to_stderr_in_one_write() {
     let site = Site::new(Engine::Local);
     // Each write arrives as a datagram of its own.
     let (writes, stderr) = UnixDatagram::pair().unwrap();
@@ -177,15 +177,15 @@ fn a_line_is_one_write_that_nothing_comes_between() {
 }
 
 #[test]
-fn a_command_that_is_followed_does_not_wait_for_a_platform_that_cannot_come() {
+fn relay_run_does_not_wait_for_a_platform_that_can_not_start() {
     let site = Site::new(Engine::Local);
     site.write("platform/relay.toml", "[platform]\nengine = \"docker\"\n");
     let args = ["run", "-w", "workspace-projects/demo", "--", "true"];
     for _ in 0..2 {
         let output = site.command(&args).env("DOCKER_HOST", "unix:///nowhere/docker.sock").output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(5), "{said}");
-        assert!(said.contains("docker does not answer"), "{said}");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(5), "{stderr}");
+        assert!(stderr.contains("docker does not answer"), "{stderr}");
     }
     assert!(!site.registry().join("demo.1.json").exists());
     site.relay(&["down"]);
@@ -195,13 +195,13 @@ fn a_command_that_is_followed_does_not_wait_for_a_platform_that_cannot_come() {
 #[test]
 fn a_codex_that_is_too_old_is_named_with_its_version() {
     let site = Site::new(Engine::Local);
-    // An old Codex can't be obtained any more; the only use of it is its version.
+    // A script takes the place of an old Codex, which can't be obtained any more. relay only reads its version.
     site.write_home("codex-0.42/codex", "#!/bin/sh\necho codex-cli 0.42.0\n");
     let old = site.home().join("codex-0.42/codex");
     fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).unwrap();
     site.configure(&format!("[codex]\nprogram = \"{}\"\n", old.display()));
     site.relay(&["up"]);
-    let said = site.refused(5, &["launch", "-w", "workspace-projects/demo", "do something"]);
-    assert!(said.contains("0.42.0") && said.contains("npm install"), "{said}");
+    let stderr = site.refused(5, &["launch", "-w", "workspace-projects/demo", "do something"]);
+    assert!(stderr.contains("0.42.0") && stderr.contains("npm install"), "{stderr}");
     assert!(!site.registry().join("demo.1.json").exists());
 }

@@ -1,11 +1,11 @@
-//! Cancelled jobs leave nothing behind.
+//! Cancelled and completed jobs leave no processes behind.
 
 use common::record::State;
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site};
 
 #[test]
-fn a_worker_that_fled_into_other_sessions_is_ended_whole() {
+fn a_cancel_also_ends_processes_that_moved_to_other_sessions() {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell(
         "setsid sleep 1000 & (setsid sh -c 'sleep 1001' </dev/null >/dev/null 2>&1 &); \
@@ -13,8 +13,8 @@ fn a_worker_that_fled_into_other_sessions_is_ended_whole() {
         &[],
     );
     site.wait_for_workers(&["sleep 1000", "sleep 1001", "sleep 1002", "sleep 1003", "sleep 1004"]);
-    let said = site.relay(&["cancel", "--grace", "1s", &job]);
-    assert!(said.contains("cancelled"), "{said}");
+    let stdout = site.relay(&["cancel", "--grace", "1s", &job]);
+    assert!(stdout.contains("cancelled"), "{stdout}");
     assert_eq!(site.workers(), []);
     let record = site.record(&job);
     assert_eq!(outcome(&record), (State::Cancelled, None));
@@ -49,7 +49,7 @@ fn a_cancel_that_is_repeated_or_comes_too_late_is_harmless() {
 }
 
 #[test]
-fn leftovers_of_a_job_that_completed_are_swept() {
+fn processes_that_a_completed_job_left_behind_are_killed() {
     let site = Site::new(Engine::Local);
     let record = site.ended(&site.launch_shell("setsid sleep 1000 </dev/null >/dev/null 2>&1 & exit 0", &[]));
     assert_eq!(outcome(&record), (State::Completed, None));

@@ -1,5 +1,4 @@
-//! Clocks that disagree: between relay and agent, and between a relay and its machine, whose clock was set after the
-//! relay started.
+//! Clocks that differ: between relay and agent, or because the machine's clock was set while relay was running.
 
 use std::fs;
 
@@ -8,18 +7,18 @@ use jiff::{SignedDuration, Timestamp};
 use relay_tests::harness::{Engine, Site, processes, until};
 use serde_json::Value;
 
-/// Creates a site whose relay, and with it the agent, is off the machine's clock by `off`: like a relay that has run
-/// since before the clock was set. It has a job whose ages would change if the relay followed the clock.
-fn site_beside_its_clock(off: SignedDuration) -> Site {
+/// Creates a site whose relay and agent differ from the machine's clock by `off`, as if the clock was set while the
+/// relay was running. The site has a running job, whose ages would change if the relay followed the clock.
+fn site_with_clock_off_by(off: SignedDuration) -> Site {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell("until test -e over; do sleep 0.05; done", &["-n", "before"]);
     site.record_when(&job, "runs", |record| record.state == State::Running);
     processes::kill(site.daemon_pid());
     let path = site.state().join("relay.json");
-    let mut memory: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-    let origin: Timestamp = memory["clock"]["origin"].as_str().unwrap().parse().unwrap();
-    memory["clock"]["origin"] = (origin + off).to_string().into();
-    fs::write(&path, memory.to_string()).unwrap();
+    let mut state: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let origin: Timestamp = state["clock"]["origin"].as_str().unwrap().parse().unwrap();
+    state["clock"]["origin"] = (origin + off).to_string().into();
+    fs::write(&path, state.to_string()).unwrap();
     site.relay(&["up"]);
     until("the agent is back", || {
         let lease: Value =
@@ -34,14 +33,14 @@ fn seconds(from: Timestamp, to: Timestamp) -> i64 {
 }
 
 #[test]
-fn ages_are_true_and_times_are_the_relay_s_though_a_clock_is_an_hour_off() {
+fn ages_are_correct_and_times_are_the_relay_s_when_a_clock_is_an_hour_off() {
     for hours in [1, -1] {
         let off = SignedDuration::from_hours(hours);
-        let site = site_beside_its_clock(off);
+        let site = site_with_clock_off_by(off);
         let job = site.launch_shell("echo one; until test -e over; do sleep 0.05; done", &["-n", "probe"]);
         let record = site.record_when(&job, "has a step", |record| record.step.is_some());
         let beside = seconds(Timestamp::now() + off, record.last_event_at);
-        assert!(beside.abs() < 60, "{hours} h: events are stamped {beside} s beside the relay's time");
+        assert!(beside.abs() < 60, "{hours} h: events are stamped {beside} s off the relay's time");
         let began = record.step.as_ref().unwrap().started_at;
         assert!((0..60).contains(&seconds(record.created_at, began)), "{hours} h: {record:?}");
 
@@ -53,13 +52,13 @@ fn ages_are_true_and_times_are_the_relay_s_though_a_clock_is_an_hour_off() {
         let record = site.ended(&job);
         let took = seconds(record.created_at, record.finished_at.unwrap());
         assert!((0..60).contains(&took), "{hours} h: it took {took} s");
-        let told = [record.summary.unwrap(), site.relay(&["status", &job]), site.relay(&["notices"])];
-        for told in told {
-            let after = told.lines().find_map(|line| line.split("completed after ").nth(1)).unwrap_or(&told);
-            assert!(!after.split_whitespace().next().unwrap().contains('h'), "{hours} h: {told}");
+        let texts = [record.summary.unwrap(), site.relay(&["status", &job]), site.relay(&["notices"])];
+        for text in texts {
+            let after = text.lines().find_map(|line| line.split("completed after ").nth(1)).unwrap_or(&text);
+            assert!(!after.split_whitespace().next().unwrap().contains('h'), "{hours} h: {text}");
         }
-        let said = fs::read_to_string(site.agent().join("agent.log")).unwrap_or_default();
+        let text = fs::read_to_string(site.agent().join("agent.log")).unwrap_or_default();
         let order = if hours > 0 { "1h00m behind the relay's" } else { "1h00m ahead of the relay's" };
-        assert_eq!(said.matches(order).count(), 1, "{hours} h: {said}");
+        assert_eq!(text.matches(order).count(), 1, "{hours} h: {text}");
     }
 }

@@ -1,4 +1,4 @@
-//! The real Codex under the agent on this machine, against a scripted model.
+//! Jobs of the real Codex with engine `local`, against a scripted model.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ use relay_tests::harness::model::Model;
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site, programs, until};
 
-/// Creates a site whose workers are the real Codex.
+/// Creates a site whose workers are the real Codex, and a scripted model server on `address` for them.
 pub(crate) fn site(engine: Engine, address: &str) -> (Model, Site) {
     let site = Site::new(engine);
     let model = Model::start(env!("CARGO_BIN_EXE_scripted-model"), address);
@@ -35,7 +35,7 @@ pub(crate) fn launch(site: &Site, prompt: &str) -> String {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_whole_task_is_seen_step_by_step() {
+fn a_whole_task_is_recorded_step_by_step() {
     let (_model, site) = site(Engine::Local, "127.0.0.1");
     sample_repository(&site);
     whole_task(&site);
@@ -95,7 +95,7 @@ pub(crate) fn steps_while_they_run(site: &Site) {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_cancelled_worker_and_what_fled_from_it_are_gone() {
+fn a_cancel_ends_a_worker_and_processes_that_moved_to_other_sessions() {
     let (_model, site) = site(Engine::Local, "127.0.0.1");
     let job = launch(&site, "[script:sleep] Sleep.");
     until("the command runs", || site.workspace().join("escaped").exists().then_some(()));
@@ -125,7 +125,7 @@ fn a_model_that_never_answers_ends_the_job_within_its_limit() {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_turn_that_fails_tells_what_codex_said() {
+fn a_failed_turn_has_the_error_of_codex_in_its_message() {
     let (_model, site) = site(Engine::Local, "127.0.0.1");
     let job = launch(&site, "[script:bad-key] Try.");
     let record = site.ended(&job);
@@ -151,12 +151,12 @@ fn the_models_key_reaches_codex_and_not_the_commands_of_the_model() {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn several_codex_workers_at_once_do_not_mix() {
+fn threads_and_logs_of_several_codex_workers_at_once_are_separate() {
     let (_model, site) = site(Engine::Local, "127.0.0.1");
     three_at_once(&site);
 }
 
-/// Checks three workers at once: three records, three logs, and `wait` over all of them.
+/// Runs three workers at once, and checks that `wait` waits for all of them and that threads and logs are separate.
 pub(crate) fn three_at_once(site: &Site) {
     let jobs: Vec<String> = (0..3).map(|_| launch(site, "[script:quick] Be quick.")).collect();
     let failing = site.launch_shell("exit 1", &["-n", "failing"]);
@@ -177,14 +177,14 @@ fn a_worker_without_credentials_is_refused_before_anything_is_written() {
     let (_model, site) = site(Engine::Local, "127.0.0.1");
     std::fs::remove_file(site.codex_home().join("config.toml")).unwrap();
     site.relay(&["up"]);
-    let said = site.refused(5, &["launch", "-w", "workspace-projects/demo", "do something"]);
-    assert!(said.contains("CODEX_API_KEY") && said.lines().count() == 1, "{said}");
+    let stderr = site.refused(5, &["launch", "-w", "workspace-projects/demo", "do something"]);
+    assert!(stderr.contains("CODEX_API_KEY") && stderr.lines().count() == 1, "{stderr}");
     assert!(!site.registry().join("demo.1.json").exists());
 }
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn in_codex_s_own_sandbox_a_worker_installs_and_commits_and_writes_nothing_outside() {
+fn a_worker_in_codex_s_sandbox_installs_and_commits_and_writes_nothing_outside() {
     let (_model, site) = site(Engine::Local, "127.0.0.1");
     site.configure(&format!("[codex]\nprogram = \"{}\"\n", programs::codex().display()));
     sample_repository(&site);

@@ -1,4 +1,4 @@
-//! Output of the command line for programs and people, on its two streams.
+//! Command line: arguments, and output on stdout and stderr for programs and people.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -8,16 +8,16 @@ use relay_tests::harness::mount::Mounted;
 use relay_tests::harness::{Engine, Site};
 use serde_json::Value;
 
-/// Last line that a failed command has written to stderr, as JSON.
-fn error(output: &Output) -> Value {
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let last = said.lines().last().unwrap_or_default().to_owned();
-    let value: Value = serde_json::from_str(&last).unwrap_or_else(|e| panic!("{e}: {said}"));
+/// Returns the error object in the last line on stderr of a failed command.
+fn json_error(output: &Output) -> Value {
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    let last = stderr.lines().last().unwrap_or_default().to_owned();
+    let value: Value = serde_json::from_str(&last).unwrap_or_else(|e| panic!("{e}: {stderr}"));
     value["error"].clone()
 }
 
 #[test]
-fn an_error_is_an_object_where_json_is_wanted() {
+fn an_error_is_an_object_on_stderr_if_json_was_requested() {
     let site = Site::new(Engine::Local);
     let cases: [(&[&str], i32, &str, &str); 5] = [
         (&["status", "nope", "--json"], 3, "no_such_job", "nope"),
@@ -28,7 +28,7 @@ fn an_error_is_an_object_where_json_is_wanted() {
     ];
     for (args, exit, code, named) in cases {
         let output = site.run(args);
-        let error = error(&output);
+        let error = json_error(&output);
         assert_eq!((output.status.code(), error["code"].as_str()), (Some(exit), Some(code)), "{args:?}");
         let message = error["message"].as_str().unwrap_or_default();
         assert!(message.contains(named) && !message.contains('\n'), "{args:?}: {message}");
@@ -51,19 +51,19 @@ fn a_launch_whose_output_is_lost_names_its_job_on_stderr_and_has_its_own_exit_co
             [&["launch", "--runner", "shell", "-w", "workspace-projects/demo", "true"], more].concat();
         let full = File::options().write(true).open("/dev/full").unwrap();
         let output = site.command(&words).stdout(full).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(74), "{more:?}: {said}");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(74), "{more:?}: {stderr}");
         let newest = site.relay(&["status", "--json", "--latest"]);
         let newest: Value = serde_json::from_str(&newest).unwrap();
         let job = newest["job"].as_str().unwrap();
-        assert!(said.contains(&format!("{job} was launched, but stdout can't be written")), "{said}");
+        assert!(stderr.contains(&format!("{job} was launched, but stdout can't be written")), "{stderr}");
         site.ended(job);
     }
     assert!(site.root().join("platform/workers/demo.3.json").exists());
 }
 
 #[test]
-fn a_limit_for_a_shell_job_is_one_for_its_command() {
+fn a_limit_of_a_shell_job_is_also_the_limit_of_its_command() {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell("true", &["--timeout", "2h"]);
     let record = site.ended(&job);
@@ -71,11 +71,11 @@ fn a_limit_for_a_shell_job_is_one_for_its_command() {
     assert_eq!(limits, [Some(7_200_000)]);
     let job = site.launch_shell("true", &["--timeout", "2h", "--step-timeout", "command=1m"]);
     let limits: Vec<_> = site.ended(&job).steps.iter().map(|step| step.limit_ms).collect();
-    assert_eq!(limits, [Some(60_000)], "what is named for the step wins");
+    assert_eq!(limits, [Some(60_000)], "the step's own limit wins");
 }
 
 #[test]
-fn a_queue_is_listed_in_the_order_in_which_it_starts() {
+fn queued_jobs_are_listed_in_the_order_in_which_they_will_start() {
     let site = Site::new(Engine::Local);
     site.configure("max_jobs = 1\n");
     let gate = "until test -e go; do sleep 0.02; done";
@@ -105,13 +105,13 @@ fn an_up_that_fails_leaves_no_relay_behind() {
     assert_eq!(failed.status.code(), Some(5), "{}", String::from_utf8_lossy(&failed.stderr));
     let local = up("local");
     assert!(local.status.success(), "{}", String::from_utf8_lossy(&local.stderr));
-    // A relay that was already up is left as it is.
+    // A failed `relay up` does not stop a relay that was already up.
     assert_eq!(up("docker").status.code(), Some(2));
     site.ended(&site.launch_shell("true", &[]));
 }
 
 #[test]
-fn coloured_output_is_clean_off_a_terminal_and_coloured_where_that_is_wanted() {
+fn logs_have_no_colours_without_a_terminal_unless_they_are_requested() {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell(r"printf '\033[1;31mred\033[0m \033[2Jplain\n'", &[]);
     site.ended(&job);
@@ -122,7 +122,7 @@ fn coloured_output_is_clean_off_a_terminal_and_coloured_where_that_is_wanted() {
 }
 
 #[test]
-fn a_task_that_begins_with_a_dash_stands_behind_two_dashes() {
+fn a_task_that_begins_with_a_dash_must_follow_two_dashes() {
     let site = Site::new(Engine::Local);
     let tip = site.refused(2, &["launch", "---x"]);
     assert!(tip.contains("'-- ---x'"), "{tip}");
@@ -145,8 +145,8 @@ fn windows_line_ends_in_a_command_line_are_named() {
         &["run", "--", "a b\r"],
     ];
     for args in cases {
-        let said = site.refused(2, args);
-        assert!(said.contains("CRLF") && said.contains("tr -d"), "{args:?}: {said}");
+        let stderr = site.refused(2, args);
+        assert!(stderr.contains("CRLF") && stderr.contains("tr -d"), "{args:?}: {stderr}");
     }
     site.write("workspace-projects/demo/setup.sh", "#!/bin/sh\r\ntrue\r\n");
     let job = site.launch_shell("true", &["--setup", "chmod +x setup.sh && ./setup.sh"]);
@@ -156,10 +156,10 @@ fn windows_line_ends_in_a_command_line_are_named() {
 }
 
 #[test]
-fn the_model_that_was_asked_for_is_named() {
+fn the_requested_model_is_in_the_record_and_in_the_status() {
     for (flags, model) in [(&["--model", "m-flag"][..], "m-flag"), (&[], "m-file")] {
         let site = Site::new(Engine::Local);
-        // The record decides: no Codex has to run.
+        // The job fails at once, because its Codex is `/bin/false`; the record names the model all the same.
         site.configure("[codex]\nsandbox = \"off\"\nprogram = \"/bin/false\"\nmodel = \"m-file\"\n");
         let words = [&["launch", "-q", "-w", "workspace-projects/demo", "task"], flags].concat();
         let output = site.run(&words);
@@ -170,30 +170,30 @@ fn the_model_that_was_asked_for_is_named() {
 }
 
 #[test]
-fn changed_settings_are_named_and_a_restart_takes_them_over_while_workers_go_on() {
+fn changed_settings_are_named_and_a_restart_applies_them_while_workers_go_on() {
     let site = Site::up(Engine::Local);
     let job = site.launch_shell("until test -e go; do sleep 0.02; done; echo done", &[]);
     let before = site.record_when(&job, "runs", |record| record.pid.is_some());
     let daemon = site.daemon_pid();
     site.configure("max_jobs = 7\n[notify]\ncommand = [\"true\"]\n[codex]\nsandbox = \"off\"\n");
     let up = site.run(&["up"]);
-    let said = String::from_utf8_lossy(&up.stderr).into_owned();
+    let stderr = String::from_utf8_lossy(&up.stderr).into_owned();
     assert!(
-        up.status.success() && said.contains("restart needed for notify.command: `relay restart`"),
-        "{said}"
+        up.status.success() && stderr.contains("restart needed for notify.command: `relay restart`"),
+        "{stderr}"
     );
     assert!(
-        said.contains("new platform needed for platform.max_jobs: `relay down`, then `relay up`"),
-        "{said}"
+        stderr.contains("new platform needed for platform.max_jobs: `relay down`, then `relay up`"),
+        "{stderr}"
     );
-    let refused = site.plain_command(&["restart"]).output().unwrap();
+    let refused = site.command_without_approval(&["restart"]).output().unwrap();
     assert_eq!(refused.status.code(), Some(5), "no person has agreed");
     assert_eq!(site.daemon_pid(), daemon);
     let restarted = site.run(&["restart", "--yes"]);
-    let said = String::from_utf8_lossy(&restarted.stderr).into_owned();
+    let stderr = String::from_utf8_lossy(&restarted.stderr).into_owned();
     assert!(
-        restarted.status.success() && said.contains("new platform needed for platform.max_jobs"),
-        "{said}"
+        restarted.status.success() && stderr.contains("new platform needed for platform.max_jobs"),
+        "{stderr}"
     );
     assert_ne!(site.daemon_pid(), daemon);
     let again = site.run(&["up"]);
@@ -212,12 +212,12 @@ fn changed_settings_are_named_and_a_restart_takes_them_over_while_workers_go_on(
 #[test]
 fn a_restart_where_no_relay_runs_starts_one() {
     let site = Site::new(Engine::Local);
-    let said = site.relay(&["restart", "--yes"]);
-    assert!(said.contains("relay is up"), "{said}");
+    let stdout = site.relay(&["restart", "--yes"]);
+    assert!(stdout.contains("relay is up"), "{stdout}");
 }
 
 #[test]
-fn a_path_that_changed_since_the_relay_was_started_is_said() {
+fn a_launch_names_folders_of_its_path_that_the_relay_does_not_have() {
     let site = Site::up(Engine::Local);
     let path = format!("{}:/opt/new/bin", std::env::var("PATH").unwrap());
     let launch = |more: &[&str]| {
@@ -226,21 +226,20 @@ fn a_path_that_changed_since_the_relay_was_started_is_said() {
         let output = site.command(&words).env("PATH", &path).output().unwrap();
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
-    let said = launch(&[]);
-    assert!(said.contains("without /opt/new/bin in its PATH: `--env PATH`"), "{said}");
+    let text = launch(&[]);
+    assert!(text.contains("without /opt/new/bin in its PATH: `--env PATH`"), "{text}");
     site.ended("demo#1");
     assert!(!site.log("demo#1").contains("/opt/new/bin"));
-    assert!(!launch(&["--env", "PATH"]).contains("PATH:"), "it is handed over");
+    assert!(!launch(&["--env", "PATH"]).contains("PATH:"), "the job gets this PATH");
     site.ended("demo#2");
     assert!(site.log("demo#2").contains("/opt/new/bin"));
     assert!(!launch(&["-q"]).contains("PATH:"));
     site.ended("demo#3");
 }
 
-/// Runs a stand-in for Docker's command, because no second engine is available. The stand-in records the context of
-/// each call.
+/// Replaces `docker` by a script, because no second engine is available. The script records the context of each call.
 #[test]
-fn a_relay_keeps_the_context_that_docker_had_when_it_was_started() {
+fn a_relay_keeps_the_docker_context_of_its_start() {
     let site = Site::new(Engine::Local);
     site.write("context", "first");
     site.write(
@@ -257,7 +256,7 @@ fn a_relay_keeps_the_context_that_docker_had_when_it_was_started() {
     assert_eq!(failed.status.code(), Some(5));
     let calls = fs::read_to_string(site.root().join("calls")).unwrap();
     assert!(calls.lines().count() > 1 && calls.lines().all(|context| context == "first"), "{calls}");
-    // Restores settings that need no Docker.
+    // The site needs settings without Docker for its checks at the end.
     site.configure("");
     site.relay(&["up"]);
 }
@@ -268,16 +267,16 @@ fn a_prune_that_removes_nothing_says_why() {
     site.ended(&site.launch_shell("true", &[]));
     let output = site.run(&["prune", "--keep", "0"]);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "nothing removed, 0 archived\n");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("1 job is among the newest 200, which are never removed"), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(stderr.contains("1 job is among the newest 200, which are never removed"), "{stderr}");
 }
 
 #[test]
 #[ignore = "mounts a file system"]
-fn a_workspace_in_which_no_worker_could_write_is_refused() {
-    let Mounted { site, .. } = &Mounted::read_only(Site::new(Engine::Local));
-    let said =
+fn a_workspace_on_a_read_only_file_system_is_refused() {
+    let Mounted { site, .. } = &Mounted::with_read_only_workspace(Site::new(Engine::Local));
+    let stderr =
         site.refused(2, &["launch", "--runner", "shell", "-w", "workspace-projects/read-only", "true"]);
-    assert!(said.contains("lies on a read-only file system: name another with -w"), "{said}");
+    assert!(stderr.contains("lies on a read-only file system: name another with -w"), "{stderr}");
     assert!(!site.root().join("platform/workers/read-only.1.json").exists());
 }

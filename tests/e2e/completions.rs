@@ -1,10 +1,10 @@
-//! Shell completions and man pages: checked with the real shells, and with groff's own warnings.
+//! Shell completions, checked with the real shells, and man pages, checked with groff.
 
 use std::process::Command;
 
 use relay_tests::harness::{Engine, Site, programs};
 
-/// Creates a site with one ended job and one that waits for ever, without a relay.
+/// Creates a site with one ended job and one running job.
 fn site() -> Site {
     let site = Site::new(Engine::Local);
     site.ended(&site.launch_shell("true", &["-n", "ended"]));
@@ -13,7 +13,7 @@ fn site() -> Site {
     site
 }
 
-/// Output of a shell that has loaded its script.
+/// Runs a script in a shell that has the programs under test on its PATH; returns its stdout.
 fn shell(site: &Site, shell: &[&str], script: &str) -> String {
     let path = format!("{}:{}", programs::dir().display(), std::env::var("PATH").unwrap());
     let mut command = Command::new(shell[0]);
@@ -24,8 +24,8 @@ fn shell(site: &Site, shell: &[&str], script: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Words that bash offers after `relay WORDS`.
-fn bash(site: &Site, words: &[&str]) -> String {
+/// Returns the words that bash offers for the last of `words` in the command line `relay WORDS`.
+fn bash_offers(site: &Site, words: &[&str]) -> String {
     let last = words.last().unwrap();
     let script = format!(
         "source <(relay completions bash); complete -p relay >/dev/null || exit 9; COMP_WORDS=(relay {}); \
@@ -37,16 +37,16 @@ fn bash(site: &Site, words: &[&str]) -> String {
 }
 
 #[test]
-fn bash_offers_commands_and_the_jobs_that_a_command_can_take() {
+fn bash_offers_commands_and_the_jobs_that_a_command_accepts() {
     let site = site();
-    assert_eq!(bash(&site, &["res"]), "restart resume");
-    assert_eq!(bash(&site, &["status", "en"]), "endless.1 ended.1");
-    assert_eq!(bash(&site, &["status", "ended.1", "endl"]), "endless.1");
-    assert_eq!(bash(&site, &["cancel", "en"]), "endless.1");
-    assert_eq!(bash(&site, &["resume", "en"]), "", "a shell job has no thread to go on with");
-    assert_eq!(bash(&site, &["retry", "--no"]), "");
-    assert_eq!(bash(&site, &["resume", "--no"]), "--no-check --no-expect");
-    assert_eq!(bash(&site, &["logs", "nobody"]), "");
+    assert_eq!(bash_offers(&site, &["res"]), "restart resume");
+    assert_eq!(bash_offers(&site, &["status", "en"]), "endless.1 ended.1");
+    assert_eq!(bash_offers(&site, &["status", "ended.1", "endl"]), "endless.1");
+    assert_eq!(bash_offers(&site, &["cancel", "en"]), "endless.1");
+    assert_eq!(bash_offers(&site, &["resume", "en"]), "", "a shell job has no thread to resume");
+    assert_eq!(bash_offers(&site, &["retry", "--no"]), "");
+    assert_eq!(bash_offers(&site, &["resume", "--no"]), "--no-check --no-expect");
+    assert_eq!(bash_offers(&site, &["logs", "nobody"]), "");
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn fish_and_zsh_show_state_and_task_beside_a_job() {
     let offered =
         shell(&site, &["fish", "-c"], "relay completions fish | source; complete -C 'relay logs en'");
     assert_eq!(offered, "endless.1\trunning: sleep 600\nended.1\tcompleted: true\n");
-    // zsh completes only in an interactive shell: the candidates are captured where the script hands them over.
+    // zsh completes only in an interactive shell: a function of the test captures the candidates instead.
     let script = "autoload -Uz compinit; compinit -D; source <(relay completions zsh); \
                   function _describe { print -rl -- \"${(@P)${@[-1]}}\" }; \
                   words=(relay logs en); CURRENT=3; $_comps[relay]";
@@ -66,10 +66,10 @@ fn fish_and_zsh_show_state_and_task_beside_a_job() {
 
 #[test]
 #[ignore = "needs groff"]
-fn the_man_pages_are_right() {
+fn groff_accepts_the_man_pages_without_a_warning() {
     let site = Site::new(Engine::Local);
-    let said = site.run(&["completions", "--man", "man1"]);
-    assert!(said.status.success(), "{said:?}");
+    let text = site.run(&["completions", "--man", "man1"]);
+    assert!(text.status.success(), "{text:?}");
     let pages: Vec<_> =
         std::fs::read_dir(site.root().join("man1")).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(pages.len() > 10, "{pages:?}");

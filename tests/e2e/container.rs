@@ -1,4 +1,4 @@
-//! Jobs in a container of the real Docker.
+//! Jobs in a container of the real Docker engine.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -12,10 +12,9 @@ use relay_tests::harness::{Engine, Site, programs, until};
 
 use crate::codex;
 
-/// Creates a site whose workers run in a container on this machine.
+/// Creates a site whose workers run in a container, and starts its relay.
 fn site() -> Site {
     let site = Site::new(Engine::Docker);
-    // The worker's user is the owner of the folder when the image is built: root, if root runs the tests.
     site.relay(&["up"]);
     site
 }
@@ -38,8 +37,8 @@ fn a_shell_job_runs_in_the_container_and_its_files_are_on_the_host() {
 #[ignore = "needs Docker"]
 fn a_workspace_outside_of_the_mounted_folder_is_refused_with_the_folders_name() {
     let site = Site::new(Engine::Docker);
-    let said = site.refused(2, &["launch", "-w", ".", "--runner", "shell", "true"]);
-    assert!(said.contains("workspace-projects"), "{said}");
+    let stderr = site.refused(2, &["launch", "-w", ".", "--runner", "shell", "true"]);
+    assert!(stderr.contains("workspace-projects"), "{stderr}");
 }
 
 #[test]
@@ -47,15 +46,15 @@ fn a_workspace_outside_of_the_mounted_folder_is_refused_with_the_folders_name() 
 fn an_image_that_is_missing_is_named_with_the_command_that_builds_it() {
     let site = Site::new(Engine::Docker);
     site.write("platform/relay.toml", "[platform]\nengine = \"docker\"\nimage = \"relay-test-missing:1\"\n");
-    let said = site.refused(5, &["up"]);
-    assert!(said.contains("relay-test-missing:1") && said.contains("relay up --build"), "{said}");
+    let stderr = site.refused(5, &["up"]);
+    assert!(stderr.contains("relay-test-missing:1") && stderr.contains("relay up --build"), "{stderr}");
     site.relay(&["down"]);
     site.configure("");
 }
 
 #[test]
 #[ignore = "needs Docker and the real Codex"]
-fn a_thread_outlives_its_container() {
+fn a_thread_can_be_resumed_in_the_next_container() {
     let (_model, site) = codex::site(Engine::Docker, &gateway());
     let first = site.ended(&codex::launch(&site, "[script:quick] Be quick."));
     assert_eq!(outcome(&first), (State::Completed, None), "{}", site.log("demo#1"));
@@ -71,7 +70,7 @@ fn a_thread_outlives_its_container() {
 
 #[test]
 #[ignore = "needs Docker and the real Codex"]
-fn a_whole_codex_task_is_seen_step_by_step() {
+fn a_whole_codex_task_is_recorded_step_by_step() {
     let (_model, site) = codex::site(Engine::Docker, &gateway());
     codex::sample_repository(&site);
     codex::whole_task(&site);
@@ -87,14 +86,14 @@ fn the_running_step_is_shown_while_it_runs() {
 
 #[test]
 #[ignore = "needs Docker and the real Codex"]
-fn three_workers_at_once_in_one_container_do_not_mix() {
+fn threads_and_logs_of_three_workers_at_once_in_a_container_are_separate() {
     let (_model, site) = codex::site(Engine::Docker, &gateway());
     codex::three_at_once(&site);
 }
 
 #[test]
 #[ignore = "needs Docker and the real Codex"]
-fn a_cancelled_worker_and_what_fled_from_it_are_gone() {
+fn a_cancel_ends_a_worker_and_processes_that_moved_to_other_sessions() {
     let (_model, site) = codex::site(Engine::Docker, &gateway());
     let job = codex::launch(&site, "[script:sleep] Sleep.");
     until("the command runs", || site.workspace().join("escaped").exists().then_some(()));
@@ -106,7 +105,7 @@ fn a_cancelled_worker_and_what_fled_from_it_are_gone() {
 
 #[test]
 #[ignore = "needs Docker"]
-fn a_relay_that_is_killed_comes_back_to_a_worker_that_never_noticed() {
+fn a_worker_goes_on_while_its_relay_is_killed_and_started_again() {
     let site = site();
     let job = site.launch_shell("until test -e go; do sleep 0.02; done; echo done", &[]);
     site.record_when(&job, "runs", |record| record.state == State::Running);
@@ -120,16 +119,16 @@ fn a_relay_that_is_killed_comes_back_to_a_worker_that_never_noticed() {
 
 #[test]
 #[ignore = "needs Docker"]
-fn p16_docker_stop_records_the_end_of_what_ran_within_its_ten_seconds() {
+fn p16_outcomes_are_recorded_within_the_ten_seconds_of_docker_stop() {
     let site = site();
     let lines = ["sleep 1000", "trap '' TERM; sleep 1000; sleep 1000"];
     let jobs = lines.map(|line| site.launch_shell(line, &[]));
     for job in &jobs {
         site.record_when(job, "runs", |record| record.state == State::Running);
     }
-    let begun = Instant::now();
+    let started = Instant::now();
     docker(&["stop", "--time", "10", &site.container()]);
-    let took = begun.elapsed();
+    let took = started.elapsed();
     for job in &jobs {
         assert_eq!(outcome(&site.ended(job)), (State::Failed, Some(FailureKind::AgentLost)));
     }
@@ -139,7 +138,7 @@ fn p16_docker_stop_records_the_end_of_what_ran_within_its_ten_seconds() {
 
 #[test]
 #[ignore = "needs Docker"]
-fn p12_what_the_kernel_kills_for_its_memory_is_told_as_that() {
+fn p12_a_worker_that_the_kernel_kills_for_its_memory_ends_as_oom_killed() {
     let site = site();
     docker(&["update", "--memory", "300m", "--memory-swap", "300m", &site.container()]);
     let record =
@@ -148,8 +147,7 @@ fn p12_what_the_kernel_kills_for_its_memory_is_told_as_that() {
     assert_eq!(record.exit_code, Some(137));
     let message = record.error.unwrap().message;
     assert!(message.contains("300 MiB"), "{message}");
-    // A shell that starts it shows the same by its exit code; a kill by another process does not count as out of
-    // memory.
+    // A shell that ran the killed process ends the same way. A kill by another process is not an end for memory.
     let below = site.launch_shell("python3 -c 'x = bytearray(1 << 30)'; exit $?", &[]);
     assert_eq!(outcome(&site.ended(&below)), (State::Failed, Some(FailureKind::OomKilled)));
     let other = site.launch_shell("kill -9 $$", &[]);
@@ -159,17 +157,17 @@ fn p12_what_the_kernel_kills_for_its_memory_is_told_as_that() {
 
 #[test]
 #[ignore = "needs Docker"]
-fn t02_a_container_that_is_paused_burns_no_limit() {
+fn t02_time_in_a_paused_container_does_not_count_for_limits() {
     let site = site();
     let work = "i=0; while [ $i -lt 20 ]; do sleep 0.1; i=$((i+1)); done";
-    // One second of a pause counts, so three of the six are used.
+    // One second of a pause counts, so three of the six seconds of the limit are used.
     let jobs = [0; 4].map(|_| site.launch_shell(work, &["--step-timeout", "command=6s"]));
     for job in &jobs {
         site.record_when(job, "runs", |record| record.state == State::Running);
     }
     pause(&site.container());
-    let begun = Instant::now();
-    until("eight seconds have passed", || (begun.elapsed() > Duration::from_secs(8)).then_some(()));
+    let started = Instant::now();
+    until("eight seconds have passed", || (started.elapsed() > Duration::from_secs(8)).then_some(()));
     docker(&["unpause", &site.container()]);
     for job in &jobs {
         assert_eq!(outcome(&site.ended(job)), (State::Completed, None));
@@ -179,7 +177,7 @@ fn t02_a_container_that_is_paused_burns_no_limit() {
 
 #[test]
 #[ignore = "needs Docker"]
-fn the_token_and_the_models_key_are_in_nothing_that_docker_shows() {
+fn docker_inspect_shows_neither_the_token_nor_the_key_of_the_model() {
     let site = Site::new(Engine::Docker);
     let up = site.command(&["up"]).env("CODEX_API_KEY", "sk-canary-1234").output().unwrap();
     assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
@@ -195,7 +193,7 @@ fn the_token_and_the_models_key_are_in_nothing_that_docker_shows() {
 
 #[test]
 #[ignore = "needs Docker"]
-fn a_worker_runs_as_the_owner_of_its_folder_and_is_isolated_unless_that_is_root() {
+fn a_worker_of_a_container_runs_as_the_owner_of_the_workspaces_folder() {
     let site = Site::with_own_image("relay-test-user:1");
     let owned = site.root().join("workspace-projects");
     for path in [&owned, &site.workspace()] {
@@ -210,13 +208,12 @@ fn a_worker_runs_as_the_owner_of_its_folder_and_is_isolated_unless_that_is_root(
     assert!(!site.log(&job).contains("token"), "{}", site.log(&job));
     let made = std::fs::metadata(site.workspace().join("mine")).unwrap();
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&made), 1234);
-    a_hang_is_seen(&site);
+    check_stall_evidence(&site);
 }
 
-/// Checks that a hang is seen in a container whose agent is root. Root in a container may inspect only its own
-/// processes unless it takes on the worker's rights; without that neither the address nor the bytes of a hang could be
-/// reported.
-fn a_hang_is_seen(site: &Site) {
+/// Checks that a stall in a container is reported with its address and bytes. The agent is root in the container, and
+/// may inspect processes of the worker only with the worker's rights.
+fn check_stall_evidence(site: &Site) {
     let server =
         "python3 -c 'import socket, time; s = socket.create_server((\"127.0.0.1\", 4873)); time.sleep(1000)'";
     let server = site.launch_shell(server, &["-n", "server"]);
@@ -239,7 +236,7 @@ fn a_hang_is_seen(site: &Site) {
 
 #[test]
 #[ignore = "needs Docker"]
-fn the_agent_is_static_and_runs_a_shell_job_in_an_image_with_nothing_but_busybox() {
+fn the_agent_is_static_and_runs_a_shell_job_in_an_image_with_only_busybox() {
     let image = "relay-test-scratch:1";
     let site = Site::with_own_image(image);
     let context = site.root().join("scratch");

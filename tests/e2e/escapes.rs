@@ -1,8 +1,9 @@
-//! Twelve attempts to survive the end of a job, all of which must fail: survivors are counted from outside, in `/proc`.
+//! Twelve ways in which processes try to survive the end of their job. All must fail: the test counts survivors in
+//! `/proc`.
 //!
-//! Every process of a test job carries a mark in its environment, which it has from its start and can't remove. The
-//! shapes include the rows P01 to P10 of the faults that the product survives; P14 says that the same holds where the
-//! agent is a process of the host and where it runs in a container, below its PID 1.
+//! Every process of a test job has a mark in its environment, which it can't remove. The names of some ways begin with
+//! the id of the fault that they test (`P01` to `P10`; `tests/README.md` explains the ids). Fault `P14` requires the
+//! same of an agent that is a process of the host, and of one in a container, where `tini` is the first process.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -13,81 +14,85 @@ use common::record::{JobRecord, State};
 use relay_tests::harness::figures::{figure, ms, percentile, times};
 use relay_tests::harness::{Engine, PATIENCE, Site, processes};
 
-/// Name of the mark; its value is the site's folder, and the number of the job within the test.
-const MARK: &str = "RELAY_TEST_ESCAPE";
-/// Grace period from the request to KILL.
+/// Environment variable with the mark: the name of the site's folder, and the number of the job within the test.
+const MARK_VARIABLE: &str = "RELAY_TEST_ESCAPE";
+/// Grace period of a cancel, from the request to KILL.
 const GRACE: Duration = Duration::from_millis(300);
-/// Number of jobs of each shape in a batch. Of these 12 × 5 jobs, 35 stay; with the others they are only slightly more
-/// than the 50 that an agent takes at once.
+/// Number of jobs of each shape in a batch. Of these 60 jobs 35 run until they are cancelled; the agent has 50 slots.
 const AT_ONCE: usize = 5;
 
-/// One way to escape.
+/// A way in which processes of a job try to survive.
 struct Shape {
-    /// Its row, if it has one, and a description.
+    /// Fault id, if the way has one, and a description.
     name: &'static str,
-    /// The command line; `$RELAY_TEST_UID` is a user of its own.
+    /// Command line of the job; `$RELAY_TEST_UID` is the id of a user who has no other processes.
     line: &'static str,
-    /// Number of its processes once it is at work and can be cancelled; zero if it ends by itself at once, and the test
-    /// is about the processes that it leaves behind.
-    at_work: usize,
+    /// Number of processes that the job must have before it is cancelled. Zero for a job that ends by itself at once:
+    /// the test is about the processes that such a job leaves behind.
+    min_processes: usize,
 }
 
 static SHAPES: [Shape; 12] = [
-    Shape { name: "P01 ignores TERM", line: "trap '' TERM HUP INT; sleep 600; sleep 600", at_work: 2 },
-    Shape { name: "P02 session of its own", line: "setsid sleep 600 & wait", at_work: 2 },
+    Shape { name: "P01 ignores TERM", line: "trap '' TERM HUP INT; sleep 600; sleep 600", min_processes: 2 },
+    Shape { name: "P02 session of its own", line: "setsid sleep 600 & wait", min_processes: 2 },
     Shape {
         name: "P03 double fork, streams closed",
         line: "(setsid sh -c 'sleep 600; true' </dev/null >/dev/null 2>&1 &); true",
-        at_work: 0,
+        min_processes: 0,
     },
-    Shape { name: "P04 grandchild holds stdout", line: "sleep 600 & exit 0", at_work: 0 },
+    Shape { name: "P04 grandchild holds stdout", line: "sleep 600 & exit 0", min_processes: 0 },
     Shape {
         name: "P05 process substitution",
         line: "bash -c 'exec > >(tee -a tee.out; sleep 600) 2>&1; true'",
-        at_work: 0,
+        min_processes: 0,
     },
     Shape {
         name: "P06 stopped child and grandchild",
         line: "sh -c 'sleep 600 & kill -STOP $!; kill -STOP $$' & sleep 600; true",
-        at_work: 4,
+        min_processes: 4,
     },
     Shape {
         name: "P07 fork bomb",
         line: "exec 2>/dev/null; setpriv --reuid $RELAY_TEST_UID --clear-groups \
                bash -c 'ulimit -u 24; b() { b | b & }; b'; sleep 600",
-        at_work: 10,
+        min_processes: 10,
     },
     Shape {
         name: "P10 another user",
         line: "setpriv --reuid $RELAY_TEST_UID --clear-groups setsid sleep 600 & wait",
-        at_work: 2,
+        min_processes: 2,
     },
     Shape {
         name: "nested sessions",
         line: "setsid sh -c 'setsid sh -c \"trap : TERM; setsid sleep 600 & wait; wait\" & wait' & wait",
-        at_work: 4,
+        min_processes: 4,
     },
     Shape {
-        // Like tmux and screen: a daemon with a session and a terminal of its own.
+        // tmux and screen start a daemon like this, with a session and a terminal of its own.
         name: "detached terminal session",
         line: "(setsid script -qfc 'sleep 600; true' /dev/null </dev/null >/dev/null 2>&1 &); sleep 600; true",
-        at_work: 5,
+        min_processes: 5,
     },
-    Shape { name: "nohup", line: "nohup sh -c 'sleep 600; true' >/dev/null 2>&1 & exit 0", at_work: 0 },
-    Shape { name: "disown", line: "bash -c 'sleep 600 >/dev/null 2>&1 & disown -a; exit 0'", at_work: 0 },
+    Shape { name: "nohup", line: "nohup sh -c 'sleep 600; true' >/dev/null 2>&1 & exit 0", min_processes: 0 },
+    Shape {
+        name: "disown",
+        line: "bash -c 'sleep 600 >/dev/null 2>&1 & disown -a; exit 0'",
+        min_processes: 0,
+    },
 ];
 
-/// A job that tries to escape.
+/// A job with one of the shapes.
 struct Attempt {
     shape: &'static Shape,
     job: String,
     mark: String,
 }
 
-/// Result of all attempts of a shape.
+/// Result of all jobs of a shape.
 struct Score {
     jobs: usize,
     survivors: usize,
+    /// Times from the end of the grace period to the end of the last process, of each cancelled job.
     overruns: Vec<Duration>,
 }
 
@@ -102,6 +107,7 @@ fn p14_nothing_escapes_in_a_container_where_tini_is_the_first() {
     nothing_escapes(Engine::Docker, "docker");
 }
 
+/// Runs batches of jobs of all shapes, and checks that no process survives its job.
 fn nothing_escapes(engine: Engine, name: &str) {
     let site = Site::new(engine);
     site.configure("max_jobs = 50");
@@ -117,7 +123,7 @@ fn nothing_escapes(engine: Engine, name: &str) {
         all.extend(attempts);
     }
     check(&site, &all[unchecked..]);
-    let left = marked(&site);
+    let left = count_processes(&site);
     let scores = SHAPES.iter().map(|shape| {
         let of_shape = || all.iter().filter(|attempt| std::ptr::eq(attempt.shape, shape));
         Score {
@@ -127,14 +133,14 @@ fn nothing_escapes(engine: Engine, name: &str) {
         }
     });
     let scores: Vec<Score> = scores.collect();
-    tell(name, &scores);
+    report_scores(name, &scores);
     assert_eq!(left, BTreeMap::new());
     assert!(scores.iter().all(|score| score.jobs == all.len() / SHAPES.len()));
 }
 
-fn tell(engine: &str, scores: &[Score]) {
+fn report_scores(engine: &str, scores: &[Score]) {
     for (shape, score) in SHAPES.iter().zip(scores) {
-        let end = match shape.at_work {
+        let end = match shape.min_processes {
             0 => String::from("ended by itself"),
             _ => format!("end p99 {} over the grace", ms(percentile(score.overruns.clone(), 99))),
         };
@@ -148,33 +154,33 @@ fn tell(engine: &str, scores: &[Score]) {
     let times = format!("end p50 {}, p99 {} over the grace", ms(half), ms(end));
     figure(&format!("escapes {engine}: {jobs} jobs, {survivors} survivors, {times}"));
     assert_eq!(survivors, 0);
-    // Forty jobs end at once beside a few fork bombs; the tests of the shim measure an end alone.
+    // The bound is generous: some 35 jobs end at once, a few of them fork bombs.
     assert!(end < Duration::from_secs(2), "{end:?}");
 }
 
-/// Starts several jobs of each shape, and waits until those that stay are at work.
+/// Launches the jobs of a batch, and waits until each has the processes that its shape requires.
 fn launch(site: &Site, batch: usize) -> Vec<Attempt> {
     let mut attempts = Vec::new();
     for (n, shape) in (0..AT_ONCE).flat_map(|_| SHAPES.iter()).enumerate() {
         let n = batch * AT_ONCE * SHAPES.len() + n;
-        let mark = format!("{}-{n}", folder(site));
+        let mark = format!("{}-{n}", folder_name(site));
         // Every fork bomb has a user of its own, so that it can't use up the limit of the others.
         let user = 70_000 + n % 10_000;
-        let more = [format!("{MARK}={mark}"), format!("RELAY_TEST_UID={user}")];
-        let job = site.launch_shell(shape.line, &["--env", &more[0], "--env", &more[1]]);
+        let variables = [format!("{MARK_VARIABLE}={mark}"), format!("RELAY_TEST_UID={user}")];
+        let job = site.launch_shell(shape.line, &["--env", &variables[0], "--env", &variables[1]]);
         attempts.push(Attempt { shape, job, mark });
     }
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let found = marked(site);
+        let found = count_processes(site);
         let late = attempts
             .iter()
-            .find(|attempt| found.get(&attempt.mark).copied().unwrap_or(0) < attempt.shape.at_work);
+            .find(|attempt| found.get(&attempt.mark).copied().unwrap_or(0) < attempt.shape.min_processes);
         let Some(late) = late else { return attempts };
         let (shape, job) = (late.shape.name, &late.job);
         assert!(
             Instant::now() < deadline,
-            "{shape} is not at work ({:?} processes): {:#?}\n{}",
+            "{shape} has not started all its processes ({:?}): {:#?}\n{}",
             found.get(&late.mark),
             site.record(job),
             site.log(job)
@@ -182,25 +188,25 @@ fn launch(site: &Site, batch: usize) -> Vec<Attempt> {
     }
 }
 
-/// Cancels the jobs that stay; returns by how much the last process of each overran the grace, which begins when the
-/// job's own log says so.
+/// Cancels the jobs that don't end by themselves. Returns for each job the time from the end of the grace period to the
+/// end of the job's last process. The grace period begins with the event `stopping` in the job's log.
 fn cancel(site: &Site, attempts: &[Attempt]) -> BTreeMap<String, Duration> {
-    let stay: Vec<&Attempt> = attempts.iter().filter(|attempt| attempt.shape.at_work > 0).collect();
+    let lasting: Vec<&Attempt> = attempts.iter().filter(|attempt| attempt.shape.min_processes > 0).collect();
     let grace = ms(GRACE).replace(' ', "");
     let mut words = vec!["cancel", "--grace", &grace];
-    words.extend(stay.iter().map(|attempt| attempt.job.as_str()));
-    let mut cancel = processes::Owned(site.command(&words).stdout(Stdio::null()).spawn().unwrap());
+    words.extend(lasting.iter().map(|attempt| attempt.job.as_str()));
+    let mut cancel = processes::OwnedChild(site.command(&words).stdout(Stdio::null()).spawn().unwrap());
     let mut gone: BTreeMap<&str, SystemTime> = BTreeMap::new();
     loop {
         let over = cancel.try_wait().unwrap().is_some();
-        let found = marked(site);
-        // Time at the end of the first scan that does not find it: slightly late, never early.
-        let looked = SystemTime::now();
-        for mark in stay.iter().map(|attempt| attempt.mark.as_str()) {
+        let found = count_processes(site);
+        // A process counts as ended after the first scan without it: slightly late, never early.
+        let scanned_at = SystemTime::now();
+        for mark in lasting.iter().map(|attempt| attempt.mark.as_str()) {
             if found.contains_key(mark) {
                 gone.remove(mark);
             } else {
-                gone.entry(mark).or_insert(looked);
+                gone.entry(mark).or_insert(scanned_at);
             }
         }
         if over {
@@ -216,23 +222,23 @@ fn cancel(site: &Site, attempts: &[Attempt]) -> BTreeMap<String, Duration> {
         let kill_at = stopping.unwrap() + GRACE;
         let over =
             gone.get(attempt.mark.as_str()).map(|gone| gone.duration_since(kill_at).unwrap_or_default());
-        // Survivors are counted at the end.
+        // A process that is still running is counted as a survivor at the end.
         (attempt.mark.clone(), over.unwrap_or_default())
     };
-    stay.iter().map(overrun).collect()
+    lasting.iter().map(overrun).collect()
 }
 
-/// Waits for the end of jobs and checks their records against what was done to them.
+/// Waits for the end of jobs, and checks that each was cancelled or completed as its shape requires.
 fn check(site: &Site, attempts: &[Attempt]) {
     let jobs: Vec<&str> = attempts.iter().map(|attempt| attempt.job.as_str()).collect();
     if jobs.is_empty() {
         return;
     }
     let waited = site.run(&[&["wait"], jobs.as_slice()].concat());
-    // Exit code of the worst outcome: some jobs were cancelled.
+    // `relay wait` returns the exit code of the worst outcome: some jobs were cancelled.
     assert_eq!(waited.status.code(), Some(130), "{}", String::from_utf8_lossy(&waited.stderr));
     for (attempt, record) in attempts.iter().zip(records(site, &jobs)) {
-        let expected = if attempt.shape.at_work > 0 { State::Cancelled } else { State::Completed };
+        let expected = if attempt.shape.min_processes > 0 { State::Cancelled } else { State::Completed };
         assert_eq!(record.state, expected, "{}: {record:#?}", attempt.shape.name);
         assert_eq!(record.cleanup.map(|cleanup| cleanup.survivors), Some(0), "{}", attempt.shape.name);
     }
@@ -243,13 +249,13 @@ fn records(site: &Site, jobs: &[&str]) -> Vec<JobRecord> {
     json.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Number of living processes of each attempt of this site.
-fn marked(site: &Site) -> BTreeMap<String, usize> {
-    let own = format!("{}-", folder(site));
-    let found = processes::by_environment(MARK);
+/// Returns the number of living processes of each job of this site, by mark.
+fn count_processes(site: &Site) -> BTreeMap<String, usize> {
+    let own = format!("{}-", folder_name(site));
+    let found = processes::count_by_variable(MARK_VARIABLE);
     found.into_iter().filter(|(mark, _)| mark.starts_with(&own)).collect()
 }
 
-fn folder(site: &Site) -> String {
+fn folder_name(site: &Site) -> String {
     site.root().file_name().unwrap().to_string_lossy().into_owned()
 }

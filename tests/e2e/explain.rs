@@ -28,7 +28,7 @@ fn a_failed_check_is_explained_with_its_output_for_people_and_programs() {
 }
 
 #[test]
-fn a_job_that_runs_or_waits_is_explained_too() {
+fn a_running_and_a_queued_job_can_be_explained() {
     let site = Site::new(Engine::Local);
     site.configure("max_jobs = 1\n[codex]\nsandbox = \"off\"\n");
     let first = site.launch_shell("sleep 1000", &[]);
@@ -41,7 +41,7 @@ fn a_job_that_runs_or_waits_is_explained_too() {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn after_all_three_were_killed_no_step_runs_and_the_advice_is_a_command_that_works() {
+fn a_job_whose_relay_and_agent_were_killed_is_explained_with_a_working_command() {
     let (_model, site) = codex::site(Engine::Local, "127.0.0.1");
     let job = codex::launch(&site, "[script:sleep] Sleep.");
     let sleeps = |kind| kind == StepKind::Command;
@@ -50,7 +50,7 @@ fn after_all_three_were_killed_no_step_runs_and_the_advice_is_a_command_that_wor
     });
     assert!(!site.workers().is_empty());
     processes::kill(site.daemon_pid());
-    processes::kill(recovery::agent(&site));
+    processes::kill(recovery::agent_pid(&site));
     until("the worker went with its agent", || site.workers().is_empty().then_some(()));
     site.relay(&["up"]);
     let record = site.ended(&job);

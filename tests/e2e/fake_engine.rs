@@ -1,4 +1,4 @@
-//! A container engine that hangs or has lost its image; only a stand-in can simulate this.
+//! A container engine that hangs or fails, simulated by a script in place of `docker`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use relay_tests::harness::{Engine, Site, until};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Creates a site whose engine is a script with these answers; `$LOG` receives each command line.
+/// Creates a site whose `docker` is a script: `answers` are branches of a `case` over the command line.
 fn site(answers: &str) -> Site {
     let site = Site::new(Engine::Local);
     let docker = site.root().join("bin/docker");
@@ -23,87 +23,87 @@ fn site(answers: &str) -> Site {
     site
 }
 
-fn command(site: &Site, args: &[&str]) -> Command {
+fn command_with_engine(site: &Site, args: &[&str]) -> Command {
     let path = format!("{}:{}", site.root().join("bin").display(), std::env::var("PATH").unwrap());
     let mut command = site.command(args);
     command.env("PATH", path);
     command
 }
 
-fn run(site: &Site, args: &[&str]) -> Output {
-    command(site, args).output().unwrap()
+fn run_with_engine(site: &Site, args: &[&str]) -> Output {
+    command_with_engine(site, args).output().unwrap()
 }
 
-fn said(output: &Output) -> String {
+fn output_text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 const LAUNCH: [&str; 7] = ["launch", "-q", "--runner", "shell", "-w", "workspace-projects/demo", "true"];
 
-fn asked(site: &Site, words: &str) -> bool {
+fn was_called_with(site: &Site, words: &str) -> bool {
     fs::read_to_string(site.root().join("engine.log")).unwrap_or_default().contains(words)
 }
 
-/// Stops the relay and leaves settings with which the site's cleanup finds no engine.
-fn leave(site: &Site) {
-    let output = run(site, &["down", "--force"]);
-    assert!(output.status.success(), "{}", said(&output));
+/// Stops the relay, and writes settings without the engine for the site's cleanup.
+fn stop_and_reset(site: &Site) {
+    let output = run_with_engine(site, &["down", "--force"]);
+    assert!(output.status.success(), "{}", output_text(&output));
     site.configure("");
 }
 
 #[test]
-fn an_engine_that_hangs_when_asked_for_its_gateway_keeps_the_relay_from_nothing() {
+fn an_engine_that_hangs_when_asked_for_its_gateway_does_not_block_the_relay() {
     let site = site(
         "*NetworkSettings*) sleep 14 ;;\n\
          *inspect*State*) echo 'Error: No such container' >&2; exit 1 ;;\n\
          exec*) cat >/dev/null ;;\n\
          *) echo 1 ;;",
     );
-    assert!(run(&site, &LAUNCH).status.success());
-    until("the gateway is asked for", || asked(&site, "NetworkSettings").then_some(()));
-    let begun = Instant::now();
-    let output = run(&site, &["cancel", "demo"]);
-    assert!(said(&output).contains("demo#1 cancelled"), "{}", said(&output));
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-    leave(&site);
+    assert!(run_with_engine(&site, &LAUNCH).status.success());
+    until("the gateway is asked for", || was_called_with(&site, "NetworkSettings").then_some(()));
+    let started = Instant::now();
+    let output = run_with_engine(&site, &["cancel", "demo"]);
+    assert!(output_text(&output).contains("demo#1 cancelled"), "{}", output_text(&output));
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    stop_and_reset(&site);
 }
 
 #[test]
-fn a_queued_job_whose_image_is_missing_is_told_with_what_a_person_has_to_do() {
+fn the_status_of_a_queued_job_whose_image_is_missing_says_what_to_do() {
     let site = site(
         "image*) echo 'no such image' >&2; exit 1 ;;\n\
          *inspect*State*) echo 'Error: No such container' >&2; exit 1 ;;\n\
          *) echo 1 ;;",
     );
-    assert!(run(&site, &LAUNCH).status.success());
+    assert!(run_with_engine(&site, &LAUNCH).status.success());
     let text = until("the platform has failed", || {
-        let text = said(&run(&site, &["status"]));
+        let text = output_text(&run_with_engine(&site, &["status"]));
         (!text.contains("starting")).then_some(text)
     });
     assert!(text.contains("build it with `relay up --build`"), "{text}");
     assert!(!text.contains("nothing to do"), "{text}");
-    leave(&site);
+    stop_and_reset(&site);
 }
 
 #[test]
-fn workers_that_could_not_write_their_folder_are_named_at_up_with_what_to_do() {
+fn relay_up_fails_with_advice_if_workers_can_not_write_their_folder() {
     let site = site(
         "*.relay-try*) echo 'sh: 1: cannot create /workspaces/.relay-try-7: Permission denied' >&2; exit 2 ;;\n\
          *inspect*State*) echo 'Error: No such container' >&2; exit 1 ;;\n\
          exec*) cat >/dev/null ;;\n\
          *) echo 1 ;;",
     );
-    let output = run(&site, &["up"]);
-    let text = said(&output);
+    let output = run_with_engine(&site, &["up"]);
+    let text = output_text(&output);
     assert_eq!(output.status.code(), Some(5), "{text}");
     for words in ["workers can't write in", "(Permission denied)", "keep-id", "chcon -Rt container_file_t"] {
         assert!(text.contains(words), "{words}: {text}");
     }
-    leave(&site);
+    stop_and_reset(&site);
 }
 
 #[test]
-fn what_a_killed_relay_left_in_a_container_is_ended_although_the_settings_changed() {
+fn relay_down_removes_the_container_of_a_killed_relay_after_settings_changed() {
     let site = site("version*) echo 1 ;;");
     let labels = format!("{{\"relay.registry\":\"{}\"}}", site.registry().display());
     let answers = format!(
@@ -123,13 +123,13 @@ fn what_a_killed_relay_left_in_a_container_is_ended_although_the_settings_change
         log.display()
     );
     site.write("bin/docker", &script);
-    assert!(run(&site, &LAUNCH).status.success());
+    assert!(run_with_engine(&site, &LAUNCH).status.success());
     until("its container runs", || site.root().join("running").exists().then_some(()));
     let relay = i32::try_from(site.daemon_pid()).ok().and_then(Pid::from_raw).unwrap();
     kill_process(relay, Signal::KILL).unwrap();
     site.configure("");
     site.approve();
-    let output = run(&site, &["down"]);
-    assert!(output.status.success(), "{}", said(&output));
+    let output = run_with_engine(&site, &["down"]);
+    assert!(output.status.success(), "{}", output_text(&output));
     assert!(!site.root().join("running").exists(), "{}", fs::read_to_string(log).unwrap());
 }

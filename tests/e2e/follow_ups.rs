@@ -1,4 +1,4 @@
-//! Jobs that continue others: the same Codex thread with a new prompt, and the same task once more.
+//! Follow-up jobs: `relay resume` continues a Codex thread with a new prompt, `relay retry` repeats a task.
 
 use std::fs;
 use std::future::pending;
@@ -14,7 +14,7 @@ use relay_tests::scripted_model::{ScriptedModel, Scripts, codex_home};
 
 use crate::codex::launch;
 
-/// Creates a site whose workers are the real Codex, and a model that remembers its requests.
+/// Creates a site whose workers are the real Codex, and a scripted model that records the requests.
 fn site() -> (ScriptedModel, Site) {
     let site = Site::new(Engine::Local);
     let (made, model) = mpsc::channel();
@@ -34,13 +34,13 @@ fn site() -> (ScriptedModel, Site) {
     (model, site)
 }
 
-/// Last request to the model, as text.
+/// Returns the input of the last request to the model, as JSON text.
 fn last_request(model: &ScriptedModel) -> String {
-    model.seen().last().map(|seen| seen.body["input"].to_string()).unwrap_or_default()
+    model.requests().last().map(|request| request.body["input"].to_string()).unwrap_or_default()
 }
 
-/// Resumes a job, waits for its end and checks that it continued the same thread.
-fn resumed(site: &Site, earlier: &JobRecord, prompt: &str) -> JobRecord {
+/// Resumes a job, waits for the end of the new job, and checks that the new job continued the same thread.
+fn resume_to_end(site: &Site, earlier: &JobRecord, prompt: &str) -> JobRecord {
     let job = site.relay(&["resume", "-q", &earlier.job.to_string(), prompt]);
     let record = site.ended(job.trim());
     assert_eq!(outcome(&record), (State::Completed, None), "{}", site.log(job.trim()));
@@ -52,11 +52,11 @@ fn resumed(site: &Site, earlier: &JobRecord, prompt: &str) -> JobRecord {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_resumed_job_remembers_the_earlier_one_and_both_are_one_history() {
+fn a_resumed_job_remembers_the_earlier_one_and_the_history_lists_both() {
     let (model, site) = site();
     let first = site.ended(&launch(&site, "[script:quick] Count the apples."));
     assert_eq!(outcome(&first), (State::Completed, None), "{}", site.log("demo#1"));
-    let second = resumed(&site, &first, "[script:quick] Now the pears.");
+    let second = resume_to_end(&site, &first, "[script:quick] Now the pears.");
     let request = last_request(&model);
     assert!(request.contains("Count the apples.") && request.contains("Now the pears."), "{request}");
     let tokens = |record: &JobRecord| record.usage.map(|usage| usage.input_tokens);
@@ -78,7 +78,7 @@ fn a_resumed_job_remembers_the_earlier_one_and_both_are_one_history() {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn an_option_that_takes_many_values_does_not_take_the_thread() {
+fn an_option_of_codex_with_many_values_does_not_swallow_the_thread_id() {
     let (model, site) = site();
     let image = hex::decode(concat!(
         "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c63f8cf",
@@ -93,7 +93,7 @@ fn an_option_that_takes_many_values_does_not_take_the_thread() {
     let request = last_request(&model);
     assert!(request.contains("Count the apples.") && request.contains("input_image"), "{request}");
     // The option applies to the next job of the thread, too.
-    resumed(&site, &second, "[script:quick] And again.");
+    resume_to_end(&site, &second, "[script:quick] And again.");
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_job_that_failed_at_a_limit_can_be_resumed() {
     let job = site.relay(&[&["launch", "-q", "-w", "workspace-projects/demo"], &more[..]].concat());
     let first = site.ended(job.trim());
     assert_eq!(outcome(&first), (State::Failed, Some(FailureKind::StepTimeout)));
-    resumed(&site, &first, "[script:quick] Do not sleep.");
+    resume_to_end(&site, &first, "[script:quick] Do not sleep.");
     let request = last_request(&model);
     assert!(request.contains("aborted") && request.contains("Do not sleep."), "{request}");
     let status = site.relay(&["status", "demo"]);
@@ -113,19 +113,19 @@ fn a_job_that_failed_at_a_limit_can_be_resumed() {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_job_that_runs_is_not_resumed_and_one_that_was_cancelled_is() {
+fn a_running_job_can_not_be_resumed_and_a_cancelled_one_can() {
     let (_model, site) = site();
     let job = launch(&site, "[script:sleep] Sleep.");
     until("the command runs", || site.workspace().join("escaped").exists().then_some(()));
-    let said = site.refused(2, &["resume", &job, "go on"]);
-    assert!(said.contains("`relay wait demo#1` or `relay cancel demo#1` first"), "{said}");
+    let stderr = site.refused(2, &["resume", &job, "go on"]);
+    assert!(stderr.contains("`relay wait demo#1` or `relay cancel demo#1` first"), "{stderr}");
     site.relay(&["cancel", "--grace", "3s", &job]);
-    resumed(&site, &site.record(&job), "[script:quick] Be quick.");
+    resume_to_end(&site, &site.record(&job), "[script:quick] Be quick.");
 }
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn the_earlier_checks_hold_again_and_a_key_resumes_once() {
+fn a_resumed_job_keeps_the_checks_and_a_key_resumes_only_once() {
     let (_model, site) = site();
     let more = ["--check", "test -e ready", "[script:quick] Begin."];
     let job = site.relay(&[&["launch", "-q", "-w", "workspace-projects/demo"], &more[..]].concat());
@@ -134,14 +134,14 @@ fn the_earlier_checks_hold_again_and_a_key_resumes_once() {
     let ids = [again(), again()];
     assert_eq!(ids, ["demo#2\n", "demo#2\n"]);
     assert_eq!(outcome(&site.ended("demo#2")), (State::Failed, Some(FailureKind::CheckFailed)));
-    assert_eq!(again(), "demo#2\n", "also when it has ended");
+    assert_eq!(again(), "demo#2\n", "also after the job has ended");
     site.write("workspace-projects/demo/ready", "");
-    resumed(&site, &site.record("demo#2"), "[script:quick] It is ready.");
+    resume_to_end(&site, &site.record("demo#2"), "[script:quick] It is ready.");
 }
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_thread_that_is_gone_fails_the_job_with_what_to_do() {
+fn a_resumed_job_whose_thread_is_gone_fails_and_says_what_to_do() {
     let (_model, site) = site();
     let job = launch(&site, "[script:quick] Be quick.");
     assert_eq!(outcome(&site.ended(&job)), (State::Completed, None));
@@ -156,13 +156,13 @@ fn a_thread_that_is_gone_fails_the_job_with_what_to_do() {
 }
 
 #[test]
-fn a_failed_job_is_retried_with_all_it_had_and_succeeds() {
+fn a_retry_has_the_flags_of_the_failed_job_and_needs_its_variables_again() {
     let site = Site::new(Engine::Local);
     let more = ["--check", "test -e ready", "--env", "MODE=fast", "--timeout", "1h"];
     let job = site.launch_shell("echo mode=$MODE", &more);
     assert_eq!(outcome(&site.ended(&job)), (State::Failed, Some(FailureKind::CheckFailed)));
-    let said = site.refused(2, &["retry", &job]);
-    assert!(said.contains("had MODE") && said.contains("--env MODE=VALUE"), "{said}");
+    let stderr = site.refused(2, &["retry", &job]);
+    assert!(stderr.contains("had MODE") && stderr.contains("--env MODE=VALUE"), "{stderr}");
     assert!(site.refused(2, &["resume", &job, "go on"]).contains("`relay retry demo#1`"));
     site.write("workspace-projects/demo/ready", "");
     let again = || site.command(&["retry", "-q", &job, "--key", "k1"]).env("MODE", "slow").output().unwrap();
@@ -179,7 +179,7 @@ fn a_failed_job_is_retried_with_all_it_had_and_succeeds() {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn of_many_that_resume_a_job_at_once_one_goes_on_in_its_thread() {
+fn only_one_of_many_simultaneous_resumes_continues_the_thread() {
     let (_model, site) = site();
     let first = site.ended(&launch(&site, "[script:quick] Count the apples."));
     let resume = || {
@@ -191,8 +191,8 @@ fn of_many_that_resume_a_job_at_once_one_goes_on_in_its_thread() {
     let launched: Vec<_> = outputs.iter().filter(|output| output.status.success()).collect();
     assert_eq!(launched.len(), 1, "{outputs:?}");
     for output in outputs.iter().filter(|output| !output.status.success()) {
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.code() == Some(2) && said.contains("uses the same Codex thread"), "{said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && stderr.contains("uses the same Codex thread"), "{stderr}");
     }
     site.ended(String::from_utf8_lossy(&launched[0].stdout).trim());
 }

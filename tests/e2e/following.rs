@@ -1,4 +1,4 @@
-//! Commands that follow a worker: they only read, and their end does not affect the worker.
+//! Commands that follow a job (`logs -f`, `events -f`, `run`): they only read, and their end does not affect the job.
 
 use std::io::Read;
 use std::process::{Child, Stdio};
@@ -7,7 +7,7 @@ use common::record::State;
 use relay_tests::harness::{Engine, Site, until};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Starts a following command and waits until it has printed something.
+/// Starts a command that follows a job, and waits until the command has printed one byte.
 fn follow(site: &Site, args: &[&str]) -> Child {
     let mut child = site.command(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut byte = [0];
@@ -39,17 +39,17 @@ fn ctrl_c_in_a_following_command_leaves_the_worker_untouched() {
 }
 
 #[test]
-fn a_follower_sees_every_event_once_and_ends_with_the_job() {
+fn events_with_follow_prints_every_event_once_and_ends_with_the_job() {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell("until test -e go; do sleep 0.02; done; echo done", &[]);
     let child = follow(&site, &["events", "-f", "--json", &job]);
     site.write("workspace-projects/demo/go", "");
-    let seen = child.wait_with_output().unwrap();
-    assert!(seen.status.success());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
     site.ended(&job);
     let recorded: Vec<u64> = site.events(&job).iter().map(|line| line.id).collect();
-    // The first byte was consumed to see that it follows.
-    let text = format!("{{{}", String::from_utf8_lossy(&seen.stdout));
+    // `follow` has read the first byte.
+    let text = format!("{{{}", String::from_utf8_lossy(&output.stdout));
     let ids: Vec<u64> = text
         .lines()
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["id"].as_u64().unwrap())
@@ -60,7 +60,7 @@ fn a_follower_sees_every_event_once_and_ends_with_the_job() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_error() {
+fn a_reader_that_closes_the_pipe_is_no_error() {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell("seq 100000", &[]);
     site.ended(&job);

@@ -1,4 +1,4 @@
-//! A relay that does not run for a while.
+//! A relay process that is stopped for a while, as in a frozen virtual machine.
 
 use std::fs;
 use std::thread;
@@ -15,7 +15,7 @@ fn signal(pid: u32, signal: Signal) {
     kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), signal).unwrap();
 }
 
-fn agent(site: &Site) -> u32 {
+fn agent_pid(site: &Site) -> u32 {
     fs::read_to_string(site.agent().join("agent.lock")).unwrap().trim().parse().unwrap()
 }
 
@@ -25,38 +25,41 @@ fn resident_kib(pid: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// Lets time pass, which is itself under test; returns the peak memory of a process during it.
-fn watch(pid: u32, time: Duration) -> u64 {
-    let (begun, mut most) = (Instant::now(), 0);
-    while begun.elapsed() < time {
-        most = most.max(resident_kib(pid));
+/// Waits for `time`, for which the relay is stopped; returns the peak memory of a process in that time, in KiB.
+fn watch_memory(pid: u32, time: Duration) -> u64 {
+    let (started, mut peak) = (Instant::now(), 0);
+    while started.elapsed() < time {
+        peak = peak.max(resident_kib(pid));
         thread::park_timeout(Duration::from_millis(100));
     }
-    most
+    peak
 }
 
 #[test]
-fn n10_a_relay_that_was_stopped_loses_nothing_and_says_so() {
+fn n10_a_relay_that_was_stopped_loses_nothing_and_warns_of_the_gap() {
     let frozen = Duration::from_secs(times(20, 60));
     let site = Site::new(Engine::Local);
-    // A line every 5 ms: some kilobytes a second.
+    // The job prints a line every 5 ms, which is some kilobytes per second.
     let line = "i=0; while ! test -e stop; do i=$((i+1)); echo \"line $i of what is printed meanwhile\"; sleep 0.005; done";
     let job = site.launch_running(line, &[]);
-    let (relay, agent) = (site.daemon_pid(), agent(&site));
+    let (relay, agent) = (site.daemon_pid(), agent_pid(&site));
     let before = resident_kib(agent);
     signal(relay, Signal::STOP);
-    let most = watch(agent, frozen);
+    let peak = watch_memory(agent, frozen);
     signal(relay, Signal::CONT);
-    let begun = Instant::now();
-    let told = |body: &EventBody| matches!(body, EventBody::Warning { message } if message.contains("did not run for"));
-    let deadline = begun + Duration::from_secs(30);
-    until_by(deadline, "the freeze is told", || {
-        site.events(&job).iter().any(|line| line.event.as_ref().is_some_and(|e| told(&e.body))).then_some(())
+    let started = Instant::now();
+    let is_freeze_warning = |body: &EventBody| matches!(body, EventBody::Warning { message } if message.contains("did not run for"));
+    let deadline = started + Duration::from_secs(30);
+    until_by(deadline, "the freeze is in the log", || {
+        site.events(&job)
+            .iter()
+            .any(|line| line.event.as_ref().is_some_and(|e| is_freeze_warning(&e.body)))
+            .then_some(())
     });
-    until_by(deadline, "the link is whole", || {
+    until_by(deadline, "the agent is connected again", || {
         (site.record(&job).link == Some(Link::Connected)).then_some(())
     });
-    let healed = begun.elapsed();
+    let healed = started.elapsed();
     site.write("workspace-projects/demo/stop", "");
     assert_eq!(outcome(&site.ended(&job)), (State::Completed, None));
     let log = site.log(&job);
@@ -64,10 +67,13 @@ fn n10_a_relay_that_was_stopped_loses_nothing_and_says_so() {
     for (number, line) in (1..).zip(&lines) {
         assert_eq!(*line, format!("line {number} of what is printed meanwhile"));
     }
-    let warnings =
-        site.events(&job).iter().filter(|l| l.event.as_ref().is_some_and(|e| told(&e.body))).count();
+    let warnings = site
+        .events(&job)
+        .iter()
+        .filter(|l| l.event.as_ref().is_some_and(|e| is_freeze_warning(&e.body)))
+        .count();
     figure(&format!(
-        "N10: relay stopped for {} s: {} lines, lost 0, doubled 0; whole again after {}; agent {} KiB before, at most {most}; \
+        "N10: relay stopped for {} s: {} lines, lost 0, doubled 0; whole again after {}; agent {} KiB before, at most {peak}; \
          {warnings} warning",
         frozen.as_secs(),
         lines.len(),
@@ -75,5 +81,5 @@ fn n10_a_relay_that_was_stopped_loses_nothing_and_says_so() {
         before,
     ));
     assert_eq!(warnings, 1);
-    assert!(lines.len() > 100 && most < 24 * 1024, "{} lines, {most} KiB", lines.len());
+    assert!(lines.len() > 100 && peak < 24 * 1024, "{} lines, {peak} KiB", lines.len());
 }

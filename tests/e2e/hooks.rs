@@ -1,4 +1,4 @@
-//! `relay hook`: outcomes of workers reach the sessions of host agents, each once, and no hook ever breaks a host.
+//! `relay hook`: completion notices reach the sessions of host agents, each once, and no hook makes a host fail.
 
 use std::io::Write;
 use std::process::{Output, Stdio};
@@ -9,7 +9,7 @@ use common::origin::{Origin, Session};
 use jiff::SignedDuration;
 use relay_tests::harness::figures::{figure, percentile};
 use relay_tests::harness::host_session::Host;
-use relay_tests::harness::outbox::{self, invent};
+use relay_tests::harness::outbox::{self, create_ended_job};
 use relay_tests::harness::tui::Tui;
 use relay_tests::harness::{Engine, Site, programs, until};
 use relay_tests::scripted_model::Script;
@@ -19,45 +19,45 @@ use serde_json::{Value, json};
 const HOOKS: [&str; 6] =
     ["SessionStart", "UserPromptSubmit", "PostToolUse", "Stop", "Interrupt", "SessionEnd"];
 
-/// Calls a hook as a host does.
-fn call(site: &Site, event: &str, stdin: &[u8], variables: &[(&str, &str)]) -> Output {
+/// Runs `relay hook` as a host agent does, with the event's JSON on stdin.
+fn call_hook(site: &Site, event: &str, stdin: &[u8], variables: &[(&str, &str)]) -> Output {
     let mut command = site.command(&["hook", event]);
-    // The folder is the one in the JSON, wherever the host runs its hooks.
+    // The hook must use the folder in the JSON, not the working folder.
     command.current_dir("/").envs(variables.iter().copied());
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // A hook that has read enough may have ended.
+    // An error says that the hook has ended without reading everything.
     let _ = child.stdin.take().unwrap().write_all(stdin);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{event}: {output:?}");
     output
 }
 
-/// Answer to a hook of the session `session`; null for none.
-fn answer(site: &Site, session: &str, event: &str, more: &Value) -> Value {
+/// Runs `relay hook` for an event of a session, with additional `fields`; returns the answer, null if there is none.
+fn hook_answer(site: &Site, session: &str, event: &str, fields: &Value) -> Value {
     let mut json = json!({"session_id": session, "cwd": site.workspace(), "hook_event_name": event});
-    json.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
-    let output = call(site, event, json.to_string().as_bytes(), &[]);
+    json.as_object_mut().unwrap().extend(fields.as_object().cloned().unwrap_or_default());
+    let output = call_hook(site, event, json.to_string().as_bytes(), &[]);
     assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{event}");
     if output.stdout.is_empty() { Value::Null } else { serde_json::from_slice(&output.stdout).unwrap() }
 }
 
-/// Creates a job that has ended, launched by a session or by none.
-fn end(site: &Site, job: &str, session: Option<&str>, minutes: i64) -> JobId {
+/// Creates an ended job, launched by a session or by none, and its undelivered completion notice.
+fn create_notice(site: &Site, job: &str, session: Option<&str>, minutes: i64) -> JobId {
     let session = session.map(|id| Session { agent: "codex".into(), id: id.into(), home: None });
-    invent(site, job, &Origin { session, ..Origin::default() }, SignedDuration::from_mins(minutes))
+    create_ended_job(site, job, &Origin { session, ..Origin::default() }, SignedDuration::from_mins(minutes))
 }
 
-fn context(answer: &Value) -> &str {
+fn additional_context(answer: &Value) -> &str {
     answer["hookSpecificOutput"]["additionalContext"].as_str().unwrap_or_default()
 }
 
-/// Number of times that a request contains a text, in any role.
-fn count(request: &[String], text: &str) -> usize {
+/// Returns the number of times that the messages of a request contain a text.
+fn count_matches(request: &[String], text: &str) -> usize {
     request.iter().map(|message| message.matches(text).count()).sum()
 }
 
-/// Command line that launches this many workers, which end at once, and waits for their completion notices.
+/// Returns a command line that launches `count` jobs, which end at once, and waits for their completion notices.
 fn launch_and_wait(count: usize) -> String {
     let relay = programs::dir().join("relay");
     let relay = relay.display();
@@ -69,17 +69,20 @@ fn launch_and_wait(count: usize) -> String {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_busy_session_gets_the_end_of_its_worker_with_its_next_tool_call_once() {
+fn a_busy_session_gets_a_notice_once_with_its_next_tool_call() {
     let site = Site::new(Engine::Local);
     let script = Script::new("busy").run(&launch_and_wait(1)).run("true").run("true").say("Done.");
     // A session starts no relay unless a person has started one before.
     site.relay(&["up"]);
     let host = Host::new(&site, vec![script], &HOOKS);
     host.exec(&site, "[script:busy] Delegate.");
-    let told: Vec<usize> =
-        host.requests().iter().map(|request| count(request, "relay: worker quick#1 completed")).collect();
-    // The first call launches the worker and sees its outcome arrive; a message that was delivered stays in the thread.
-    assert_eq!(told, [0, 1, 1, 1]);
+    let notices: Vec<usize> = host
+        .requests()
+        .iter()
+        .map(|request| count_matches(request, "relay: worker quick#1 completed"))
+        .collect();
+    // The job ends during the first tool call; the next request has the notice, which then stays in the thread.
+    assert_eq!(notices, [0, 1, 1, 1]);
     let last = host.requests().pop().unwrap();
     assert!(last.iter().any(|text| text.starts_with("developer: relay: worker quick#1")));
     assert_eq!(site.relay(&["notices"]), "");
@@ -88,7 +91,7 @@ fn a_busy_session_gets_the_end_of_its_worker_with_its_next_tool_call_once() {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_busy_session_on_a_full_screen_gets_the_end_within_its_turn() {
+fn a_busy_session_on_a_full_screen_gets_a_notice_within_its_turn() {
     let site = Site::new(Engine::Local);
     let script = Script::new("busy").run(&launch_and_wait(1)).run("true").say("All is done.");
     // A session starts no relay unless a person has started one before.
@@ -97,9 +100,9 @@ fn a_busy_session_on_a_full_screen_gets_the_end_within_its_turn() {
     let tui = Tui::open(&host, &site, "[script:busy] Delegate.");
     tui.shows("All is done.");
     let requests = host.requests();
-    let told = requests.iter().map(|request| count(request, "relay: worker quick#1 completed"));
+    let notices = requests.iter().map(|request| count_matches(request, "relay: worker quick#1 completed"));
     // A session with a full-screen interface also sends other requests to its model before its first tool call.
-    assert_eq!(told.skip_while(|count| *count == 0).collect::<Vec<_>>(), [1, 1]);
+    assert_eq!(notices.skip_while(|count| *count == 0).collect::<Vec<_>>(), [1, 1]);
     assert_eq!(site.relay(&["notices"]), "");
     let session = std::fs::read_dir(site.registry().join("sessions")).unwrap().next().unwrap().unwrap();
     let phase = || {
@@ -113,84 +116,91 @@ fn a_busy_session_on_a_full_screen_gets_the_end_within_its_turn() {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_stop_hook_keeps_a_session_going_once_and_not_twice() {
+fn a_stop_hook_continues_a_session_once_and_not_twice() {
     let site = Site::new(Engine::Local);
-    // One more than the maximum that a session receives at once.
+    // A session receives at most four notices at once.
     let script = Script::new("stop").run(&launch_and_wait(5)).say("Done.");
     // A session starts no relay unless a person has started one before.
     site.relay(&["up"]);
     let host = Host::new(&site, vec![script], &["Stop"]);
     host.exec(&site, "[script:stop] Delegate.");
     let requests = host.requests();
-    let told: Vec<usize> = requests.iter().map(|request| count(request, "relay: worker quick#")).collect();
-    assert_eq!(told, [0, 0, 4]);
-    assert_eq!(count(&requests[2], "Tell your user what came of it."), 1);
+    let notices: Vec<usize> =
+        requests.iter().map(|request| count_matches(request, "relay: worker quick#")).collect();
+    assert_eq!(notices, [0, 0, 4]);
+    assert_eq!(count_matches(&requests[2], "Tell your user what came of it."), 1);
     let rest = site.relay(&["notices"]);
     assert!(rest.contains("quick#5") && !rest.contains("quick#4"), "{rest}");
 }
 
 #[test]
-fn each_session_gets_its_own_ends_and_those_of_nobody() {
+fn each_session_gets_notices_of_its_own_jobs_and_of_jobs_without_a_session() {
     let site = Site::new(Engine::Local);
     let jobs = [
-        end(&site, "own#1", Some("s1"), 3),
-        end(&site, "nobody#1", None, 2),
-        end(&site, "other#1", Some("s2"), 1),
+        create_notice(&site, "own#1", Some("s1"), 3),
+        create_notice(&site, "nobody#1", None, 2),
+        create_notice(&site, "other#1", Some("s2"), 1),
     ];
-    let told = || jobs.clone().map(|job| outbox::is_told(&site, &job));
-    assert_eq!(answer(&site, "s1", "PreToolUse", &json!({})), Value::Null);
-    assert_eq!(answer(&site, "s1", "Stop", &json!({"stop_hook_active": true})), Value::Null);
-    assert_eq!(answer(&site, "s1", "PostToolUse", &json!({"agent_id": "a1"})), Value::Null);
-    assert_eq!(told(), [false, false, false]);
-    let stop = answer(&site, "s1", "Stop", &json!({"stop_hook_active": false}));
+    let shown = || jobs.clone().map(|job| outbox::is_shown(&site, &job));
+    assert_eq!(hook_answer(&site, "s1", "PreToolUse", &json!({})), Value::Null);
+    assert_eq!(hook_answer(&site, "s1", "Stop", &json!({"stop_hook_active": true})), Value::Null);
+    assert_eq!(hook_answer(&site, "s1", "PostToolUse", &json!({"agent_id": "a1"})), Value::Null);
+    assert_eq!(shown(), [false, false, false]);
+    let stop = hook_answer(&site, "s1", "Stop", &json!({"stop_hook_active": false}));
     assert_eq!(stop["decision"], "block");
     assert!(stop["reason"].as_str().unwrap().contains("own#1"), "{stop}");
-    assert_eq!(told(), [true, false, false]);
-    let start = answer(&site, "s1", "SessionStart", &json!({"source": "startup"}));
+    assert_eq!(shown(), [true, false, false]);
+    let start = hook_answer(&site, "s1", "SessionStart", &json!({"source": "startup"}));
     assert_eq!(start["hookSpecificOutput"]["hookEventName"], "SessionStart");
-    assert!(context(&start).contains("nobody#1") && !context(&start).contains("other#1"), "{start}");
-    assert_eq!(answer(&site, "s1", "UserPromptSubmit", &json!({})), Value::Null);
-    let prompt = answer(&site, "s2", "UserPromptSubmit", &json!({"prompt": "x"}));
-    assert!(context(&prompt).contains("other#1"), "{prompt}");
-    assert_eq!(told(), [true, true, true]);
+    assert!(
+        additional_context(&start).contains("nobody#1") && !additional_context(&start).contains("other#1"),
+        "{start}"
+    );
+    assert_eq!(hook_answer(&site, "s1", "UserPromptSubmit", &json!({})), Value::Null);
+    let prompt = hook_answer(&site, "s2", "UserPromptSubmit", &json!({"prompt": "x"}));
+    assert!(additional_context(&prompt).contains("other#1"), "{prompt}");
+    assert_eq!(shown(), [true, true, true]);
 }
 
 #[test]
-fn an_end_goes_to_anybody_when_its_session_is_over_or_silent() {
+fn a_notice_goes_to_any_session_if_its_own_has_ended_or_is_silent_for_an_hour() {
     let site = Site::new(Engine::Local);
-    end(&site, "gone#1", Some("gone"), 61);
-    let recent = end(&site, "recent#1", Some("recent"), 59);
-    let told = answer(&site, "s1", "PostToolUse", &json!({}));
-    assert!(context(&told).contains("gone#1") && !context(&told).contains("recent#1"), "{told}");
-    assert!(!outbox::is_told(&site, &recent));
-    answer(&site, "recent", "SessionEnd", &json!({"reason": "other"}));
-    let told = answer(&site, "s1", "PostToolUse", &json!({}));
-    assert!(context(&told).contains("recent#1"), "{told}");
+    create_notice(&site, "gone#1", Some("gone"), 61);
+    let recent = create_notice(&site, "recent#1", Some("recent"), 59);
+    let answer = hook_answer(&site, "s1", "PostToolUse", &json!({}));
+    assert!(
+        additional_context(&answer).contains("gone#1") && !additional_context(&answer).contains("recent#1"),
+        "{answer}"
+    );
+    assert!(!outbox::is_shown(&site, &recent));
+    hook_answer(&site, "recent", "SessionEnd", &json!({"reason": "other"}));
+    let answer = hook_answer(&site, "s1", "PostToolUse", &json!({}));
+    assert!(additional_context(&answer).contains("recent#1"), "{answer}");
 }
 
 #[test]
-fn a_worker_gets_no_ends_of_others() {
+fn a_worker_gets_no_notices_of_other_jobs() {
     let site = Site::new(Engine::Local);
-    // The worker's hooks are those of the person who launched it.
+    // A worker's Codex runs the hooks of the person who launched the worker.
     let worker = site.registry().join("worker.1.json");
-    end(&site, "worker#1", None, 1);
+    create_notice(&site, "worker#1", None, 1);
     let mut record: Value = serde_json::from_slice(&std::fs::read(&worker).unwrap()).unwrap();
     record["state"] = "running".into();
     record["finished_at"] = Value::Null;
     record["thread_id"] = "worker-thread".into();
     std::fs::write(&worker, record.to_string()).unwrap();
     std::fs::remove_file(site.registry().join("outbox/worker.1.json")).unwrap();
-    end(&site, "nobody#1", None, 1);
-    assert_eq!(answer(&site, "worker-thread", "PostToolUse", &json!({})), Value::Null);
-    assert!(context(&answer(&site, "s1", "PostToolUse", &json!({}))).contains("nobody#1"));
+    create_notice(&site, "nobody#1", None, 1);
+    assert_eq!(hook_answer(&site, "worker-thread", "PostToolUse", &json!({})), Value::Null);
+    assert!(additional_context(&hook_answer(&site, "s1", "PostToolUse", &json!({}))).contains("nobody#1"));
 }
 
 #[test]
-fn a_session_is_noted_as_busy_idle_and_over() {
+fn the_state_of_a_session_is_recorded_as_busy_idle_and_over() {
     let site = Site::new(Engine::Local);
     std::fs::create_dir_all(site.registry()).unwrap();
-    let phase = |event: &str, more: Value| {
-        assert_eq!(answer(&site, "01a203ca", event, &more), Value::Null);
+    let phase = |event: &str, fields: Value| {
+        assert_eq!(hook_answer(&site, "01a203ca", event, &fields), Value::Null);
         let state = std::fs::read(site.registry().join("sessions/01a203ca.json")).unwrap();
         let state: Value = serde_json::from_slice(&state).unwrap();
         assert_eq!((&state["schema"], &state["agent"]), (&json!(1), &json!("codex")));
@@ -206,48 +216,47 @@ fn a_session_is_noted_as_busy_idle_and_over() {
 }
 
 #[test]
-fn nothing_breaks_a_host() {
+fn a_hook_with_unusable_input_or_registry_still_exits_with_0() {
     let site = Site::new(Engine::Local);
-    // Without a registry, and outside of every project: no output, and no file is created.
+    // Without a registry and outside of every project, a hook prints nothing and creates no file.
     let json = |cwd: &str| json!({"session_id": "s1", "cwd": cwd, "hook_event_name": "Stop"}).to_string();
-    let quiet = |event: &str, json: &str| {
-        let output = call(&site, event, json.as_bytes(), &[]);
+    let check_silent = |event: &str, json: &str| {
+        let output = call_hook(&site, event, json.as_bytes(), &[]);
         assert_eq!(
             (output.stdout.as_slice(), output.stderr.as_slice()),
             (&b""[..], &b""[..]),
             "{event} {json}"
         );
     };
-    quiet("Stop", &json(&site.root().to_string_lossy()));
+    check_silent("Stop", &json(&site.root().to_string_lossy()));
     assert!(!site.registry().exists());
-    quiet("Stop", &json("/nowhere/at/all"));
-    end(&site, "a#1", None, 1);
-    quiet("PreCompact", &json(&site.root().to_string_lossy()));
-    quiet("no such event", &json(&site.root().to_string_lossy()));
-    // Garbage gets one line on stderr.
+    check_silent("Stop", &json("/nowhere/at/all"));
+    create_notice(&site, "a#1", None, 1);
+    check_silent("PreCompact", &json(&site.root().to_string_lossy()));
+    check_silent("no such event", &json(&site.root().to_string_lossy()));
+    // Invalid input gets one line on stderr.
     let huge = vec![b' '; (16 << 20) + 1];
     for garbage in [&b""[..], b"{", b"\xff\xfe", b"[1]", br#"{"session_id":"../x","cwd":"/"}"#, &huge] {
-        let output = call(&site, "PostToolUse", garbage, &[]);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!((output.stdout.len(), said.lines().count()), (0, 1), "{said}");
+        let output = call_hook(&site, "PostToolUse", garbage, &[]);
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.stdout.len(), message.lines().count()), (0, 1), "{message}");
     }
     // A file in the place of a folder is set aside.
     std::fs::write(site.registry().join("sessions"), "no folder").unwrap();
-    quiet("SessionEnd", &json(&site.root().to_string_lossy()));
+    check_silent("SessionEnd", &json(&site.root().to_string_lossy()));
     assert!(site.registry().join("sessions/s1.json").exists());
     assert_eq!(std::fs::read(site.registry().join(".refused-sessions-1")).unwrap(), b"no folder");
     // If the registry can't be opened, the hook reports it, and the outcome is kept for later.
     let elsewhere = site.root().join("elsewhere");
     std::fs::rename(site.registry(), &elsewhere).unwrap();
     std::os::unix::fs::symlink(&elsewhere, site.registry()).unwrap();
-    let output = call(&site, "SessionEnd", json(&site.root().to_string_lossy()).as_bytes(), &[]);
+    let output = call_hook(&site, "SessionEnd", json(&site.root().to_string_lossy()).as_bytes(), &[]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("is a symbolic link"), "{output:?}");
     std::fs::remove_file(site.registry()).unwrap();
     std::fs::rename(&elsewhere, site.registry()).unwrap();
 }
 
-/// Sends the calls that Claude Code's reference of hooks documents: Claude Code itself is not on the machine of the
-/// tests.
+/// Calls the hooks as the documentation of Claude Code describes it; the tests do not install Claude Code.
 #[test]
 fn the_documented_calls_of_claude_code_are_answered() {
     let site = Site::new(Engine::Local);
@@ -268,17 +277,17 @@ fn the_documented_calls_of_claude_code_are_answered() {
     ];
     let environment = site.root().join("claude-env");
     let environment = environment.to_str().unwrap();
-    for (event, more) in calls {
+    for (event, fields) in calls {
         let session =
             Session { agent: "claude".into(), id: common["session_id"].as_str().unwrap().into(), home: None };
         let job = format!("{}#1", event.to_lowercase());
         let origin = Origin { session: Some(session), ..Origin::default() };
-        let job = invent(&site, &job, &origin, SignedDuration::from_secs(60));
+        let job = create_ended_job(&site, &job, &origin, SignedDuration::from_secs(60));
         let mut json = common.clone();
         json["hook_event_name"] = event.into();
-        json.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap());
+        json.as_object_mut().unwrap().extend(fields.as_object().cloned().unwrap());
         let variables = [("CLAUDE_PROJECT_DIR", "/w"), ("CLAUDE_ENV_FILE", environment)];
-        let output = call(&site, event, json.to_string().as_bytes(), &variables);
+        let output = call_hook(&site, event, json.to_string().as_bytes(), &variables);
         let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
         let name = job.to_string();
         match event {
@@ -289,7 +298,7 @@ fn the_documented_calls_of_claude_code_are_answered() {
             }
             _ => {
                 assert_eq!(answer["hookSpecificOutput"]["hookEventName"], event);
-                assert!(context(&answer).contains(&name), "{answer}");
+                assert!(additional_context(&answer).contains(&name), "{answer}");
             }
         }
     }
@@ -299,24 +308,24 @@ fn the_documented_calls_of_claude_code_are_answered() {
 }
 
 #[test]
-fn a_hook_costs_little_when_there_is_nothing() {
+fn a_hook_without_a_notice_is_fast() {
     let site = Site::new(Engine::Local);
     for n in 1..=200 {
-        let job = end(&site, &format!("old#{n}"), None, 100);
+        let job = create_notice(&site, &format!("old#{n}"), None, 100);
         std::fs::write(site.registry().join(format!("outbox/{}.shown", job.file_stem())), "{}").unwrap();
     }
     let time = |_| {
-        let begun = Instant::now();
+        let started = Instant::now();
         assert_eq!(
-            answer(&site, "s1", "PostToolUse", &json!({"tool_response": "x".repeat(10_000)})),
+            hook_answer(&site, "s1", "PostToolUse", &json!({"tool_response": "x".repeat(10_000)})),
             Value::Null
         );
-        begun.elapsed()
+        started.elapsed()
     };
     let times: Vec<_> = (0..50).map(time).collect();
     let (p50, p99) = (percentile(times.clone(), 50), percentile(times, 99));
     figure(&format!(
-        "hooks: PostToolUse without an end, 200 told ones in the outbox: {p50:.1?} (p50), {p99:.1?} (p99)"
+        "hooks: PostToolUse without a notice, 200 shown ones in the outbox: {p50:.1?} (p50), {p99:.1?} (p99)"
     ));
     assert!(p50.as_millis() < 200, "{p50:?}");
 }

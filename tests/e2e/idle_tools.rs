@@ -1,8 +1,8 @@
-//! Real development tools that run and then have nothing to do: dev servers, watchers, a test that waits, a daemon, a
-//! build that sleeps.
+//! Idle tools: real development tools that start and then have nothing to do. relay must not end them. They are
+//! servers, watchers, a waiting test, a daemon and a sleeping build.
 //!
-//! The normal run takes a server that every machine has, under a short stall limit. The nightly run takes all tools at
-//! the same time, for five minutes under the default limits; `tests/run.sh --nightly` installs them.
+//! The normal run uses a server that every machine has, with a short stall limit. The nightly run uses all tools at the
+//! same time, for five minutes and with the default limits; `tests/run.sh --nightly` installs them.
 
 use std::env;
 use std::fs;
@@ -19,36 +19,36 @@ use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site, docker, processes, until_by};
 use rustix::fs::{CWD, Mode, mkfifoat};
 
-/// Environment variable with the folder that `ensure_idle_tools` of `tests/lib.sh` has filled.
+/// Environment variable with the folder into which `ensure_idle_tools` of `tests/lib.sh` installs the tools.
 const TOOLS: &str = "RELAY_TEST_IDLE_TOOLS";
-/// Maximum time for a tool to start, to react or to end, while the others do the same on two cores.
+/// Maximum time for a tool to start, to react or to end, while all other tools do the same.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// Idle time of the nightly run, in seconds.
 const NIGHTLY_IDLE_S: u64 = 300;
-/// The text in the log of a server that listens: the beginning of its address.
-const LISTENS: &str = "http://127.0.0.1:";
+/// Beginning of the address that a server prints when it listens.
+const ADDRESS_START: &str = "http://127.0.0.1:";
 
-/// A tool and what it is expected to do.
+/// A tool, with the behaviour that the test expects.
 struct Tool {
-    /// Name of the workspace, and so of the job.
+    /// Name of the workspace and of the job.
     name: &'static str,
-    /// Command line. A person expects to read it as the title of the step.
+    /// Command line of the job, which must be the title of its step.
     line: String,
     kind: StepKind,
-    /// Files of the workspace.
+    /// Files of the workspace, with their content.
     files: Vec<(&'static str, String)>,
-    /// Text in the log once the tool has nothing more to do.
+    /// Text in the log that shows that the tool has nothing more to do.
     ready: &'static str,
     proof: Proof,
-    /// True if the tool ends by itself, at the latest after its proof; any other is cancelled.
-    ends: bool,
+    /// True if the tool ends by itself, at the latest after the proof. Otherwise its job is cancelled.
+    ends_by_itself: bool,
 }
 
 /// Proof that a tool still works after the idle time.
 enum Proof {
-    /// Its server answers a request for this path.
+    /// The tool's server answers a request for this path.
     Serves(&'static str),
-    /// After a write to this file, its log continues with this text.
+    /// After a write to a file (the first text), the log continues with the second text.
     Reacts(&'static str, &'static str),
     /// The tool ends with success.
     Ends,
@@ -62,9 +62,9 @@ impl Tool {
             line: line.to_owned(),
             kind: StepKind::Command,
             files: Vec::new(),
-            ready: LISTENS,
+            ready: ADDRESS_START,
             proof: Proof::Serves(path),
-            ends: false,
+            ends_by_itself: false,
         }
     }
 
@@ -74,18 +74,18 @@ impl Tool {
     }
 }
 
-/// Returns the tool of every run.
+/// Returns the only tool of the normal run.
 fn python_server() -> Tool {
     Tool::server("server", "python3 -u -m http.server --bind 127.0.0.1 0", "/page.html")
         .with_files(&[("page.html", "<p>a page</p>\n")])
 }
 
-/// Returns the tools of the nightly run, the one that ends by itself last.
+/// Returns the tools of the nightly run.
 fn all_tools() -> Vec<Tool> {
     let page = ("index.html", "<script type=\"module\" src=\"/main.js\"></script>\n");
     let main = ("main.js", "document.title = \"a page\";\n");
     let dev = ("package.json", "{\"scripts\": {\"dev\": \"vite --host 127.0.0.1 --port 0\"}}\n");
-    let npx = format!("npx -y vite@{} --host 127.0.0.1 --port 0", pinned("VITE_VERSION"));
+    let npx = format!("npx -y vite@{} --host 127.0.0.1 --port 0", pinned_version("VITE_VERSION"));
     vec![
         python_server(),
         Tool::server("npx", &npx, "/").with_files(&[page, main]),
@@ -99,7 +99,7 @@ fn all_tools() -> Vec<Tool> {
     ]
 }
 
-/// Returns a test that waits for a client of its fixture.
+/// Returns a test of pytest that waits for a client.
 fn waiting_test() -> Tool {
     let code = "import socket\n\nimport pytest\n\n\n\
         @pytest.fixture\n\
@@ -114,12 +114,12 @@ fn waiting_test() -> Tool {
                 client.sendall(b\"HTTP/1.0 200 OK\\r\\n\\r\\n\")\n";
     Tool {
         kind: StepKind::Test,
-        ends: true,
+        ends_by_itself: true,
         ..Tool::server("pytest", "pytest -q -s", "/").with_files(&[("test_server.py", code)])
     }
 }
 
-/// Returns a watcher. It ignores every path that contains `target` unless told otherwise, and the site is below `target`.
+/// Returns a watcher of source files. By default `cargo watch` ignores paths that contain `target`, where the site is.
 fn cargo_watch() -> Tool {
     let manifest = "[workspace]\n[package]\nname = \"x\"\nedition = \"2021\"\n";
     Tool {
@@ -130,22 +130,22 @@ fn cargo_watch() -> Tool {
     }
 }
 
-/// An archive of one file: a build that needs no compiler and no plugin from the network.
+/// Build file that makes an archive, because this needs no compiler and no plugin from the network.
 const GRADLE_BUILD: &str =
     "apply plugin: 'base'\ntask pack(type: Zip) { from 'input' }\nassemble.dependsOn pack\n";
 
-/// Returns a daemon that is left behind by a build, while the job waits for something else.
+/// Returns a build that leaves a daemon behind; the job then waits for a pipe.
 fn gradle_daemon() -> Tool {
     Tool {
         ready: "BUILD SUCCESSFUL",
         proof: Proof::Reacts("go", "IDLE"),
-        ends: true,
+        ends_by_itself: true,
         ..Tool::server("gradle", "gradle assemble && cat go && gradle --status", "")
             .with_files(&[("build.gradle", GRADLE_BUILD), ("input/text", "one\n")])
     }
 }
 
-/// Returns a build that waits, with its daemon, for a change of its input.
+/// Returns a build that waits, together with its daemon, for a change of the input.
 fn gradle_continuous() -> Tool {
     Tool {
         kind: StepKind::Build,
@@ -162,38 +162,38 @@ fn docker_build() -> Tool {
         kind: StepKind::Build,
         ready: "RUN sleep",
         proof: Proof::Ends,
-        ends: true,
+        ends_by_itself: true,
         ..Tool::server("image", "docker build --no-cache --force-rm --iidfile id .", "")
             .with_files(&[("Dockerfile", &file)])
     }
 }
 
-/// Returns a version of `docker/versions`.
-fn pinned(name: &str) -> &'static str {
+/// Returns the value of `name` in `docker/versions`.
+fn pinned_version(name: &str) -> &'static str {
     let lines = include_str!("../../docker/versions").lines();
     lines.filter_map(|line| line.split_once('=')).find(|(pin, _)| *pin == name).unwrap().1
 }
 
-/// A tool whose job runs.
-struct Running<'a> {
+/// A tool whose job is running.
+struct RunningTool<'a> {
     site: &'a Site,
     tool: Tool,
     job: String,
     idle_since: Instant,
 }
 
-impl<'a> Running<'a> {
+impl<'a> RunningTool<'a> {
     /// Launches a tool and waits until it has nothing more to do.
-    fn launch(site: &'a Site, tool: Tool, more: &[&str]) -> Self {
+    fn launch(site: &'a Site, tool: Tool, flags: &[&str]) -> Self {
         let workspace = format!("workspace-projects/{}", tool.name);
         fs::create_dir_all(site.root().join(&workspace)).unwrap();
         for (path, text) in &tool.files {
             site.write(&format!("{workspace}/{path}"), text);
         }
-        // Java looks up the user's home itself, and so would share one daemon among all jobs and the user.
+        // Without this variable Gradle shares one daemon among all jobs and the user.
         let gradle = format!("GRADLE_USER_HOME={}/{workspace}/user-home", site.root().display());
         let args = ["launch", "-q", "--runner", "shell", "-w", &workspace, "--env", &gradle];
-        let job = site.relay(&[&args[..], more, &[&tool.line]].concat()).trim().to_owned();
+        let job = site.relay(&[&args[..], flags, &[&tool.line]].concat()).trim().to_owned();
         let mut running = Self { site, tool, job, idle_since: Instant::now() };
         running.wait_for_log(0, running.tool.ready);
         running.idle_since = Instant::now();
@@ -211,7 +211,7 @@ impl<'a> Running<'a> {
     /// Waits until the log contains a text after its first `start` bytes.
     fn wait_for_log(&self, start: usize, text: &str) {
         until_by(Instant::now() + PATIENCE, &format!("{}: {text}", self.tool.line), || {
-            // In this order: a job may print its last line and end between the two.
+            // The state is read before the log, because the job may print the text and end between both.
             let ended = self.site.record(&self.job).state.is_final();
             let log = self.log();
             let found = log.get(start..).is_some_and(|log| log.contains(text));
@@ -227,7 +227,7 @@ impl<'a> Running<'a> {
         record
     }
 
-    /// Writes the figure: the steps, the idle time, the state and what was reported of the idleness.
+    /// Writes the figure: steps, state, idle time and reported stalls.
     fn report(&self) {
         let record = self.check_alive();
         let steps = record.steps.iter().map(|step| format!("{} \"{}\"", step.kind, step.title));
@@ -241,7 +241,7 @@ impl<'a> Running<'a> {
         ));
     }
 
-    /// Checks that the only active step is the one that a person expects.
+    /// Checks that the active step is the tool's command line.
     fn check_step(&self) {
         let record = self.check_alive();
         let step = record.step.as_ref().unwrap();
@@ -259,7 +259,7 @@ impl<'a> Running<'a> {
         stalls.collect()
     }
 
-    /// Checks that the tool still works, and that its job ends as it should and leaves nothing behind.
+    /// Checks that the tool still works, that its job then ends as expected, and that no process is left.
     fn finish(&self) {
         match self.tool.proof {
             Proof::Serves(path) => assert_eq!(get(&self.address(), path), 200, "{}", self.tool.line),
@@ -270,7 +270,7 @@ impl<'a> Running<'a> {
             }
             Proof::Ends => {}
         }
-        let expected = if self.tool.ends {
+        let expected = if self.tool.ends_by_itself {
             State::Completed
         } else {
             self.site.relay(&["cancel", &self.job]);
@@ -287,7 +287,7 @@ impl<'a> Running<'a> {
     /// Returns the address that the server has printed.
     fn address(&self) -> String {
         let log = self.log();
-        let (_, rest) = log.split_once(LISTENS).unwrap();
+        let (_, rest) = log.split_once(ADDRESS_START).unwrap();
         let port = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap();
         format!("127.0.0.1:{port}")
     }
@@ -297,7 +297,7 @@ impl<'a> Running<'a> {
 fn get(address: &str, path: &str) -> u16 {
     let mut stream = TcpStream::connect(address).unwrap_or_else(|e| panic!("{address}: {e}"));
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    // One write, because the server of the waiting test answers after one read.
+    // The request is a single write, because the server of the waiting test answers after one read.
     let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: text/html\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = Vec::new();
@@ -306,8 +306,7 @@ fn get(address: &str, path: &str) -> u16 {
     answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("{answer}"))
 }
 
-/// Prepares what files alone can't: the installed packages of `npm run dev`, and the pipe that the job with the Gradle
-/// daemon waits for.
+/// Prepares packages for `npm run dev`, a pipe for the job with the Gradle daemon, and a cache for npx.
 fn prepare(site: &Site, tools: &Path) {
     let projects = site.root().join("workspace-projects");
     for name in ["dev", "gradle"] {
@@ -316,7 +315,7 @@ fn prepare(site: &Site, tools: &Path) {
     std::os::unix::fs::symlink(tools.join("vite-esbuild/node_modules"), projects.join("dev/node_modules"))
         .unwrap();
     mkfifoat(CWD, projects.join("gradle/go"), Mode::RWXU).unwrap();
-    // npx takes the package from the cache, as in every run but the first.
+    // npx takes its package from the cache.
     let cache = tools.join("npm-cache");
     site.write_home(
         ".npmrc",
@@ -325,7 +324,7 @@ fn prepare(site: &Site, tools: &Path) {
 }
 
 #[test]
-fn real_tools_that_have_nothing_to_do_are_left_alone() {
+fn real_tools_that_have_nothing_to_do_are_not_ended() {
     let site = Site::new(Engine::Local);
     site.configure("max_jobs = 10\n[codex]\nsandbox = \"off\"\n");
     let toolchain = Path::new(env!("CARGO")).parent().unwrap().to_owned();
@@ -342,8 +341,8 @@ fn real_tools_that_have_nothing_to_do_are_left_alone() {
     let stall: &[&str] = times(&["--stall", "2s"], &[]);
     let more = [stall, &["--env", &path]].concat();
     let tools = if nightly { all_tools() } else { vec![python_server()] };
-    let running: Vec<_> = tools.into_iter().map(|tool| Running::launch(&site, tool, &more)).collect();
-    // The claim is about time itself, so the test waits for nothing else.
+    let running: Vec<_> = tools.into_iter().map(|tool| RunningTool::launch(&site, tool, &more)).collect();
+    // The tools must survive this time, so the test waits for nothing else.
     let end = Instant::now() + Duration::from_secs(times(5, NIGHTLY_IDLE_S));
     while Instant::now() < end {
         for tool in &running {
@@ -351,11 +350,11 @@ fn real_tools_that_have_nothing_to_do_are_left_alone() {
         }
         std::thread::park_timeout(Duration::from_secs(1));
     }
-    running.iter().for_each(Running::report);
-    running.iter().for_each(Running::check_step);
-    // Otherwise the stall limit has not been reached.
+    running.iter().for_each(RunningTool::report);
+    running.iter().for_each(RunningTool::check_step);
+    // A reported stall proves that the stall limit was reached.
     assert!(!running[0].stalls().is_empty(), "{}", running[0].log());
-    running.iter().for_each(Running::finish);
+    running.iter().for_each(RunningTool::finish);
     if let Ok(id) = fs::read_to_string(site.root().join("workspace-projects/image/id")) {
         docker::docker_may_fail(&["image", "rm", id.trim()]);
     }

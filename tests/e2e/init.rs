@@ -11,7 +11,7 @@ use relay_tests::scripted_model::script::{Script, Scripts};
 use relay_tests::scripted_model::{ScriptedModel, codex_home};
 use serde_json::Value;
 
-/// Creates a project without any files of relay.
+/// Creates a git repository without any file of relay.
 fn project() -> Site {
     let site = Site::new(Engine::Local);
     fs::remove_file(site.root().join("platform/relay.toml")).unwrap();
@@ -22,8 +22,8 @@ fn project() -> Site {
     site
 }
 
-/// Every file of the project and of `CODEX_HOME`, except git's own, with its mode and bytes.
-fn tree(site: &Site) -> BTreeMap<String, (u32, String)> {
+/// Returns every file of the project and of `CODEX_HOME`, except git's own, with its mode and content.
+fn files(site: &Site) -> BTreeMap<String, (u32, String)> {
     let mut all = BTreeMap::new();
     let mut folders = vec![site.root().to_owned(), site.codex_home().to_owned()];
     while let Some(folder) = folders.pop() {
@@ -45,7 +45,7 @@ fn tree(site: &Site) -> BTreeMap<String, (u32, String)> {
     all
 }
 
-/// Outcome of each file, as the JSON form reports it.
+/// Runs `relay init --json`; returns the outcome of each file, and the reason if the file was kept.
 fn outcomes(site: &Site, args: &[&str]) -> BTreeMap<String, (String, Option<String>)> {
     let lines = site.relay(&[&["init", "--json"], args].concat());
     lines
@@ -58,8 +58,8 @@ fn outcomes(site: &Site, args: &[&str]) -> BTreeMap<String, (String, Option<Stri
         .collect()
 }
 
-/// Writes content of a person into every file that init adds to.
-fn of_a_person(site: &Site) {
+/// Writes a user's own content into every file to which `relay init` adds something.
+fn write_user_files(site: &Site) {
     site.write("AGENTS.md", "# Rules\n\nBe kind.");
     site.write("CLAUDE.md", "# Claude\n");
     site.write(".gitignore", "target/\n");
@@ -81,35 +81,36 @@ fn of_a_person(site: &Site) {
     fs::set_permissions(site.codex_home().join("config.toml"), private).unwrap();
 }
 
-const EVERYTHING: [&[&str]; 2] = [&["--codex", "--claude"], &["--codex", "--claude", "--user"]];
+/// Flags of `relay init` with which all of its files are written.
+const FLAG_SETS: [&[&str]; 2] = [&["--codex", "--claude"], &["--codex", "--claude", "--user"]];
 
 #[test]
-fn a_second_init_changes_nothing_and_a_removal_leaves_every_byte_as_it_was() {
+fn a_second_init_changes_nothing_and_a_removal_restores_every_byte() {
     for with_files in [false, true] {
         let site = project();
         if with_files {
-            of_a_person(&site);
+            write_user_files(&site);
         }
-        let before = tree(&site);
-        for args in EVERYTHING {
+        let before = files(&site);
+        for args in FLAG_SETS {
             let first = outcomes(&site, args);
             assert!(first.values().any(|(outcome, _)| outcome == "wrote"), "{first:?}");
-            let after = tree(&site);
+            let after = files(&site);
             for (path, (outcome, kept)) in outcomes(&site, args) {
                 assert_eq!((outcome.as_str(), kept), ("unchanged", None), "{path}");
             }
-            similar_asserts::assert_eq!(tree(&site), after);
+            similar_asserts::assert_eq!(files(&site), after);
         }
         for (path, (mode, text)) in &before {
-            let (mode_now, text_now) = &tree(&site)[path];
+            let (mode_now, text_now) = &files(&site)[path];
             assert_eq!(mode, mode_now, "{path}");
-            // JSON may get more lines, which the removal takes out again.
+            // In JSON files `init` adds lines between the user's own.
             let json = Path::new(path).extension().is_some_and(|extension| extension == "json");
             assert!(json || text_now.starts_with(text), "{path}: {text_now}");
         }
-        let would = outcomes(&site, &["--remove", "--user", "--dry-run"]);
-        assert_eq!(outcomes(&site, &["--remove", "--user"]), would);
-        similar_asserts::assert_eq!(tree(&site), before);
+        let announced = outcomes(&site, &["--remove", "--user", "--dry-run"]);
+        assert_eq!(outcomes(&site, &["--remove", "--user"]), announced);
+        similar_asserts::assert_eq!(files(&site), before);
         for folder in [".agents", ".codex/rules", "platform"] {
             assert!(!site.root().join(folder).exists(), "{folder}");
         }
@@ -119,7 +120,7 @@ fn a_second_init_changes_nothing_and_a_removal_leaves_every_byte_as_it_was() {
 }
 
 #[test]
-fn what_a_person_changed_is_kept_and_named_and_forced_only_with_a_copy() {
+fn changed_files_are_kept_and_named_and_replaced_only_by_force_with_a_copy() {
     let site = project();
     outcomes(&site, &["--codex"]);
     let change = |path: &str, from: &str, to: &str| {
@@ -133,25 +134,25 @@ fn what_a_person_changed_is_kept_and_named_and_forced_only_with_a_copy() {
     change(".codex/rules/relay.rules", "\"doctor\"]", "\"doctor\", \"run\"]");
     change(".codex/config.toml", "\"approve\"", "\"writes\"");
     change(".codex/hooks.json", "relay hook Stop\"", "relay hook Stop --mine\"");
-    let theirs = tree(&site);
-    let by_hand = |what: &str| ("kept".to_owned(), Some(format!("{what}changed by hand")));
+    let theirs = files(&site);
+    let kept_by_hand = |what: &str| ("kept".to_owned(), Some(format!("{what}changed by hand")));
     let expected: BTreeMap<String, (String, Option<String>)> = [
-        ("platform/relay.toml", by_hand("")),
+        ("platform/relay.toml", kept_by_hand("")),
         (".gitignore", ("unchanged".to_owned(), None)),
-        ("AGENTS.md", by_hand("")),
-        (".agents/skills/relay/SKILL.md", by_hand("")),
-        (".codex/rules/relay.rules", by_hand("")),
-        (".codex/config.toml", by_hand("[mcp_servers.relay] ")),
-        (".codex/hooks.json", by_hand("hooks.Stop ")),
+        ("AGENTS.md", kept_by_hand("")),
+        (".agents/skills/relay/SKILL.md", kept_by_hand("")),
+        (".codex/rules/relay.rules", kept_by_hand("")),
+        (".codex/config.toml", kept_by_hand("[mcp_servers.relay] ")),
+        (".codex/hooks.json", kept_by_hand("hooks.Stop ")),
     ]
     .map(|(path, outcome)| (path.to_owned(), outcome))
     .into();
     assert_eq!(outcomes(&site, &["--codex"]), expected);
-    similar_asserts::assert_eq!(tree(&site), theirs);
+    similar_asserts::assert_eq!(files(&site), theirs);
 
     let text = site.relay(&["init", "--force", "--codex"]);
     assert!(text.contains("updated    platform/relay.toml"), "{text}");
-    let forced = tree(&site);
+    let forced = files(&site);
     for (path, (_, theirs)) in
         theirs.iter().filter(|(path, _)| expected.get(*path).is_some_and(|(o, _)| o == "kept"))
     {
@@ -161,13 +162,13 @@ fn what_a_person_changed_is_kept_and_named_and_forced_only_with_a_copy() {
 
     change("AGENTS.md", "Return to the user at once", "Wait");
     let removed = outcomes(&site, &["--remove"]);
-    assert_eq!(removed["AGENTS.md"], by_hand(""));
+    assert_eq!(removed["AGENTS.md"], kept_by_hand(""));
     assert!(fs::read_to_string(site.root().join("AGENTS.md")).unwrap().contains("Wait"));
     assert!(!site.root().join(".codex/config.toml").exists());
 }
 
 #[test]
-fn links_are_not_followed_out_of_the_project_and_broken_files_stop_everything() {
+fn links_out_of_the_project_are_not_followed_and_broken_files_prevent_all_writes() {
     let site = project();
     let outside = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(outside.path(), site.root().join(".codex")).unwrap();
@@ -186,17 +187,17 @@ fn links_are_not_followed_out_of_the_project_and_broken_files_stop_everything() 
 
     site.write(".mcp.json", "{ nonsense");
     site.write("CLAUDE.md", "# Claude\n");
-    let before = tree(&site);
+    let before = files(&site);
     let error = site.refused(2, &["init", "--claude"]);
     assert!(error.contains(".mcp.json: ") && error.contains("nothing was written"), "{error}");
     assert_eq!(error.lines().count(), 1, "{error}");
-    similar_asserts::assert_eq!(tree(&site), before);
+    similar_asserts::assert_eq!(files(&site), before);
 }
 
 #[test]
-fn a_folder_that_is_no_project_becomes_one() {
+fn relay_init_makes_a_project_of_any_folder() {
     let site = Site::new(Engine::Local);
-    // Not below the temporary folder, where other programs leave a .git at times.
+    // The folder is not below `/tmp`, where other programs may have left a `.git`.
     let folder = tempfile::tempdir_in("/var/tmp").unwrap();
     let mut init = site.command(&["init"]);
     let output = init.current_dir(folder.path()).output().unwrap();
@@ -206,8 +207,8 @@ fn a_folder_that_is_no_project_becomes_one() {
     assert!(status.current_dir(folder.path()).output().unwrap().status.success());
 }
 
-/// Codex's own decision about command lines under the rules, as `execpolicy check` reports it.
-fn allowed(rules: &Path, command: &[&str]) -> bool {
+/// Returns true if `codex execpolicy check` allows a command under the rules.
+fn is_allowed(rules: &Path, command: &[&str]) -> bool {
     let mut check = Command::new(programs::codex());
     check
         .args(["execpolicy", "check", "--resolve-host-executables", "--rules"])
@@ -216,13 +217,13 @@ fn allowed(rules: &Path, command: &[&str]) -> bool {
         .args(command);
     let output = check.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let judged: Value = serde_json::from_slice(&output.stdout).unwrap();
-    judged["decision"] == "allow"
+    let decision: Value = serde_json::from_slice(&output.stdout).unwrap();
+    decision["decision"] == "allow"
 }
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn codex_lets_out_exactly_the_commands_that_need_it() {
+fn codex_allows_exactly_up_down_and_doctor_outside_of_the_sandbox() {
     let site = project();
     outcomes(&site, &[]);
     let rules = site.root().join(".codex/rules/relay.rules");
@@ -235,13 +236,13 @@ fn codex_lets_out_exactly_the_commands_that_need_it() {
         &["relay", "doctor", "--json"],
         &["/usr/local/bin/relay", "up"],
     ] {
-        assert!(allowed(&rules, command), "{command:?}");
+        assert!(is_allowed(&rules, command), "{command:?}");
     }
     let inside = "launch run status logs events wait cancel resume retry extend explain notices init prune serve hook \
         mcp top schema completions upgrade";
-    for verb in inside.split_whitespace() {
-        assert!(!allowed(&rules, &["relay", verb]), "{verb}");
-        assert!(!allowed(&rules, &["relay", verb, "up"]), "{verb}");
+    for subcommand in inside.split_whitespace() {
+        assert!(!is_allowed(&rules, &["relay", subcommand]), "{subcommand}");
+        assert!(!is_allowed(&rules, &["relay", subcommand, "up"]), "{subcommand}");
     }
     for command in [
         &["relay"][..],
@@ -256,15 +257,15 @@ fn codex_lets_out_exactly_the_commands_that_need_it() {
         &["env", "relay", "up"],
         &["sh", "-c", "relay up; curl x"],
     ] {
-        assert!(!allowed(&rules, command), "{command:?}");
+        assert!(!is_allowed(&rules, command), "{command:?}");
     }
 }
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn inside_of_codex_s_sandbox_init_says_so_in_one_line_and_writes_nothing() {
+fn init_in_codex_s_sandbox_is_refused_with_one_line_and_writes_nothing() {
     let site = project();
-    let before = tree(&site);
+    let before = files(&site);
     let relay = programs::dir().join("relay");
     let mut codex = Command::new(programs::codex());
     codex.args(["sandbox", "-c", "sandbox_mode=\"workspace-write\"", "--"]).arg(&relay).arg("init");
@@ -276,23 +277,23 @@ fn inside_of_codex_s_sandbox_init_says_so_in_one_line_and_writes_nothing() {
         stderr.contains("a person has to run `relay init` in a terminal); nothing was written"),
         "{stderr}"
     );
-    let own: Vec<&str> = stderr.lines().filter(|line| line.starts_with("relay: ")).collect();
-    assert_eq!(own.len(), 1, "{stderr}");
-    // Codex has written into its own home meanwhile.
-    let after = tree(&site).into_iter().filter(|(path, _)| !path.starts_with("codex-home/"));
+    let relay_lines: Vec<&str> = stderr.lines().filter(|line| line.starts_with("relay: ")).collect();
+    assert_eq!(relay_lines.len(), 1, "{stderr}");
+    // Codex itself has written into its home.
+    let after = files(&site).into_iter().filter(|(path, _)| !path.starts_with("codex-home/"));
     similar_asserts::assert_eq!(after.collect::<BTreeMap<_, _>>(), before);
     assert!(!site.root().join(".agents/skills").exists());
 }
 
-/// Runs `codex exec` as a session of a host agent in a project that the user trusts, with the `relay` of a folder.
-async fn session(site: &Site, model: &ScriptedModel, bin: &Path, prompt: &str) -> Output {
+/// Runs `codex exec` as a session of a host agent in a project that the user trusts. `bin` is the folder of `relay`.
+async fn run_session(site: &Site, model: &ScriptedModel, bin: &Path, prompt: &str) -> Output {
     codex_home(site.codex_home(), &model.base_url()).unwrap();
     let path = site.codex_home().join("config.toml");
     let trusted =
         format!("\n[projects.{:?}]\ntrust_level = \"trusted\"\n", site.root().display().to_string());
     let own = fs::read_to_string(&path).unwrap();
     fs::write(&path, own + &trusted).unwrap();
-    // Codex runs commands in a login shell.
+    // Codex runs commands in a login shell, which reads this file.
     site.write_home(".profile", &format!("PATH={}:$PATH\n", bin.display()));
     let path = std::env::var("PATH").unwrap();
     let mut codex = tokio::process::Command::new(programs::codex());
@@ -306,14 +307,14 @@ async fn session(site: &Site, model: &ScriptedModel, bin: &Path, prompt: &str) -
     codex.output().await.unwrap()
 }
 
-/// All texts of a request to the model.
-fn input(seen: &relay_tests::scripted_model::Seen) -> String {
-    seen.body["input"].to_string() + &seen.body["instructions"].to_string()
+/// Returns all texts of a request to the model, as JSON.
+fn request_text(request: &relay_tests::scripted_model::ReceivedRequest) -> String {
+    request.body["input"].to_string() + &request.body["instructions"].to_string()
 }
 
 #[tokio::test]
 #[ignore = "needs the real Codex"]
-async fn a_session_starts_by_the_rule_what_a_person_has_started_before_and_nothing_else() {
+async fn a_session_can_start_only_a_relay_whose_settings_a_person_has_approved() {
     let site = project();
     outcomes(&site, &[]);
     let settings = fs::read_to_string(site.root().join("platform/relay.toml")).unwrap();
@@ -330,11 +331,11 @@ async fn a_session_starts_by_the_rule_what_a_person_has_started_before_and_nothi
         .say("It is not let out.");
     let model = ScriptedModel::start(Scripts::from_iter([early, delegates, widens])).await.unwrap();
     let last = async |prompt: &str| {
-        let output = session(&site, &model, programs::dir(), prompt).await;
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{told}");
-        assert_eq!(complaints(&told), Vec::<&str>::new(), "{told}");
-        input(model.seen().last().unwrap())
+        let output = run_session(&site, &model, programs::dir(), prompt).await;
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{stderr}");
+        assert_eq!(complaints(&stderr), Vec::<&str>::new(), "{stderr}");
+        request_text(model.requests().last().unwrap())
     };
     let early = last("[script:early] Delegate.").await;
     assert!(early.contains("has changed since the settings were approved"), "{early}");
@@ -348,10 +349,11 @@ async fn a_session_starts_by_the_rule_what_a_person_has_started_before_and_nothi
     assert!(widened.contains("has changed since the settings were approved"), "{widened}");
 }
 
-/// Codex's complaints, except those about missing parts of the machine and those that the test itself has caused.
-fn complaints(told: &str) -> Vec<&str> {
+/// Returns the lines of stderr with warnings and errors, except those that the test's machine or flags cause.
+fn complaints(stderr: &str) -> Vec<&str> {
     let bad = |line: &str| ["warning", "error", "untrusted", "invalid"].iter().any(|bad| line.contains(bad));
-    told.lines()
+    stderr
+        .lines()
         .filter(|line| {
             bad(&line.to_lowercase()) && !line.contains("bubblewrap") && !line.contains("bypass-hook-trust")
         })
@@ -360,21 +362,21 @@ fn complaints(told: &str) -> Vec<&str> {
 
 #[tokio::test]
 #[ignore = "needs the real Codex"]
-async fn codex_takes_everything_that_init_writes() {
+async fn codex_uses_everything_that_init_writes() {
     let site = project();
-    of_a_person(&site);
+    write_user_files(&site);
     fs::remove_file(site.root().join(".codex/config.toml")).unwrap();
     outcomes(&site, &["--codex", "--claude"]);
     let model = ScriptedModel::start(Scripts::default()).await.unwrap();
-    // A relay that only records its calls.
+    // A script takes the place of `relay` and records its calls.
     site.write("bin/relay", &format!("#!/bin/sh\necho \"$@\" >>{}/calls\n", site.root().display()));
     let bin = site.root().join("bin");
     fs::set_permissions(bin.join("relay"), fs::Permissions::from_mode(0o755)).unwrap();
-    let output = session(&site, &model, &bin, "Hello.").await;
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{told}");
-    assert_eq!(complaints(&told), Vec::<&str>::new(), "{told}");
-    let input = input(&model.seen()[0]);
+    let output = run_session(&site, &model, &bin, "Hello.").await;
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{stderr}");
+    assert_eq!(complaints(&stderr), Vec::<&str>::new(), "{stderr}");
+    let input = request_text(&model.requests()[0]);
     assert!(input.contains("Be kind.") && input.contains("Delegating a task with relay"), "{input}");
     assert!(input.contains("relay: Hand a task to a worker"), "{input}");
     let calls = fs::read_to_string(site.root().join("calls")).unwrap();

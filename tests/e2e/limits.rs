@@ -1,4 +1,4 @@
-//! Time limits: they end hanging jobs, and the outcome says so.
+//! Time limits of jobs, steps and `relay wait`.
 
 use common::event::FailureKind;
 use common::record::State;
@@ -17,7 +17,7 @@ fn a_job_over_its_limit_fails_with_the_reason_and_run_returns_124() {
 }
 
 #[test]
-fn a_setup_over_its_limit_fails_as_that_step() {
+fn a_setup_over_its_limit_fails_the_job_and_names_its_step() {
     let site = Site::new(Engine::Local);
     let record =
         site.ended(&site.launch_shell("true", &["--setup", "sleep 1000", "--step-timeout", "setup=1s"]));
@@ -28,11 +28,11 @@ fn a_setup_over_its_limit_fails_as_that_step() {
 }
 
 #[test]
-fn a_wait_that_runs_out_says_that_the_job_goes_on() {
+fn a_wait_that_times_out_says_that_the_job_goes_on() {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell("sleep 1000", &[]);
-    let said = site.refused(8, &["wait", "--timeout", "200ms", &job]);
-    assert!(said.contains(&job), "{said}");
+    let stderr = site.refused(8, &["wait", "--timeout", "200ms", &job]);
+    assert!(stderr.contains(&job), "{stderr}");
     site.record_when(&job, "still runs", |record| record.state == State::Running);
     site.relay(&["cancel", "--grace", "1s", &job]);
 }

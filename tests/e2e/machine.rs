@@ -1,19 +1,19 @@
-//! Vitals of the machine: shown, and too little of something holds jobs back.
+//! Vitals of the machine: they are shown, and a job waits while the machine has too little memory or disk space.
 
 use common::record::State;
 use relay_tests::harness::tmux::Terminal;
 use relay_tests::harness::{Engine, Site, until};
 use serde_json::Value;
 
-/// Settings with this minimum of free disk space.
-fn minimum(disk: &str) -> String {
+/// Returns settings with a minimum of free disk space.
+fn settings_with_min_disk(disk: &str) -> String {
     format!("min_free_memory = \"0\"\nmin_free_disk = \"{disk}\"\n[codex]\nsandbox = \"off\"\n")
 }
 
 #[test]
-fn a_job_waits_on_a_machine_with_too_little_disk_space_and_starts_when_there_is_enough() {
+fn a_job_waits_while_the_machine_has_too_little_disk_space_and_then_starts() {
     let site = Site::new(Engine::Local);
-    site.configure(&minimum("4000000TiB"));
+    site.configure(&settings_with_min_disk("4000000TiB"));
     let job = site.launch_shell("echo done", &[]);
     let status = until("the job says what it waits for", || {
         let status = site.relay(&["status", &job]);
@@ -34,18 +34,18 @@ fn a_job_waits_on_a_machine_with_too_little_disk_space_and_starts_when_there_is_
     assert_eq!(machine["state"], "warn", "{machine}");
     assert_eq!(site.record(&job).state, State::Queued);
 
-    site.configure(&minimum("0"));
+    site.configure(&settings_with_min_disk("0"));
     let up = site.run(&["up"]);
-    let said = String::from_utf8_lossy(&up.stderr).into_owned();
+    let stderr = String::from_utf8_lossy(&up.stderr).into_owned();
     let advice = "restart needed for platform.min_free_disk: `relay restart` (workers go on)";
-    assert!(said.contains(advice), "{said}");
+    assert!(stderr.contains(advice), "{stderr}");
     site.relay(&["restart", "--yes"]);
     assert_eq!(site.ended(&job).state, State::Completed);
     assert_eq!(site.log(&job), "done\n");
 }
 
 #[test]
-fn the_machine_is_shown_in_the_head_line_in_top_in_doctor_and_in_the_lease() {
+fn vitals_are_shown_in_status_in_top_in_doctor_and_in_the_lease() {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell("true", &[]);
     site.ended(&job);

@@ -1,4 +1,4 @@
-//! End-to-end tests: the real programs, one file per behaviour.
+//! End-to-end tests of the real programs, with one file for each behaviour.
 //!
 //! Tests that need the real Codex or Docker are ignored on a plain machine; `tests/run.sh` installs both and runs all.
 
@@ -13,10 +13,8 @@ mod command_line;
 mod completions;
 mod container;
 mod container_death;
-mod crowds;
 mod delivery;
 mod doctor;
-mod door;
 mod escapes;
 mod evidence;
 mod explain;
@@ -34,6 +32,7 @@ mod init;
 mod kills;
 mod limits;
 mod machine;
+mod many_agents;
 mod mcp;
 mod model;
 mod notices;
@@ -44,6 +43,7 @@ mod place_follow_ups;
 mod place_hostile;
 mod place_kills;
 mod places;
+mod port_access;
 mod queue;
 mod readme;
 mod recovery;

@@ -1,4 +1,4 @@
-//! Models that are silent, slow or failing, under the real Codex: the outcome of the job, its time, and its message.
+//! Jobs of the real Codex whose model is silent, slow or fails: each ends in time, with a clear message.
 
 use common::event::{Event, EventBody, FailureKind};
 use common::job::StepKind;
@@ -8,12 +8,14 @@ use relay_tests::harness::{Engine, Site};
 
 use crate::codex::{launch, site};
 
-/// Address at which no server listens.
-const REFUSED: &str = r#"model_providers.scripted.base_url="http://127.0.0.1:9/v1""#;
+/// Setting of Codex with an address at which no server listens.
+const REFUSED_ADDRESS: &str = r#"model_providers.scripted.base_url="http://127.0.0.1:9/v1""#;
+/// Setting of Codex with more retries than a test waits for.
 const MANY_RETRIES: &str = "model_providers.scripted.stream_max_retries=100";
+/// Setting of Codex with a key from a variable that is not set.
 const NO_KEY: &str = r#"model_providers.scripted.env_key="NO_SUCH_KEY""#;
 
-/// Launches a job with this limit on the model's silence; `settings` are Codex's.
+/// Launches a job with a limit on the model's silence and with settings of Codex.
 fn launch_limited(site: &Site, name: &str, script: &str, limit: &str, settings: &[&str]) -> String {
     let limit = format!("model={limit}");
     let prompt = format!("[script:{script}] Go.");
@@ -23,17 +25,17 @@ fn launch_limited(site: &Site, name: &str, script: &str, limit: &str, settings: 
     site.relay(&args).trim().to_owned()
 }
 
-/// Events of a job, with their times in milliseconds since the last wait for the model began; negative before it.
-fn since_last_wait(site: &Site, job: &str) -> Vec<(i128, EventBody)> {
+/// Returns the events of a job with their times, in milliseconds since the last wait for the model began.
+fn events_since_last_wait(site: &Site, job: &str) -> Vec<(i128, EventBody)> {
     let events: Vec<Event> = site.events(job).into_iter().filter_map(|line| line.event).collect();
     let begins = |event: &&Event| matches!(event.body, EventBody::StepStarted { kind: StepKind::Model, .. });
     let begun = events.iter().rev().find(begins).unwrap().at;
     events.into_iter().map(|event| (event.at.duration_since(begun).as_millis(), event.body)).collect()
 }
 
-/// Time of the first event of a kind, in milliseconds after the last wait for the model began.
-fn after_wait_ms(events: &[(i128, EventBody)], kind: impl Fn(&EventBody) -> bool) -> i128 {
-    events.iter().find(|(_, event)| kind(event)).unwrap().0
+/// Returns the time of the first wanted event, in milliseconds since the last wait for the model began.
+fn time_after_wait_ms(events: &[(i128, EventBody)], is_wanted: impl Fn(&EventBody) -> bool) -> i128 {
+    events.iter().find(|(_, event)| is_wanted(event)).unwrap().0
 }
 
 fn warnings(events: &[(i128, EventBody)]) -> Vec<&str> {
@@ -46,15 +48,15 @@ fn warnings(events: &[(i128, EventBody)]) -> Vec<&str> {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_silent_model_ends_the_job_at_its_limit_and_the_message_tells_what_is_known() {
+fn a_silent_model_ends_the_job_at_its_limit_and_the_message_says_what_is_known() {
     let (_model, site) = site(Engine::Local, "127.0.0.1");
     let cases: [(&str, &[&str], &str); 4] = [
         ("hang", &[], "the server seems to have accepted the request and never answered"),
-        ("quick", &[REFUSED], "codex waits for the network (Connection failed: "),
+        ("quick", &[REFUSED_ADDRESS], "codex waits for the network (Connection failed: "),
         ("busy", &[MANY_RETRIES], "/100: 503 Service Unavailable: mock error, url: http://127.0.0.1:"),
         ("breaks-off", &[], "it began to answer and then stopped"),
     ];
-    // All jobs run at once: each waits for its own limit.
+    // All jobs run at the same time.
     let jobs: Vec<String> = cases
         .iter()
         .map(|(script, settings, _)| {
@@ -65,49 +67,49 @@ fn a_silent_model_ends_the_job_at_its_limit_and_the_message_tells_what_is_known(
         let record = site.ended(job);
         let log = site.log(job);
         assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::ModelSilent)), "{log}");
-        let events = since_last_wait(&site, job);
-        let waited = after_wait_ms(&events, |event| matches!(event, EventBody::Stopping { .. }));
-        let gone = after_wait_ms(&events, |event| matches!(event, EventBody::Cleanup { .. }));
+        let events = events_since_last_wait(&site, job);
+        let waited = time_after_wait_ms(&events, |event| matches!(event, EventBody::Stopping { .. }));
+        let gone = time_after_wait_ms(&events, |event| matches!(event, EventBody::Cleanup { .. }));
         let cleanup = record.cleanup;
         let message = record.error.unwrap().message;
         println!("{job}: given up after {waited} ms, gone after {gone} ms: {message}");
         assert!(message.starts_with("the model was silent for 10s: "), "{message}");
         assert!(message.contains(known) && message.lines().count() == 1, "{message}");
-        // Events are stamped when they are written: on a busy machine that is after the start of the limit.
+        // The time of an event is that of its writing, which on a busy machine is later than the start of the limit.
         assert!((9_500..11_000).contains(&waited), "{waited} ms: {message}");
         assert_eq!(cleanup.map(|cleanup| cleanup.survivors), Some(0));
-        let told = warnings(&events);
-        assert!(told.len() <= 3, "{told:#?}");
+        let warnings = warnings(&events);
+        assert!(warnings.len() <= 3, "{warnings:#?}");
     }
     assert_eq!(site.workers(), []);
 }
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_model_that_thinks_or_writes_for_long_is_left_alone() {
+fn a_model_that_thinks_or_writes_for_long_does_not_end_the_job() {
     let (_model, site) = site(Engine::Local, "127.0.0.1");
-    // Thinks for 20 s without a byte, under a limit of 30 s.
+    // This model sends nothing for 20 s, with a limit of 30 s of silence.
     let thinks = launch_limited(&site, "thinks", "thinks", "30s", &[]);
-    // Writes for 15 s, a piece every 0.5 s, under a limit of 8 s of silence.
+    // This model writes for 15 s, a piece every 0.5 s, with a limit of 8 s of silence.
     let writes = launch_limited(&site, "writes", "writes", "8s", &[]);
-    for (job, said, least) in [(&writes, "Written.", 14_000), (&thinks, "Thought.", 20_000)] {
+    for (job, expected, min_ms) in [(&writes, "Written.", 14_000), (&thinks, "Thought.", 20_000)] {
         let record = site.ended(job);
         let log = site.log(job);
         assert_eq!(outcome(&record), (State::Completed, None), "{log}");
-        assert_eq!(record.message.as_deref(), Some(said));
-        let waits = since_last_wait(&site, job).into_iter().filter_map(|(_, event)| match event {
+        assert_eq!(record.message.as_deref(), Some(expected));
+        let waits = events_since_last_wait(&site, job).into_iter().filter_map(|(_, event)| match event {
             EventBody::StepFinished { elapsed_ms, .. } => Some(elapsed_ms),
             _ => None,
         });
         let longest = waits.max().unwrap();
         println!("{job}: completed after a wait of {longest} ms");
-        assert!(longest >= least, "{longest} ms");
+        assert!(longest >= min_ms, "{longest} ms");
         assert!(!log.contains("TRACE") && !log.contains("piece 1"), "{log}");
     }
-    assert_eq!(warnings(&since_last_wait(&site, &writes)), Vec::<&str>::new());
+    assert_eq!(warnings(&events_since_last_wait(&site, &writes)), Vec::<&str>::new());
 }
 
-/// Script, settings of Codex, and expected kind and message of the failure.
+/// Failures of the model: script, settings of Codex, and expected kind and beginning of the message.
 const FAILURES: [(&str, &[&str], FailureKind, &str); 11] = [
     (
         "bad-key",
@@ -179,7 +181,7 @@ const FAILURES: [(&str, &[&str], FailureKind, &str); 11] = [
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn each_trouble_with_the_model_ends_in_a_sentence_to_act_on() {
+fn each_failure_of_the_model_has_its_own_kind_and_a_message_with_advice() {
     let (_model, site) = site(Engine::Local, "127.0.0.1");
     let jobs: Vec<String> = FAILURES
         .iter()
@@ -190,8 +192,9 @@ fn each_trouble_with_the_model_ends_in_a_sentence_to_act_on() {
     for (job, (_, _, kind, sentence)) in jobs.iter().zip(FAILURES) {
         let record = site.ended(job);
         assert_eq!(outcome(&record), (State::Failed, Some(kind)), "{}", site.log(job));
-        let waited =
-            after_wait_ms(&since_last_wait(&site, job), |event| matches!(event, EventBody::Finished { .. }));
+        let waited = time_after_wait_ms(&events_since_last_wait(&site, job), |event| {
+            matches!(event, EventBody::Finished { .. })
+        });
         let exit_code = record.exit_code;
         let message = record.error.unwrap().message;
         println!("{job}: failed after {waited} ms: {message}");
@@ -204,7 +207,7 @@ fn each_trouble_with_the_model_ends_in_a_sentence_to_act_on() {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn codex_is_asked_for_its_trace_and_the_models_commands_do_not_see_it() {
+fn codex_gets_a_trace_setting_that_commands_of_the_model_do_not_see() {
     let (_model, site) = site(Engine::Local, "127.0.0.1");
     let job = launch(&site, "[script:bad-patch] Try.");
     let record = site.ended(&job);

@@ -1,4 +1,4 @@
-//! Repositories that the platform has seen before.
+//! The cache of repositories: a second job in a repository fetches nothing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,20 +8,20 @@ use relay_tests::harness::repository::git;
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site};
 
-/// Titles of the steps of a job that has completed.
-fn steps(site: &Site, job: &str) -> Vec<String> {
+/// Waits until a job has completed; returns the titles of its steps.
+fn step_titles(site: &Site, job: &str) -> Vec<String> {
     let record = site.ended(job);
     assert_eq!(outcome(&record), (State::Completed, None), "{}", site.log(job));
     record.steps.into_iter().map(|step| step.title).collect()
 }
 
-/// Paths and sizes of the files below a folder.
-fn tree(folder: &Path) -> Vec<(PathBuf, u64)> {
+/// Returns paths and sizes of the files below a folder.
+fn file_sizes(folder: &Path) -> Vec<(PathBuf, u64)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         match fs::symlink_metadata(&path).unwrap() {
-            meta if meta.is_dir() => found.extend(tree(&path)),
+            meta if meta.is_dir() => found.extend(file_sizes(&path)),
             meta => found.push((path, meta.len())),
         }
     }
@@ -31,7 +31,7 @@ fn tree(folder: &Path) -> Vec<(PathBuf, u64)> {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn in_its_sandbox_a_worker_reads_the_cache_of_its_repository_and_can_not_change_it() {
+fn a_sandboxed_worker_reads_the_cache_of_its_repository_and_can_not_change_it() {
     let site = Site::new(Engine::Local);
     site.configure_in_sandbox("");
     let root = site.workspace();
@@ -41,30 +41,30 @@ fn in_its_sandbox_a_worker_reads_the_cache_of_its_repository_and_can_not_change_
     site.relay(&["up"]);
     let base = git(&root, &["rev-parse", "--short=12", "HEAD"]);
     let (fetch, checkout) = (format!("git fetch {base}"), format!("git checkout {base} as relay/demo-"));
-    let first = steps(&site, &site.launch_shell("true", &["--branch"]));
+    let first = step_titles(&site, &site.launch_shell("true", &["--branch"]));
     assert_eq!(first[..2], [fetch.clone(), format!("{checkout}1")], "{first:?}");
     let caches = site.home().join(".local/share/relay/repositories");
-    let before = tree(&caches);
+    let before = file_sizes(&caches);
     assert!(!before.is_empty());
     let line = format!(
         "cd {}; find . -type f | while read -r file; do chmod u+w $file; echo x >> $file; rm -f $file; done; \
          touch new; find . -type d | while read -r folder; do touch $folder/new; done; true",
         caches.display()
     );
-    let second = steps(&site, &site.launch_shell(&line, &["--branch"]));
+    let second = step_titles(&site, &site.launch_shell(&line, &["--branch"]));
     assert_eq!(second[0], format!("{checkout}2"), "nothing was fetched: {second:?}");
-    assert_eq!(tree(&caches), before);
+    assert_eq!(file_sizes(&caches), before);
 }
 
 #[test]
-fn a_worker_without_a_sandbox_has_no_cache_that_it_could_change() {
+fn without_a_sandbox_there_is_no_cache_that_a_worker_could_change() {
     let site = Site::up(Engine::Local);
     let root = site.workspace();
     git(&root, &["init", "-q", "-b", "main"]);
     git(&root, &["add", "."]);
     git(&root, &["commit", "-qm", "base"]);
     for _ in 0..2 {
-        let titles = steps(&site, &site.launch_shell("true", &["--branch"]));
+        let titles = step_titles(&site, &site.launch_shell("true", &["--branch"]));
         assert!(titles[0].starts_with("git fetch ") && titles[0].contains(" as relay/"), "{titles:?}");
     }
     assert!(!site.state().join("agent.repositories").exists());

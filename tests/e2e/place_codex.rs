@@ -1,4 +1,4 @@
-//! The real Codex in a place of its own, on both engines: from the task to the merged branch.
+//! Jobs of the real Codex in a clone of their own, with both engines: from the task to the merged branch.
 
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,7 +12,7 @@ use relay_tests::harness::repository::git;
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site, until};
 
-/// Script of the model: edits, looks for a way out, waits for a file, commits, and edits once more by a patch.
+/// Returns the model's script: it edits, tries to write `outside`, waits for `go`, commits, and adds a file.
 fn script(go: &str, outside: &str) -> String {
     let commands = |line: &str| serde_json::json!({"commands": [{"cmd": line}]});
     serde_json::json!({"name": "place", "turns": [
@@ -26,9 +26,9 @@ fn script(go: &str, outside: &str) -> String {
     .to_string()
 }
 
-/// Runs the whole task. `go` is the file that the model waits for, and `outside` one that it may not write, both by
-/// their paths for the worker.
-fn a_task_comes_back_as_a_branch(site: &Site, address: &str, go: &str, outside: &str) {
+/// Runs a whole task and merges its branch. `go` is the file that the model waits for, `outside` a file that it must
+/// not be able to write; both are paths of the worker.
+fn run_and_merge_task(site: &Site, address: &str, go: &str, outside: &str) {
     let scripts = tempfile::tempdir().unwrap();
     fs::write(scripts.path().join("place.json"), script(go, outside)).unwrap();
     let model = Model::with_scripts(env!("CARGO_BIN_EXE_scripted-model"), address, scripts.path());
@@ -56,7 +56,7 @@ fn a_task_comes_back_as_a_branch(site: &Site, address: &str, go: &str, outside: 
     let record = site.ended(&job);
     let log = site.log(&job);
     let edited_at = log.lines().find_map(|line| line.trim().strip_prefix("edited:")?.parse().ok()).unwrap();
-    let late = seen_at.saturating_sub(Duration::from_nanos(edited_at));
+    let delay = seen_at.saturating_sub(Duration::from_nanos(edited_at));
     assert_eq!(outcome(&record), (State::Completed, None), "{log}");
     assert!(log.contains("uncommitted\n") && log.contains("contained"), "{log}");
     let result = until("the result", || site.record(&job).result);
@@ -70,9 +70,9 @@ fn a_task_comes_back_as_a_branch(site: &Site, address: &str, go: &str, outside: 
     assert_eq!(site.record(&job).result.map(|result| result.state), Some(ResultState::Merged));
     assert_eq!(fs::read_to_string(root.join("kept")).unwrap(), "kept\nfirst\n");
     assert_eq!(fs::read_to_string(root.join("note.txt")).unwrap(), "written by the worker\n");
-    figure(&format!("an edit of the real Codex was in `relay diff` {} after it", ms(late)));
-    // The promise is 2 s; a busy machine needs more.
-    assert!(late < Duration::from_secs(6), "{late:?}");
+    figure(&format!("an edit of the real Codex was in `relay diff` {} after it", ms(delay)));
+    // The design asks for 2 s; a busy machine needs more.
+    assert!(delay < Duration::from_secs(6), "{delay:?}");
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn a_task_of_the_real_codex_in_its_sandbox_comes_back_as_a_branch_and_is_merged(
     site.configure_in_sandbox("");
     let go = site.root().join("workspace-projects/go").display().to_string();
     let outside = site.root().join("outside").display().to_string();
-    a_task_comes_back_as_a_branch(&site, "127.0.0.1", &go, &outside);
+    run_and_merge_task(&site, "127.0.0.1", &go, &outside);
     assert!(!site.root().join("outside").exists());
 }
 
@@ -90,5 +90,5 @@ fn a_task_of_the_real_codex_in_its_sandbox_comes_back_as_a_branch_and_is_merged(
 #[ignore = "needs Docker and the real Codex"]
 fn a_task_of_the_real_codex_in_a_container_comes_back_as_a_branch_and_is_merged() {
     let site = Site::new(Engine::Docker);
-    a_task_comes_back_as_a_branch(&site, &gateway(), "/workspaces/go", "/proc/outside");
+    run_and_merge_task(&site, &gateway(), "/workspaces/go", "/proc/outside");
 }

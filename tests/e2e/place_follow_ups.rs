@@ -1,5 +1,4 @@
-//! Follow-ups of jobs with a clone of their own: a continued thread goes on in its clone, a repeated task starts from the
-//! same commit.
+//! Follow-ups of jobs with a clone: `resume` continues in the clone, `retry` starts from the same commit.
 
 use std::fs;
 
@@ -11,6 +10,7 @@ use relay_tests::harness::{Engine, Site, until};
 
 use crate::places::git;
 
+/// Scripts of the model: each has a name and the command that it runs.
 const SCRIPTS: [(&str, &str); 3] = [
     ("first", "pwd; cat file; echo built > built.o; echo one > one"),
     (
@@ -21,9 +21,9 @@ const SCRIPTS: [(&str, &str); 3] = [
 ];
 
 /// Waits for the end of a job; returns its log and the commit of its result.
-fn ended(site: &Site, job: &str) -> (String, Option<String>) {
+fn wait_for_log_and_result(site: &Site, job: &str) -> (String, Option<String>) {
     let record = site.ended(job);
-    // Output of commands is indented.
+    // The log indents the output of commands.
     let log = site.log(job).replace("    ", "");
     assert_eq!(outcome(&record), (State::Completed, None), "{log}");
     (log, until("the result", || site.record(job).result).commit)
@@ -31,7 +31,7 @@ fn ended(site: &Site, job: &str) -> (String, Option<String>) {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_resumed_job_goes_on_in_its_clone_and_a_retried_one_starts_from_the_same_commit() {
+fn a_resumed_job_uses_the_same_clone_and_a_retry_starts_from_the_same_commit() {
     let site = Site::new(Engine::Local);
     site.configure_in_sandbox("");
     let scripts = tempfile::tempdir().unwrap();
@@ -53,12 +53,12 @@ fn a_resumed_job_goes_on_in_its_clone_and_a_retried_one_starts_from_the_same_com
     site.relay(&["up"]);
     let launch = ["launch", "-q", "--branch", "-w", "workspace-projects/demo", "[script:first] Go."];
     let first = site.relay(&launch).trim().to_owned();
-    let (first_log, first_result) = ended(&site, &first);
-    // Changes that the caller makes meanwhile are not for jobs that continue or repeat another.
+    let (first_log, first_result) = wait_for_log_and_result(&site, &first);
+    // Follow-up jobs don't get changes that the caller makes after the first launch.
     site.write("workspace-projects/demo/file", "changed since\n");
 
     let second = site.relay(&["resume", "-q", &first, "[script:second] Go on."]).trim().to_owned();
-    let (second_log, second_result) = ended(&site, &second);
+    let (second_log, second_result) = wait_for_log_and_result(&site, &second);
     assert!(second_log.contains("uncommitted\nbuilt\none\nrelay/demo-2\n"), "{second_log}");
     let folder = |log: &str| log.lines().find(|line| line.ends_with("/demo.1")).map(str::to_owned);
     assert!(folder(&first_log).is_some(), "{first_log}");
@@ -66,12 +66,12 @@ fn a_resumed_job_goes_on_in_its_clone_and_a_retried_one_starts_from_the_same_com
     assert_eq!(git(&root, &["rev-parse", "relay/demo-2^"]), first_result.unwrap());
     assert_eq!(git(&root, &["diff", "--name-only", "relay/demo-1", "relay/demo-2"]), "two");
 
-    // Its clone is removed: the next one is made anew.
+    // After the clone is removed, the next job gets a new one.
     let places = site.root().join(folder(&first_log).unwrap());
     until("the clone is kept", || places.with_file_name("demo.1.kept").exists().then_some(()));
     fs::remove_dir_all(&places).unwrap();
     let third = site.relay(&["resume", "-q", &second, "[script:third] Go on."]).trim().to_owned();
-    let (third_log, _) = ended(&site, &third);
+    let (third_log, _) = wait_for_log_and_result(&site, &third);
     assert!(
         third_log.contains("uncommitted\none\ntwo\n") && third_log.contains("cannot access"),
         "{third_log}"
@@ -79,7 +79,7 @@ fn a_resumed_job_goes_on_in_its_clone_and_a_retried_one_starts_from_the_same_com
     assert_eq!(git(&root, &["rev-parse", "relay/demo-3^"]), second_result.unwrap());
 
     let repeated = site.relay(&["retry", "-q", &first]).trim().to_owned();
-    let (log, _) = ended(&site, &repeated);
+    let (log, _) = wait_for_log_and_result(&site, &repeated);
     assert!(log.contains("uncommitted\n"), "{log}");
     assert_eq!(
         git(&root, &["rev-parse", "relay/demo-4^"]),

@@ -1,5 +1,5 @@
-//! Workers that do their worst to the repository of their place: nothing of it runs or lands on the host, and the job
-//! ends with a line that says so.
+//! Hostile workers that put traps into the repository of their place, which is their clone. Nothing of it runs on the
+//! host or gets into the user's repository, and a warning names the problem.
 
 use std::fs;
 use std::path::Path;
@@ -13,8 +13,7 @@ use relay_tests::harness::repository::git;
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site, until, until_by};
 
-/// Makes a commit whose tree has one more entry, and the worker's branch points to it. `$1` is the mode, `$2` the name,
-/// and stdin the content.
+/// Shell function that commits one more entry: `$1` is its mode, `$2` its name, and stdin its content.
 const COMMIT_ENTRY: &str = r#"entry() {
     blob=$(git hash-object -w --stdin)
     tree=$( (git ls-tree HEAD; printf '%s blob %s\t%s\n' "$1" "$blob" "$2") | git mktree)
@@ -22,7 +21,7 @@ const COMMIT_ENTRY: &str = r#"entry() {
 }
 "#;
 
-/// A site whose workspace is a repository, and that runs this many jobs at once.
+/// Creates a site whose workspace is a repository and that runs up to `max_jobs` jobs at once.
 fn site(max_jobs: usize) -> Site {
     let site = Site::new(Engine::Local);
     site.configure(&format!("max_jobs = {max_jobs}\n"));
@@ -43,15 +42,15 @@ fn warnings(site: &Site, job: &str) -> String {
     messages.collect::<Vec<_>>().join("\n")
 }
 
-fn result(site: &Site, job: &str) -> JobResult {
+fn wait_for_result(site: &Site, job: &str) -> JobResult {
     until("the result", || site.record(job).result)
 }
 
 /// Returns the size of everything below a folder, in bytes.
-fn size(folder: &Path) -> u64 {
+fn size_of_files(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let sizes = entries.map(|entry| match entry.metadata() {
-        Ok(meta) if meta.is_dir() => size(&entry.path()),
+        Ok(meta) if meta.is_dir() => size_of_files(&entry.path()),
         Ok(meta) => meta.len(),
         Err(_) => 0,
     });
@@ -59,8 +58,8 @@ fn size(folder: &Path) -> u64 {
 }
 
 #[test]
-fn objects_that_the_checks_refuse_are_named_and_earlier_commits_are_kept() {
-    // File that each job adds, and git's name for it.
+fn objects_that_git_s_checks_refuse_are_named_and_earlier_commits_are_kept() {
+    // Command that adds a bad entry, and git's name of the problem.
     let cases = [
         ("echo x | entry 100644 .git", "hasDotgit"),
         ("echo x | entry 100644 .GIT", "hasDotgit"),
@@ -90,8 +89,8 @@ fn objects_that_the_checks_refuse_are_named_and_earlier_commits_are_kept() {
             let shown = site.run(&["diff", job]);
             String::from_utf8_lossy(&shown.stdout).contains("\n+good\n").then_some(())
         });
-        // The snapshot of the edit may have come before the commit.
-        until("the commit is there", || {
+        // The diff may have come from a snapshot of the edit, before the commit.
+        until("the commit has arrived", || {
             let repository = site.state().join(format!("repositories/{}.git", job.replace('#', ".")));
             repository.join("refs/heads/result").exists().then_some(())
         });
@@ -100,9 +99,9 @@ fn objects_that_the_checks_refuse_are_named_and_earlier_commits_are_kept() {
     for (job, (bad, named)) in jobs.iter().zip(cases) {
         let record = site.ended(job);
         assert_eq!(outcome(&record), (State::Completed, None), "{bad}: {}", site.log(job));
-        let told = warnings(&site, job);
-        assert!(told.contains("could not be handed over") && told.contains(named), "{bad}: {told}");
-        let result = result(&site, job);
+        let warned = warnings(&site, job);
+        assert!(warned.contains("could not be handed over") && warned.contains(named), "{bad}: {warned}");
+        let result = wait_for_result(&site, job);
         assert_eq!((result.state, result.commits, &result.note), (ResultState::Open, 1, &None), "{bad}");
         let log = git(&site.workspace(), &["log", "--format=%s", &result.branch]);
         assert_eq!(log, "good\nbase", "{bad}");
@@ -111,7 +110,7 @@ fn objects_that_the_checks_refuse_are_named_and_earlier_commits_are_kept() {
 }
 
 #[test]
-fn traps_in_the_repository_delay_no_end_and_change_nothing_outside() {
+fn traps_in_the_repository_delay_no_job_and_change_nothing_outside() {
     let refs = times(10_000, 1_000_000);
     let outside = tempfile::tempdir().unwrap();
     let other = outside.path().join("other");
@@ -121,7 +120,7 @@ fn traps_in_the_repository_delay_no_end_and_change_nothing_outside() {
     let before = git(&other, &["for-each-ref"]);
     let edit = "echo more >> README";
     let foreign = other.display();
-    // Actions of each job, the number of commits that come back, and the warnings.
+    // Command line of each job, number of commits in its result, and part of its warnings.
     let cases = [
         (
             format!(
@@ -147,21 +146,21 @@ fn traps_in_the_repository_delay_no_end_and_change_nothing_outside() {
         (format!("{edit}; rm -rf .git; mkfifo .git"), 0, "no repository of its own"),
     ];
     let site = site(cases.len());
-    let begun = Instant::now();
+    let started = Instant::now();
     let jobs: Vec<String> = cases.iter().map(|(line, _, _)| site.launch_shell(line, &["--branch"])).collect();
     for (job, (line, commits, told)) in jobs.iter().zip(&cases) {
-        let record = until_by(begun + Duration::from_secs(times(90, 900)), "the job ends", || {
+        let record = until_by(started + Duration::from_secs(times(90, 900)), "the job ends", || {
             let record = site.record(job);
             record.state.is_final().then_some(record)
         });
         assert_eq!(outcome(&record), (State::Completed, None), "{line}: {}", site.log(job));
-        assert_eq!(result(&site, job).commits, *commits, "{line}: {}", warnings(&site, job));
+        assert_eq!(wait_for_result(&site, job).commits, *commits, "{line}: {}", warnings(&site, job));
         let warned = warnings(&site, job);
         assert!(warned.contains(told) && (warned.is_empty() == told.is_empty()), "{line}: {warned}");
     }
     figure(&format!(
         "hostile places, one with {refs} refs: all ended within {} s",
-        begun.elapsed().as_secs()
+        started.elapsed().as_secs()
     ));
     assert_eq!(git(&other, &["for-each-ref"]), before);
     assert_eq!(git(&other, &["status", "--porcelain"]), "");
@@ -169,9 +168,9 @@ fn traps_in_the_repository_delay_no_end_and_change_nothing_outside() {
     assert_eq!(branches.lines().count(), 3, "main and two results: {branches}");
 }
 
-/// Creating gigabytes takes minutes. The limits themselves are also tested with small ones, beside the code.
+/// Runs only in nightly runs, because creating gigabytes takes minutes. Unit tests check the limits with small sizes.
 #[test]
-fn gigabytes_of_objects_stay_out_of_the_host() {
+fn gigabytes_of_objects_are_not_stored_on_the_host() {
     if !times(false, true) {
         return;
     }
@@ -183,20 +182,20 @@ fn gigabytes_of_objects_stay_out_of_the_host() {
         site.launch_shell(line, &limits)
     });
     let stored = site.state().join("repositories");
-    let (mut most, give_up) = (0, Instant::now() + Duration::from_secs(1800));
+    let (mut peak, give_up) = (0, Instant::now() + Duration::from_secs(1800));
     for job in &jobs {
         until_by(give_up, "the job has its result", || {
-            most = most.max(size(&stored));
+            peak = peak.max(size_of_files(&stored));
             let record = site.record(job);
             record.result.filter(|_| record.state.is_final()).map(drop)
         });
     }
-    let told = warnings(&site, &jobs[0]);
-    assert!(told.contains("larger than the relay accepts"), "{told}");
-    let note = result(&site, &jobs[1]).note.unwrap();
+    let warned = warnings(&site, &jobs[0]);
+    assert!(warned.contains("larger than the relay accepts"), "{warned}");
+    let note = wait_for_result(&site, &jobs[1]).note.unwrap();
     assert!(note.contains("when unpacked"), "{note}");
-    let before = size(&site.workspace().join(".git"));
+    let before = size_of_files(&site.workspace().join(".git"));
     assert!(before < 10 << 20, "{before}");
-    figure(&format!("3 GB and 10 GB of objects: the host stored at most {} MiB", most >> 20));
-    assert!(most < 5 << 30, "{most}");
+    figure(&format!("3 GB and 10 GB of objects: the host stored at most {} MiB", peak >> 20));
+    assert!(peak < 5 << 30, "{peak}");
 }

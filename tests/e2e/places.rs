@@ -1,4 +1,4 @@
-//! Jobs with a clone of their own, and their results.
+//! Jobs with a clone of their own (`--branch`), and their results.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use common::result::{JobResult, ResultState};
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site, until};
 
-/// Runs git in a folder, as its owner wants it.
+/// Runs a git command that must succeed; returns its stdout.
 pub(crate) fn git(folder: &Path, arguments: &[&str]) -> String {
     let settings = ["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "safe.directory=*"];
     let output = Command::new("git").current_dir(folder).args(settings).args(arguments).output().unwrap();
@@ -19,7 +19,7 @@ pub(crate) fn git(folder: &Path, arguments: &[&str]) -> String {
 }
 
 /// Makes the workspace a repository with one commit, an uncommitted change and an untracked file.
-pub(crate) fn repository(site: &Site) -> PathBuf {
+pub(crate) fn make_repository(site: &Site) -> PathBuf {
     let root = site.workspace();
     git(&root, &["init", "-q", "-b", "main"]);
     site.write("workspace-projects/demo/file", "one\n");
@@ -31,8 +31,8 @@ pub(crate) fn repository(site: &Site) -> PathBuf {
     root
 }
 
-/// Content of every file below a folder, without objects and refs, which a result adds to.
-fn content(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+/// Returns the content of every file below a folder, except git's objects, refs and logs, which a result changes.
+fn file_contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -55,10 +55,10 @@ fn result_when(site: &Site, job: &str, state: ResultState) -> JobResult {
     until("the result", || site.record(job).result.filter(|result| result.state == state))
 }
 
-/// Launches a job in a clone of its own that edits, waits for `go`, and commits; looks at it before and after.
-fn a_result_comes_back(site: &Site) {
-    let root = repository(site);
-    let before = content(&root);
+/// Runs a job in a clone that edits a file and commits, and checks its result, `relay diff`, `apply` and `discard`.
+fn check_result_comes_back(site: &Site) {
+    let root = make_repository(site);
+    let before = file_contents(&root);
     let line = "cat file untracked; echo theirs >> file; echo seen; \
                 until git log --format=%s | grep -q theirs; do sleep 1; git commit -qam theirs; done; echo x > left";
     let job = site.launch_shell(line, &["--branch"]);
@@ -67,7 +67,7 @@ fn a_result_comes_back(site: &Site) {
     assert!(site.log(&job).contains("one\nmine\nnew\nseen"), "{}", site.log(&job));
     let result = result_when(site, &job, ResultState::Open);
     assert_eq!((&*result.branch, result.commits, result.files), ("relay/demo-1", 2, 2));
-    assert_eq!(content(&root), before, "the caller's checkout stays as it was");
+    assert_eq!(file_contents(&root), before, "the caller's checkout stays as it was");
     let subjects = git(&root, &["log", "--format=%s", "relay/demo-1"]);
     assert_eq!(subjects, "relay: uncommitted changes\ntheirs\nrelay: uncommitted files\nfirst");
     assert!(site.relay(&["diff", &job]).contains("\n+theirs\n"));
@@ -82,16 +82,16 @@ fn a_result_comes_back(site: &Site) {
 }
 
 #[test]
-fn a_job_with_a_branch_hands_back_its_commits_and_leaves_the_checkout_alone() {
-    a_result_comes_back(&Site::up(Engine::Local));
+fn a_job_with_a_branch_hands_back_its_commits_and_does_not_change_the_checkout() {
+    check_result_comes_back(&Site::up(Engine::Local));
 }
 
 #[test]
 #[ignore = "needs Docker"]
 fn a_job_with_a_branch_hands_back_its_commits_from_a_container() {
     let site = Site::up(Engine::Docker);
-    a_result_comes_back(&site);
-    // The project's own repository, which the container does not see.
+    check_result_comes_back(&site);
+    // The next job works on the repository of the project's root, which is not mounted in the container.
     git(site.root(), &["init", "-q", "-b", "main"]);
     git(site.root(), &["add", "platform/relay.toml"]);
     git(site.root(), &["commit", "-qm", "first"]);
@@ -109,8 +109,8 @@ fn ten_jobs_at_once_on_one_repository_each_hand_back_their_own_change() {
     let site = Site::new(Engine::Local);
     site.configure("max_jobs = 10\n");
     site.relay(&["up", "--yes"]);
-    let root = repository(&site);
-    let before = content(&root);
+    let root = make_repository(&site);
+    let before = file_contents(&root);
     let jobs: Vec<String> = (0..10)
         .map(|n| {
             site.launch_shell(&format!("echo job {n} > file; git commit -qam 'change {n}'"), &["--branch"])
@@ -122,23 +122,23 @@ fn ten_jobs_at_once_on_one_repository_each_hand_back_their_own_change() {
         assert_eq!(git(&root, &["show", &format!("{}:file", result.branch)]), format!("job {n}"));
     }
     assert_eq!(git(&root, &["branch", "--list", "relay/*"]).lines().count(), 10);
-    assert_eq!(content(&root), before);
-    // Two changes of the same line: the second one conflicts, is marked, and listed.
+    assert_eq!(file_contents(&root), before);
+    // The second result changes the same line: the conflict is marked and listed.
     site.relay(&["apply", &jobs[0]]);
     let second = site.run(&["apply", &jobs[1]]);
     assert_eq!(second.status.code(), Some(1), "{second:?}");
     assert!(fs::read_to_string(root.join("file")).unwrap().contains("<<<<<<<"));
-    let told =
+    let output_text =
         String::from_utf8_lossy(&second.stdout).into_owned() + &String::from_utf8_lossy(&second.stderr);
-    assert!(told.contains("file"), "{told}");
+    assert!(output_text.contains("file"), "{output_text}");
 }
 
 #[test]
-fn what_a_worker_edits_is_in_the_diff_while_it_runs() {
+fn an_edit_of_a_worker_is_in_the_diff_while_the_worker_runs() {
     let site = Site::up(Engine::Local);
-    repository(&site);
+    make_repository(&site);
     let job = site.launch_running("echo edit >> kept; echo edited; sleep 1000", &["--branch"]);
-    until("the edit is seen", || {
+    until("the edit is in the diff", || {
         let shown = site.run(&["diff", &job]);
         String::from_utf8_lossy(&shown.stdout).contains("\n+edit\n").then_some(())
     });
@@ -152,15 +152,15 @@ fn what_a_worker_edits_is_in_the_diff_while_it_runs() {
 }
 
 #[test]
-fn a_branch_that_can_not_be_made_is_refused_before_anything_is_written() {
+fn a_branch_that_can_not_be_created_is_refused_before_anything_is_written() {
     let site = Site::up(Engine::Local);
     let workspace = site.workspace();
-    let launch = |more: &[&str]| {
+    let launch = |flags: &[&str]| {
         let path = workspace.to_str().unwrap();
-        let line = [&["launch", "-w", path, "--runner", "shell"][..], more, &["true"]].concat();
+        let line = [&["launch", "-w", path, "--runner", "shell"][..], flags, &["true"]].concat();
         site.refused(2, &line)
     };
-    repository(&site);
+    make_repository(&site);
     assert!(launch(&["--branch=a..b"]).contains("a..b"));
     assert!(launch(&["--branch=main"]).contains("main"));
     assert!(launch(&["--branch", "--base", "nothing"]).contains("nothing"));

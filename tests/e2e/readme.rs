@@ -14,7 +14,7 @@ fn readme() -> String {
     fs::read_to_string(programs::workspace().join("README.md")).unwrap()
 }
 
-/// Returns the commands with which a new project begins.
+/// Returns the commands of the README that set up a project and launch the first job.
 fn first_commands() -> Vec<String> {
     let readme = readme();
     let (_, rest) = readme.split_once("Then, in your own git repository").unwrap();
@@ -23,8 +23,7 @@ fn first_commands() -> Vec<String> {
     block.lines().map(str::to_owned).collect()
 }
 
-/// Returns every `relay` command of the README, without comments: lines of `sh` blocks, and those lines of `console`
-/// blocks that begin with a prompt.
+/// Returns every `relay` command in the README's `sh` blocks, and after a prompt in its `console` blocks.
 fn printed_commands() -> Vec<String> {
     let mut block = None;
     let mut commands = Vec::new();
@@ -49,7 +48,7 @@ fn printed_commands() -> Vec<String> {
     commands
 }
 
-/// Returns a shell command with the programs of this build on its `PATH`.
+/// Returns a command that runs a shell script with the programs under test on its `PATH`.
 fn shell(site: &Site, script: &str) -> Command {
     let path = format!("{}:{}", programs::dir().display(), std::env::var("PATH").unwrap());
     let mut shell = site.environment(Command::new("sh"));
@@ -62,23 +61,23 @@ fn shell(site: &Site, script: &str) -> Command {
 }
 
 #[test]
-fn every_printed_command_and_flag_exists() {
+fn every_command_and_flag_in_the_readme_exists() {
     let site = Site::new(Engine::Local);
     let commands = printed_commands();
     assert!(commands.len() > 10, "{commands:?}");
     for command in commands {
         // Flags are checked from left to right before `--help` is reached.
-        let asked = match command.split_once(" -- ") {
+        let help_command = match command.split_once(" -- ") {
             Some((flags, rest)) => format!("{flags} --help -- {rest}"),
             None => format!("{command} --help"),
         };
-        let output = shell(&site, &asked).output().unwrap();
+        let output = shell(&site, &help_command).output().unwrap();
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
 
 #[test]
-fn every_command_is_in_the_tables() {
+fn every_command_is_in_a_table_of_the_readme() {
     let site = Site::new(Engine::Local);
     let pages = site.root().join("man");
     fs::create_dir(&pages).unwrap();
@@ -100,13 +99,12 @@ fn every_command_is_in_the_tables() {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn the_first_launch_works_as_printed() {
+fn the_first_commands_of_the_readme_work_as_printed() {
     let (_model, site) = codex::site(Engine::Local, "127.0.0.1");
-    // The user's own repository.
-    let own =
+    let init_repository =
         "git init -q . && git -c user.name=n -c user.email=n@localhost commit -q --allow-empty -m first";
-    assert!(shell(&site, own).status().unwrap().success());
-    // The settings that only this test needs are added to the files that `relay init` writes.
+    assert!(shell(&site, init_repository).status().unwrap().success());
+    // The test needs settings of its own, so `relay.toml` of `relay init` is only checked and then replaced.
     let settings = site.root().join("platform/relay.toml");
     let (own_settings, written) = (fs::read_to_string(&settings).unwrap(), "[workspace]\nbranch = true\n");
     fs::remove_file(&settings).unwrap();
@@ -116,13 +114,13 @@ fn the_first_launch_works_as_printed() {
     assert!(in_force.collect::<Vec<_>>().join("\n").contains(written.trim_end()), "{uncommented}");
     fs::write(&settings, own_settings + written).unwrap();
     let mut commands = first_commands();
-    // Other tests build an image: this site runs its workers on this machine.
+    // This test uses engine `local`, because other tests build an image.
     let up = commands.iter_mut().find(|command| command.starts_with("relay up")).unwrap();
     *up = "relay up --yes".to_owned();
     let script = commands.join("\n");
     let output = shell(&site, &script).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{stderr}");
     assert!(script.contains("relay init") && script.contains("relay launch \""));
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let job = printed.split_whitespace().find(|word| word.contains('#')).unwrap().to_owned();

@@ -1,4 +1,4 @@
-//! Recovery from the death of one part.
+//! Recovery after relay or agent was killed or frozen, or files of the registry were damaged.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -9,10 +9,10 @@ use relay_tests::harness::figures::{figure, ms};
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site, processes, until};
 
-/// Process id of the agent.
-pub(crate) fn agent(site: &Site) -> u32 {
+/// Waits until the agent is running; returns its process id.
+pub(crate) fn agent_pid(site: &Site) -> u32 {
     let state = site.agent();
-    // A child of the agent looks like the agent itself for a moment.
+    // A new child process of the agent has the agent's command line for a moment.
     let agents = until("there is one agent", || {
         let agents = processes::running(&format!("run --state {}", state.display()));
         (agents.len() == 1).then_some(agents)
@@ -21,7 +21,7 @@ pub(crate) fn agent(site: &Site) -> u32 {
 }
 
 #[test]
-fn a_worker_never_notices_that_the_relay_was_killed_and_its_record_is_complete() {
+fn a_worker_goes_on_while_the_relay_is_dead_and_its_record_is_complete() {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell("echo before; until test -e go; do sleep 0.02; done; echo after", &[]);
     site.record_when(&job, "runs", |record| record.state == State::Running);
@@ -30,7 +30,7 @@ fn a_worker_never_notices_that_the_relay_was_killed_and_its_record_is_complete()
     site.write("workspace-projects/demo/go", "");
     until("the worker has ended by itself", || site.workers().is_empty().then_some(()));
     assert!(!workers.is_empty());
-    assert_eq!(site.record(&job).state, State::Running, "nobody has told the registry yet");
+    assert_eq!(site.record(&job).state, State::Running, "no relay has recorded the end yet");
     site.relay(&["up"]);
     let record = site.ended(&job);
     assert_eq!(outcome(&record), (State::Completed, None));
@@ -48,7 +48,7 @@ fn a_worker_never_notices_that_the_relay_was_killed_and_its_record_is_complete()
 }
 
 #[test]
-fn a_relay_that_is_killed_again_and_again_loses_and_doubles_nothing() {
+fn a_relay_that_is_killed_again_and_again_loses_and_duplicates_nothing() {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell("for i in 1 2 3 4 5 6 7 8; do echo line $i; sleep 0.2; done", &[]);
     for _ in 0..4 {
@@ -62,13 +62,13 @@ fn a_relay_that_is_killed_again_and_again_loses_and_doubles_nothing() {
 }
 
 #[test]
-fn a_killed_agent_takes_its_workers_with_it_and_the_job_ends_as_lost() {
+fn workers_of_a_killed_agent_are_ended_and_their_jobs_end_as_lost() {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell("setsid sleep 1000 & sleep 1001", &[]);
     site.wait_for_workers(&["sleep 1000", "sleep 1001"]);
-    processes::kill(agent(&site));
+    processes::kill(agent_pid(&site));
     let record = site.ended(&job);
-    assert_eq!(site.workers(), [], "the end is told once nothing is left");
+    assert_eq!(site.workers(), [], "the outcome is recorded after the last process has ended");
     assert_eq!(outcome(&record), (State::Failed, Some(common::event::FailureKind::AgentLost)));
     let cleanup = record.cleanup.unwrap();
     assert!(cleanup.killed >= 3 && cleanup.survivors == 0, "{cleanup:?}");
@@ -78,11 +78,11 @@ fn a_killed_agent_takes_its_workers_with_it_and_the_job_ends_as_lost() {
 }
 
 #[test]
-fn an_agent_that_is_killed_is_seen_at_once_with_its_cause_and_started_again() {
+fn the_death_of_an_agent_is_recorded_at_once_and_a_new_one_is_started() {
     let site = Site::new(Engine::Local);
     let job = site.launch_running("sleep 1000", &[]);
     let since = Instant::now();
-    processes::kill(agent(&site));
+    processes::kill(agent_pid(&site));
     let cause = until("the loss is recorded", || {
         site.events(&job).into_iter().find_map(|line| match line.event?.body {
             EventBody::LinkLost { reason } => Some(reason),
@@ -98,14 +98,14 @@ fn an_agent_that_is_killed_is_seen_at_once_with_its_cause_and_started_again() {
 }
 
 #[test]
-fn an_agent_that_is_frozen_is_seen_within_15_s_and_its_job_goes_on_when_it_does() {
+fn a_frozen_agent_is_detected_within_15_s_and_its_job_goes_on_afterwards() {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell("until test -e go; do sleep 0.02; done; echo done", &[]);
     site.record_when(&job, "runs", |record| record.state == State::Running);
-    let frozen = rustix::process::Pid::from_raw(i32::try_from(agent(&site)).unwrap()).unwrap();
+    let frozen = rustix::process::Pid::from_raw(i32::try_from(agent_pid(&site)).unwrap()).unwrap();
     rustix::process::kill_process(frozen, rustix::process::Signal::STOP).unwrap();
     let since = Instant::now();
-    let lost = site.record_when(&job, "is out of sight", |record| record.link == Some(Link::Lost));
+    let lost = site.record_when(&job, "is without a connection", |record| record.link == Some(Link::Lost));
     let seen = since.elapsed();
     assert_eq!(lost.state, State::Running);
     rustix::process::kill_process(frozen, rustix::process::Signal::CONT).unwrap();
@@ -119,7 +119,7 @@ fn an_agent_that_is_frozen_is_seen_within_15_s_and_its_job_goes_on_when_it_does(
 }
 
 #[test]
-fn a_record_that_was_deleted_or_garbled_is_made_again_from_its_log() {
+fn a_deleted_or_damaged_record_is_rebuilt_from_its_log() {
     let site = Site::new(Engine::Local);
     let running = site.launch_shell("sleep 1000", &[]);
     let ended = site.launch_shell("true", &[]);
@@ -141,7 +141,7 @@ fn a_record_that_was_deleted_or_garbled_is_made_again_from_its_log() {
 }
 
 #[test]
-fn going_down_ends_what_runs_only_when_forced_and_queued_jobs_stay() {
+fn relay_down_is_refused_while_a_job_runs_unless_it_is_forced() {
     let site = Site::new(Engine::Local);
     let job = site.launch_running("sleep 1000", &[]);
     assert!(site.refused(2, &["down"]).contains(&job));

@@ -1,4 +1,4 @@
-//! Requests to a relay: each is carried out once, by the relay that it is addressed to.
+//! Requests to a relay, which are files: each is carried out once, by the relay to which it is addressed.
 
 use std::fs::{self, File};
 use std::process::{Child, Stdio};
@@ -12,32 +12,32 @@ fn signal(pid: u32, signal: Signal) {
     kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), signal).unwrap();
 }
 
-/// Texts of the filed requests.
-fn filed(site: &Site) -> Vec<String> {
+/// Returns the texts of all requests in the registry.
+fn request_texts(site: &Site) -> Vec<String> {
     let entries = fs::read_dir(site.registry().join("requests")).unwrap().flatten();
     entries.filter_map(|entry| fs::read_to_string(entry.path()).ok()).collect()
 }
 
 fn is_filed(site: &Site, op: &str) -> bool {
-    filed(site).iter().any(|text| text.contains(&format!("\"op\":\"{op}\"")))
+    request_texts(site).iter().any(|text| text.contains(&format!("\"op\":\"{op}\"")))
 }
 
 fn spawn(site: &Site, args: &[&str]) -> Child {
     site.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// Creates a site whose relay hangs with a request to go down; also returns the command that waits for that.
-fn asked_to_go_down() -> (Site, Child) {
+/// Creates a site whose relay is stopped by a signal, and a `relay down` that waits for it.
+fn site_with_pending_down() -> (Site, Child) {
     let site = Site::up(Engine::Local);
     signal(site.daemon_pid(), Signal::STOP);
     let down = spawn(&site, &["down"]);
-    until("it is asked to go down", || is_filed(&site, "down").then_some(()));
+    until("the request to go down is filed", || is_filed(&site, "down").then_some(()));
     (site, down)
 }
 
 #[test]
-fn a_down_that_was_meant_for_a_dead_relay_is_not_obeyed_by_the_next() {
-    let (site, mut down) = asked_to_go_down();
+fn a_request_to_go_down_is_not_obeyed_by_the_next_relay() {
+    let (site, mut down) = site_with_pending_down();
     down.kill().unwrap();
     down.wait().unwrap();
     let dead = site.daemon_pid();
@@ -53,15 +53,15 @@ fn a_down_that_was_meant_for_a_dead_relay_is_not_obeyed_by_the_next() {
 }
 
 #[test]
-fn a_down_whose_relay_is_killed_meanwhile_leaves_no_request() {
-    let (site, mut down) = asked_to_go_down();
+fn relay_down_leaves_no_request_if_the_relay_is_killed_meanwhile() {
+    let (site, mut down) = site_with_pending_down();
     processes::kill(site.daemon_pid());
     assert!(down.wait().unwrap().success());
-    assert_eq!(filed(&site), [""; 0]);
+    assert_eq!(request_texts(&site), [""; 0]);
 }
 
 #[test]
-fn a_job_that_the_relay_has_not_heard_of_is_cancelled_and_extended_all_the_same() {
+fn a_job_that_the_relay_does_not_know_yet_can_be_cancelled_and_extended() {
     let site = Site::up(Engine::Local);
     for request in [&["cancel"][..], &["extend"]] {
         signal(site.daemon_pid(), Signal::STOP);
@@ -69,15 +69,15 @@ fn a_job_that_the_relay_has_not_heard_of_is_cancelled_and_extended_all_the_same(
         for hint in fs::read_dir(site.registry().join("requests")).unwrap().flatten() {
             fs::remove_file(hint.path()).unwrap();
         }
-        let more: &[&str] = if request == ["extend"] { &["1h"] } else { &[] };
-        let mut asks = spawn(&site, &[request, &[job.as_str()], more].concat());
-        until("it is asked", || is_filed(&site, request[0]).then_some(()));
+        let arguments: &[&str] = if request == ["extend"] { &["1h"] } else { &[] };
+        let mut command = spawn(&site, &[request, &[job.as_str()], arguments].concat());
+        until("the request is filed", || is_filed(&site, request[0]).then_some(()));
         signal(site.daemon_pid(), Signal::CONT);
-        asks.wait().unwrap();
+        command.wait().unwrap();
         if request == ["cancel"] {
             assert_eq!(site.ended(&job).state, State::Cancelled);
         } else {
-            until("its limit has moved", || {
+            until("its limit is extended", || {
                 let log = fs::read_to_string(site.file(&job, "events.jsonl")).unwrap_or_default();
                 log.contains("\"type\":\"extended\"").then_some(())
             });
@@ -87,7 +87,7 @@ fn a_job_that_the_relay_has_not_heard_of_is_cancelled_and_extended_all_the_same(
 }
 
 #[test]
-fn a_prune_does_not_pass_for_a_relay() {
+fn relay_prune_does_not_hold_the_lock_of_relays() {
     let site = Site::new(Engine::Local);
     site.ended(&site.launch_shell("true", &[]));
     site.relay(&["down"]);
@@ -95,14 +95,14 @@ fn a_prune_does_not_pass_for_a_relay() {
         let name = format!("demo.1.{ending}");
         let _ = fs::rename(site.registry().join(&name), site.registry().join("archive").join(&name));
     }
-    // The counter of the name, which a prune locks.
+    // `relay prune` has to wait for the lock of this file.
     let counter = File::open(site.registry().join("names/demo")).unwrap();
     counter.lock().unwrap();
     let mut prune = spawn(&site, &["prune", "--keep", "0"]);
     let lock = File::open(site.registry().join("relay.lock")).unwrap();
     let is_free = || lock.try_lock().is_ok_and(|()| lock.unlock().is_ok());
-    until("it waits", || (!is_free() || site.registry().join("prune.lock").exists()).then_some(()));
-    assert!(is_free(), "it holds the lock of relays");
+    until("the prune waits", || (!is_free() || site.registry().join("prune.lock").exists()).then_some(()));
+    assert!(is_free(), "the prune holds the lock of relays");
     site.relay(&["up"]);
     counter.unlock().unwrap();
     assert!(prune.wait().unwrap().success());
@@ -110,7 +110,7 @@ fn a_prune_does_not_pass_for_a_relay() {
 }
 
 #[test]
-fn of_many_commands_that_start_a_relay_at_once_each_finds_one() {
+fn many_simultaneous_commands_that_start_a_relay_all_succeed() {
     let site = Site::new(Engine::Local);
     site.approve();
     let all: Vec<Child> = (0..8)
@@ -118,7 +118,7 @@ fn of_many_commands_that_start_a_relay_at_once_each_finds_one() {
         .collect();
     for child in all {
         let output = child.wait_with_output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{said}\n{}", site.daemon_log());
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{stderr}\n{}", site.daemon_log());
     }
 }

@@ -1,4 +1,4 @@
-//! `relay` inside Codex's own sandbox: without a rule, without trust, without a network.
+//! `relay` inside of Codex's sandbox, without rules, approvals or a network.
 
 use std::fmt::Write;
 use std::process::{Output, Stdio};
@@ -10,12 +10,12 @@ use relay_tests::harness::model::Model;
 use relay_tests::harness::sandbox::{self, WORKSPACE_WRITE};
 use relay_tests::harness::{Engine, Site, processes, programs, until};
 
-/// The sandbox, with the network allowed.
+/// Settings of a sandbox in which the network is allowed.
 const WITH_NETWORK: [&str; 4] =
     ["-c", WORKSPACE_WRITE[1], "-c", "sandbox_workspace_write.network_access=true"];
 
-/// Forms that a shell can give to a command.
-const FORMS: [&str; 12] = [
+/// Shell forms in which a command, `CMD`, can be run.
+const SHELL_FORMS: [&str; 12] = [
     "CMD",
     "CMD | cat",
     "cd sub && CMD",
@@ -30,11 +30,11 @@ const FORMS: [&str; 12] = [
     "CMD <<'EOF'\ntext\nEOF",
 ];
 
-fn text(output: &Output) -> String {
+fn stderr_text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).trim_end().to_owned()
 }
 
-/// Creates a relay that runs outside, and a folder to change to.
+/// Creates a site with a folder `sub`, whose relay runs outside of the sandbox.
 fn site() -> Site {
     let site = Site::new(Engine::Local);
     site.write("sub/file", "");
@@ -44,13 +44,13 @@ fn site() -> Site {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn every_verb_works_in_every_form_that_a_shell_can_give_it() {
+fn every_command_works_in_every_shell_form() {
     let site = site();
     let done = site.launch_shell("echo done", &["-n", "done"]);
     let runs = site.launch_shell("until test -e go; do sleep 0.05; done", &["-n", "runs"]);
     site.ended(&done);
     site.record_when(&runs, "runs", |record| record.state == State::Running);
-    let verbs = [
+    let commands = [
         ("relay status done", "completed"),
         ("relay status", "running"),
         ("relay logs done", "done"),
@@ -65,10 +65,10 @@ fn every_verb_works_in_every_form_that_a_shell_can_give_it() {
     ];
     let mut script = String::from("export OLD=$PATH\n");
     let mut expected = String::new();
-    for (verb, word) in verbs {
-        for (n, form) in FORMS.iter().enumerate() {
-            let command = form.replace("CMD", verb);
-            let line = format!("{verb} in form {n}").replace('"', "");
+    for (relay_command, word) in commands {
+        for (n, form) in SHELL_FORMS.iter().enumerate() {
+            let command = form.replace("CMD", relay_command);
+            let line = format!("{relay_command} in form {n}").replace('"', "");
             writeln!(script, "cd \"$ROOT\"; said=$({command}\n)\ncode=$?").unwrap();
             writeln!(
                 script,
@@ -80,11 +80,16 @@ fn every_verb_works_in_every_form_that_a_shell_can_give_it() {
     }
     let mut command = sandbox::command(&site, site.root(), &WORKSPACE_WRITE, &script);
     let output = command.env("ROOT", site.root()).env("DEMO", site.workspace()).output().unwrap();
-    similar_asserts::assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{}", text(&output));
+    similar_asserts::assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        expected,
+        "{}",
+        stderr_text(&output)
+    );
     figure(&format!(
-        "sandbox: {} verbs in {} forms each worked in Codex's sandbox",
-        verbs.len(),
-        FORMS.len()
+        "sandbox: {} commands in {} forms each worked in Codex's sandbox",
+        commands.len(),
+        SHELL_FORMS.len()
     ));
     site.relay(&["cancel", "--grace", "1s", &runs]);
 }
@@ -104,9 +109,9 @@ EOF
         echo 'echo file' > ../task; $L -f ../task | head -n 1
         relay wait task.1 task.2 task.3 task.4 > /dev/null
         for n in 1 2 3 4; do relay logs task.$n; done"#;
-    let said = sandbox::stdout(&site, script);
+    let stdout = sandbox::stdout(&site, script);
     for words in ["heredoc 2", "pipe", "a  variable", "file", "Worker task#4 launched"] {
-        assert!(said.contains(words), "{words}: {said}");
+        assert!(stdout.contains(words), "{words}: {stdout}");
     }
     for n in 1..=4 {
         assert_eq!(site.record(&format!("task#{n}")).state, State::Completed);
@@ -115,21 +120,21 @@ EOF
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_command_that_is_followed_streams_its_output_and_returns_its_exit_code() {
+fn relay_run_streams_the_output_and_returns_the_exit_code_of_its_command() {
     let site = site();
     site.write("workspace-projects/demo/package.json", r#"{"scripts": {"test": "echo tested; exit 3"}}"#);
     let script = r#"D=workspace-projects/demo
         relay run -w $D -- 'echo first; until test -e seen; do sleep 0.02; done; echo second' |
             while read -r line; do echo "saw $line"; touch $D/seen; done
         relay run -w $D -- npm test; echo "code $?""#;
-    let said = sandbox::stdout(&site, script);
-    assert!(said.contains("saw first\nsaw second\n"), "{said}");
-    assert!(said.contains("\ntested\n") && said.ends_with("code 3\n"), "{said}");
+    let stdout = sandbox::stdout(&site, script);
+    assert!(stdout.contains("saw first\nsaw second\n"), "{stdout}");
+    assert!(stdout.contains("\ntested\n") && stdout.ends_with("code 3\n"), "{stdout}");
 }
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn followers_are_woken_at_once() {
+fn wait_and_followers_end_within_150_ms_after_the_job() {
     let site = site();
     let workspace = site.workspace();
     let mut waited = Vec::new();
@@ -141,9 +146,9 @@ fn followers_are_woken_at_once() {
              while ! grep -q started events; do sleep 0.01; done; touch workspace-projects/demo/go; \
              wait; date +%s.%N"
         );
-        let said = sandbox::stdout(&site, &script);
+        let stdout = sandbox::stdout(&site, &script);
         let finished = site.record(&job).finished_at.unwrap().as_duration();
-        let returned = Duration::from_secs_f64(said.trim().parse().unwrap());
+        let returned = Duration::from_secs_f64(stdout.trim().parse().unwrap());
         waited.push(returned.saturating_sub(finished.unsigned_abs()));
         let log = std::fs::read_to_string(site.root().join("log")).unwrap();
         assert!(log.contains("gone"), "{log}");
@@ -152,13 +157,13 @@ fn followers_are_woken_at_once() {
     figure(&format!(
         "sandbox: from a job's end until wait, logs -f and events -f have ended: p50 {half:.1?}"
     ));
-    // With polling every 200 ms, as without notifications, the last of three would take longer.
+    // Without file notifications relay would poll every 200 ms, and the last of the three would take longer.
     assert!(half < Duration::from_millis(150), "{half:?}");
 }
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_launch_gives_the_prompt_back_within_300_ms() {
+fn a_launch_returns_within_300_ms() {
     let site = site();
     let launches = times(12, 200);
     let measure = |what: &str| {
@@ -167,9 +172,9 @@ fn a_launch_gives_the_prompt_back_within_300_ms() {
              relay launch --share -n quick -w workspace-projects/demo --runner shell 'sleep 60' >/dev/null || exit 1; \
              echo $((${{EPOCHREALTIME/./}} - a)); done"
         );
-        let said = sandbox::stdout(&site, &script);
+        let stdout = sandbox::stdout(&site, &script);
         let all: Vec<Duration> =
-            said.lines().map(|line| Duration::from_micros(line.parse().unwrap())).collect();
+            stdout.lines().map(|line| Duration::from_micros(line.parse().unwrap())).collect();
         assert_eq!(all.len(), launches);
         let (half, most) = (percentile(all.clone(), 50), percentile(all, 95));
         figure(&format!(
@@ -177,7 +182,7 @@ fn a_launch_gives_the_prompt_back_within_300_ms() {
         ));
         assert!(half <= Duration::from_millis(300), "{what}: {half:?}");
     };
-    // The first four start; the others stay queued, and `launch` watches them for its maximum time.
+    // Four jobs start. The others stay queued, which `launch` watches for its maximum time.
     measure("most of them queued");
     site.relay(&["down", "--force"]);
     measure("without a relay");
@@ -185,20 +190,20 @@ fn a_launch_gives_the_prompt_back_within_300_ms() {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn without_a_relay_a_launch_is_queued_and_says_what_starts_one() {
+fn a_launch_without_a_relay_is_queued_and_names_the_command_that_starts_one() {
     for (settings, why) in [
         (&WORKSPACE_WRITE[..], "which refuses sockets"),
         (&WITH_NETWORK[..], "which ends together with this command"),
     ] {
         let site = Site::new(Engine::Local);
-        let began = Instant::now();
+        let started = Instant::now();
         let output =
             sandbox::run(&site, settings, "relay launch --runner shell -w workspace-projects/demo true");
-        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
         let root = site.root().display();
         let start = format!("relay up --root {root}");
         assert_eq!(
-            text(&output),
+            stderr_text(&output),
             format!(
                 "relay: queued: no relay is running: none can be started inside of this sandbox, {why}: run `{start}` \
                  in a terminal outside of it"
@@ -209,11 +214,15 @@ fn without_a_relay_a_launch_is_queued_and_says_what_starts_one() {
             "Worker demo#1 launched; ask for status anytime.\nqueued: no relay is running: `relay up` starts it\n"
         );
         assert_eq!(output.status.code(), Some(0));
-        assert!(!site.registry().join("relay.log").exists(), "a relay was tried");
+        assert!(!site.registry().join("relay.log").exists(), "relay has tried to start a daemon");
         assert_eq!(processes::running(&format!("serve --root {root}")), []);
         let run = sandbox::run(&site, settings, "relay run -w workspace-projects/demo -- true");
-        assert_eq!(run.status.code(), Some(5), "a command that is followed does not wait for a relay");
-        assert!(text(&run).contains(&start) && text(&run).lines().count() == 1, "{}", text(&run));
+        assert_eq!(run.status.code(), Some(5), "`relay run` does not wait for a relay");
+        assert!(
+            stderr_text(&run).contains(&start) && stderr_text(&run).lines().count() == 1,
+            "{}",
+            stderr_text(&run)
+        );
         site.relay(&["up", "--root", &root.to_string()]);
         assert_eq!(site.ended("demo#1").state, State::Completed);
     }
@@ -221,23 +230,23 @@ fn without_a_relay_a_launch_is_queued_and_says_what_starts_one() {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn up_and_down_say_that_they_run_outside_and_how() {
+fn up_and_down_are_refused_in_the_sandbox_with_the_command_to_run_outside() {
     let site = Site::new(Engine::Local);
     let refused = |settings: &[&str], command: &str| {
         let output = sandbox::run(&site, settings, &format!("relay {command}"));
         assert_eq!((output.status.code(), &output.stdout[..]), (Some(5), &b""[..]), "{command}");
-        let said = text(&output);
+        let stderr = stderr_text(&output);
         let outside =
             format!("run `relay {command} --root {}` in a terminal outside of it", site.root().display());
-        assert!(said.contains(&outside) && said.contains("rules that `relay init` writes"), "{said}");
-        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(stderr.contains(&outside) && stderr.contains("rules that `relay init` writes"), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
     };
     for settings in [&WORKSPACE_WRITE[..], &WITH_NETWORK[..]] {
         refused(settings, "up");
         refused(settings, "down");
     }
     site.relay(&["up"]);
-    // If the relay is up, nothing has to be done: the files show that.
+    // `relay up` succeeds if the relay is already up: it sees that in the registry.
     assert!(sandbox::stdout(&site, "relay up | cat").starts_with("relay is up: engine local"));
     refused(&WORKSPACE_WRITE, "down");
     let pid = site.daemon_pid();
@@ -246,36 +255,37 @@ fn up_and_down_say_that_they_run_outside_and_how() {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_registry_that_can_not_be_written_names_the_flag_that_opens_it() {
+fn an_unwritable_registry_is_named_with_the_flag_of_codex_that_allows_it() {
     let site = site();
     let job = site.launch_shell("sleep 30", &["-n", "watched"]);
     let inner = site.workspace();
-    let within =
+    let run_in_workspace =
         |settings: &[&str], script: &str| sandbox::command(&site, &inner, settings, script).output().unwrap();
-    let opened = site.registry().display().to_string();
+    let registry = site.registry().display().to_string();
     for command in ["relay launch --runner shell true", "relay cancel watched", "relay extend watched 1m"] {
-        let output = within(&WORKSPACE_WRITE, command);
+        let output = run_in_workspace(&WORKSPACE_WRITE, command);
         assert_eq!(output.status.code(), Some(5), "{command}");
         assert_eq!(
-            text(&output),
+            stderr_text(&output),
             format!(
-                "relay: the registry {opened} can't be written inside of this sandbox: start Codex in {}, or with \
-                 `--sandbox workspace-write --add-dir {opened}`",
+                "relay: the registry {registry} can't be written inside of this sandbox: start Codex in {}, or with \
+                 `--sandbox workspace-write --add-dir {registry}`",
                 site.root().display()
             )
         );
     }
-    let output = within(&WORKSPACE_WRITE, "relay status watched && relay events watched | cat");
-    assert!(output.status.success(), "{}", text(&output));
-    let roots = format!("sandbox_workspace_write.writable_roots=[\"{opened}\"]");
-    let output = within(&["-c", WORKSPACE_WRITE[1], "-c", &roots], "relay launch -q --runner shell true");
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "demo#1\n", "{}", text(&output));
+    let output = run_in_workspace(&WORKSPACE_WRITE, "relay status watched && relay events watched | cat");
+    assert!(output.status.success(), "{}", stderr_text(&output));
+    let roots = format!("sandbox_workspace_write.writable_roots=[\"{registry}\"]");
+    let output =
+        run_in_workspace(&["-c", WORKSPACE_WRITE[1], "-c", &roots], "relay launch -q --runner shell true");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "demo#1\n", "{}", stderr_text(&output));
     assert_eq!(site.ended("demo#1").state, State::Completed);
     site.relay(&["cancel", "--grace", "1s", &job]);
 }
 
-/// Commands of a model that runs one after the other, with the expected output and exit code.
-const BY_A_MODEL: [(&str, &str, i64); 7] = [
+/// Commands that the model runs one after the other, each with a part of its output and its exit code.
+const MODEL_COMMANDS: [(&str, &str, i64); 7] = [
     (
         "relay launch -n piped --runner shell -w workspace-projects/demo 'echo hi' | cat",
         "Worker piped#1 launched",
@@ -298,16 +308,16 @@ const BY_A_MODEL: [(&str, &str, i64); 7] = [
         0,
     ),
     ("relay run -w workspace-projects/demo -- npm test", "tested", 3),
-    // Codex reports nothing of a command that ends at once with the error of a sandbox.
+    // The command sleeps, because Codex reports no output of one that fails at once in a sandbox.
     ("relay up && relay down; code=$?; sleep 1; exit $code", "has to run outside of this sandbox", 5),
 ];
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_model_delegates_with_pipes_heredocs_and_variables_without_rule_or_approval() {
+fn a_model_delegates_with_pipes_heredocs_and_variables_without_any_approval() {
     let site = site();
     let quoted = |command: &str| serde_json::Value::from(command).to_string();
-    let turns: Vec<String> = BY_A_MODEL
+    let turns: Vec<String> = MODEL_COMMANDS
         .iter()
         .map(|(command, ..)| {
             format!("{{\"commands\": [{{\"cmd\": {}, \"yield_time_ms\": 20000}}]}}", quoted(command))
@@ -317,12 +327,12 @@ fn a_model_delegates_with_pipes_heredocs_and_variables_without_rule_or_approval(
         format!("{{\"name\": \"delegate\", \"turns\": [{}, {{\"message\": \"Done.\"}}]}}", turns.join(", "));
     site.write("scripts/delegate.json", &script);
     site.write("workspace-projects/demo/package.json", r#"{"scripts": {"test": "echo tested; exit 3"}}"#);
-    // A login shell sets a PATH of its own.
+    // Codex runs commands in a login shell, which sets the PATH.
     site.write_home(".bash_profile", &format!("PATH={}:$PATH\n", programs::dir().display()));
     let model =
         Model::with_scripts(env!("CARGO_BIN_EXE_scripted-model"), "127.0.0.1", &site.root().join("scripts"));
     model.write_codex_home(site.codex_home());
-    let mut codex = sandbox::dressed(&site.command(&[]), &programs::codex().to_string_lossy());
+    let mut codex = sandbox::with_environment_of(&site.command(&[]), &programs::codex().to_string_lossy());
     codex
         .args([
             "exec",
@@ -336,18 +346,18 @@ fn a_model_delegates_with_pipes_heredocs_and_variables_without_rule_or_approval(
         .stdin(Stdio::null());
     let output = codex.output().unwrap();
     let stdout = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{stdout}{}", text(&output));
+    assert!(output.status.success(), "{stdout}{}", stderr_text(&output));
     let lines = stdout.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let commands: Vec<(String, i64)> = lines
         .filter(|line| line["type"] == "item.completed" && line["item"]["type"] == "command_execution")
         .map(|line| {
             let item = &line["item"];
-            let said = item["aggregated_output"].as_str().unwrap_or_default();
-            (said.to_owned(), item["exit_code"].as_i64().unwrap_or(-1))
+            let text = item["aggregated_output"].as_str().unwrap_or_default();
+            (text.to_owned(), item["exit_code"].as_i64().unwrap_or(-1))
         })
         .collect();
-    assert_eq!(commands.len(), BY_A_MODEL.len(), "{stdout}");
-    for ((said, code), (command, words, expected)) in commands.iter().zip(BY_A_MODEL) {
-        assert!(said.contains(words) && *code == expected, "{command}: {code}: {said}");
+    assert_eq!(commands.len(), MODEL_COMMANDS.len(), "{stdout}");
+    for ((text, code), (command, words, expected)) in commands.iter().zip(MODEL_COMMANDS) {
+        assert!(text.contains(words) && *code == expected, "{command}: {code}: {text}");
     }
 }

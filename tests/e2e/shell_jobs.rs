@@ -1,4 +1,4 @@
-//! Any command line, supervised.
+//! Shell jobs: command lines that run as jobs, without Codex.
 
 use std::time::{Duration, Instant};
 
@@ -8,11 +8,11 @@ use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site};
 
 #[test]
-fn launch_starts_the_relay_by_itself_returns_at_once_and_the_record_tells_the_end() {
+fn a_launch_starts_the_relay_and_the_record_has_the_outcome() {
     let site = Site::new(Engine::Local);
-    let said =
+    let stdout =
         site.relay(&["launch", "--runner", "shell", "-w", "workspace-projects/demo", "echo hello; exit 0"]);
-    assert!(said.starts_with("Worker demo#1 launched; ask for status anytime."), "{said}");
+    assert!(stdout.starts_with("Worker demo#1 launched; ask for status anytime."), "{stdout}");
     let record = site.ended("demo#1");
     assert_eq!(outcome(&record), (State::Completed, None));
     assert_eq!((record.exit_code, record.link), (Some(0), Some(Link::Connected)));
@@ -25,10 +25,10 @@ fn launch_starts_the_relay_by_itself_returns_at_once_and_the_record_tells_the_en
 #[test]
 fn a_launch_does_not_wait_for_the_worker() {
     let site = Site::up(Engine::Local);
-    let began = Instant::now();
+    let started = Instant::now();
     let job = site.launch_shell("sleep 1000", &[]);
-    // Generous: the claim is "at once", against a worker of 1,000 seconds.
-    assert!(began.elapsed() < Duration::from_secs(10));
+    // The bound is generous: the job itself takes 1,000 seconds.
+    assert!(started.elapsed() < Duration::from_secs(10));
     site.record_when(&job, "runs", |record| record.state == State::Running);
     assert_eq!(site.run(&["status", "--exit-code", &job]).status.code(), Some(8));
     site.relay(&["cancel", "--grace", "2s", &job]);
@@ -45,7 +45,7 @@ fn run_streams_the_output_and_returns_the_exit_code_of_its_command() {
 }
 
 #[test]
-fn three_workers_at_once_have_logs_and_records_of_their_own_and_wait_is_the_worst() {
+fn wait_returns_the_worst_exit_code_of_several_jobs_with_separate_logs() {
     let site = Site::new(Engine::Local);
     let gate = "until test -e go; do sleep 0.02; done";
     let jobs: Vec<String> = (0..3)
@@ -66,7 +66,7 @@ fn three_workers_at_once_have_logs_and_records_of_their_own_and_wait_is_the_wors
 }
 
 #[test]
-fn setup_runs_before_and_checks_after_the_worker_and_a_failed_check_fails_the_job() {
+fn setup_runs_before_and_checks_after_the_worker_and_failures_fail_the_job() {
     let site = Site::new(Engine::Local);
     let good = site.launch_shell("cat made", &["--setup", "echo made >made", "--check", "grep made made"]);
     assert_eq!(outcome(&site.ended(&good)), (State::Completed, None));
@@ -79,7 +79,7 @@ fn setup_runs_before_and_checks_after_the_worker_and_a_failed_check_fails_the_jo
 }
 
 #[test]
-fn a_job_beyond_the_limit_waits_its_turn_and_says_why() {
+fn a_job_without_a_free_slot_is_queued_and_says_why() {
     let site = Site::new(Engine::Local);
     site.configure("max_jobs = 1\n[codex]\nsandbox = \"off\"\n");
     let first = site.launch_shell("until test -e go; do sleep 0.02; done", &[]);
@@ -113,7 +113,7 @@ fn the_same_key_launches_once() {
 }
 
 #[test]
-fn the_workspace_has_a_log_of_its_own_that_git_does_not_see() {
+fn the_workspace_has_a_copy_of_the_log_that_git_ignores() {
     let site = Site::new(Engine::Local);
     let record = site.ended(&site.launch_shell("echo for the record", &[]));
     let path = record.workspace_log.unwrap();
@@ -125,7 +125,7 @@ fn the_workspace_has_a_log_of_its_own_that_git_does_not_see() {
     );
 }
 
-/// A command line far longer than any argument can be, which prints its own text; also returns that text.
+/// Returns a command line that is longer than any argument can be, and the output that it prints.
 fn long_line() -> (String, String) {
     let text = "ä'\"$x \\n%s 0123456789\n".repeat(20_000);
     let line =
@@ -134,8 +134,8 @@ fn long_line() -> (String, String) {
     (line, format!("{text}unset|0|sh|"))
 }
 
-/// Checks the stored output of the job with [`long_line`].
-fn ran_whole(site: &Site, job: &str, expected: &str) {
+/// Checks outcome and output of a job with [`long_line`].
+fn check_long_job(site: &Site, job: &str, expected: &str) {
     let record = site.ended(job);
     assert_eq!((record.state, record.exit_code), (State::Failed, Some(7)), "{:?}", record.error);
     let log = std::fs::read_to_string(site.file(job, "log")).unwrap();
@@ -148,7 +148,7 @@ fn a_command_line_of_any_length_runs_byte_for_byte() {
     let (line, expected) = long_line();
     site.write("long.sh", &line);
     let launch = ["launch", "-q", "--runner", "shell", "-w", "workspace-projects/demo", "-f", "long.sh"];
-    ran_whole(&site, site.relay(&launch).trim(), &expected);
+    check_long_job(&site, site.relay(&launch).trim(), &expected);
 }
 
 #[test]
@@ -159,5 +159,5 @@ fn a_command_line_of_any_length_runs_byte_for_byte_in_the_sandbox() {
     let (line, expected) = long_line();
     site.write("long.sh", &line);
     let launch = ["launch", "-q", "--runner", "shell", "-w", "workspace-projects/demo", "-f", "long.sh"];
-    ran_whole(&site, site.relay(&launch).trim(), &expected);
+    check_long_job(&site, site.relay(&launch).trim(), &expected);
 }

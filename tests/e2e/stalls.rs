@@ -1,7 +1,7 @@
-//! Tools that hang on a server which accepts and never answers, and work that is merely quiet.
+//! Stalls: tools that hang on a server which never answers are ended, and work without output is not.
 //!
-//! Hangs are those of the real tools under the real Codex. The bound on the detection time is generous, because the
-//! machines that run this are shared.
+//! The hanging tools are real ones, run by the real Codex. The bound on the detection time is generous, because the
+//! machine of the tests may be busy.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,18 +10,17 @@ use common::event::{EventBody, FailureKind, StepOutcome};
 use common::job::StepKind;
 use common::record::{JobRecord, State};
 use jiff::Timestamp;
-use relay_tests::harness::black_hole::{BlackHole, Manner};
+use relay_tests::harness::black_hole::{Behaviour, BlackHole};
 use relay_tests::harness::figures::{figure, times};
 use relay_tests::harness::model::Model;
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site, programs, until_by};
 
-/// Margin after the end of the window, in milliseconds: the tool may still have been active, and the machine may be
-/// loaded.
-const SOON: i128 = 8_000;
+/// Maximum delay of the detection, in milliseconds: the machine may be busy.
+const MAX_DELAY_MS: i128 = 8_000;
 
-/// Creates a site whose worker, the real Codex, runs this one command.
-fn worker(command: &str) -> (Model, Site) {
+/// Creates a site whose workers, the real Codex, run one command.
+fn site_with_command(command: &str) -> (Model, Site) {
     let site = Site::new(Engine::Local);
     let command = serde_json::Value::from(command);
     let script = format!(r#"{{"name": "it", "turns": [{{"commands": [{{"cmd": {command}}}]}}]}}"#);
@@ -34,23 +33,23 @@ fn worker(command: &str) -> (Model, Site) {
     (model, site)
 }
 
-fn launch(site: &Site, more: &[&str]) -> JobRecord {
+fn launch(site: &Site, flags: &[&str]) -> JobRecord {
     let mut args = vec!["launch", "-q", "-w", "workspace-projects/demo"];
-    args.extend_from_slice(more);
+    args.extend_from_slice(flags);
     args.push("[script:it] Do it.");
     let job = site.relay(&args).trim().to_owned();
     site.ended(&job)
 }
 
-/// Time of the job's `Stopping` event.
-fn stopping(site: &Site) -> Timestamp {
+/// Returns the time of the event `stopping` in the log of demo#1.
+fn stop_time(site: &Site) -> Timestamp {
     let events = site.events("demo#1").into_iter().filter_map(|line| line.event);
     let mut stopping = events.filter(|event| matches!(event.body, EventBody::Stopping { .. }));
     stopping.next().unwrap().at
 }
 
-/// Checks that the job ended as a stall of that kind, that the stall was found soon, and that no process is left.
-fn stalled(site: &Site, hole: &BlackHole, record: &JobRecord, kind: StepKind, tool: &str) {
+/// Checks that a job ended because of a stalled step of this kind, in time and without leaving processes.
+fn check_stalled(site: &Site, hole: &BlackHole, record: &JobRecord, kind: StepKind, tool: &str) {
     let log = site.log("demo");
     assert_eq!(outcome(record), (State::Failed, Some(FailureKind::Stalled)), "{log}");
     let error = record.error.clone().unwrap();
@@ -59,31 +58,37 @@ fn stalled(site: &Site, hole: &BlackHole, record: &JobRecord, kind: StepKind, to
     assert_eq!((step.kind, step.outcome), (kind, Some(StepOutcome::Killed)), "{record:?}");
     assert_eq!(record.cleanup.map(|cleanup| cleanup.survivors), Some(0));
     assert_eq!(site.workers(), []);
-    let last = Timestamp::try_from(hole.heard().unwrap()).unwrap();
-    let after = stopping(site).duration_since(last).as_millis();
+    let last = Timestamp::try_from(hole.last_activity().unwrap()).unwrap();
+    let after = stop_time(site).duration_since(last).as_millis();
     figure(&format!(
         "stalled {tool}: found {after} ms after its last byte, window 10000 ms: {}",
         error.message
     ));
-    assert!((9_000..10_000 + SOON).contains(&after), "{after}");
+    assert!((9_000..10_000 + MAX_DELAY_MS).contains(&after), "{after}");
 }
 
-/// Runs a command that hangs on the black hole under a stall limit of 10 s.
-fn hangs(command: &str, files: &[(&str, &str)], kind: StepKind, tool: &str) {
-    let hole = BlackHole::start(Manner::Silent);
+/// Runs a command with a stall limit of 10 s, and checks that it ends as stalled. `HOLE` in the command and the files
+/// stands for the address of a server that never answers.
+fn check_hang_is_stalled(command: &str, files: &[(&str, &str)], kind: StepKind, tool: &str) {
+    let hole = BlackHole::start(Behaviour::Silent);
     let fill = |text: &str| text.replace("HOLE", &hole.address());
-    let (_model, site) = worker(&fill(command));
+    let (_model, site) = site_with_command(&fill(command));
     for (path, text) in files {
         site.write(&format!("workspace-projects/demo/{path}"), &fill(text));
     }
     let record = launch(&site, &["--stall", "10s"]);
-    stalled(&site, &hole, &record, kind, tool);
+    check_stalled(&site, &hole, &record, kind, tool);
 }
 
 #[test]
 #[ignore = "needs the real Codex"]
 fn npm_install_on_a_registry_that_never_answers_is_stalled() {
-    hangs("npm install left-pad --registry http://HOLE/", &[], StepKind::Install, "npm install");
+    check_hang_is_stalled(
+        "npm install left-pad --registry http://HOLE/",
+        &[],
+        StepKind::Install,
+        "npm install",
+    );
 }
 
 #[test]
@@ -93,13 +98,13 @@ fn npm_install_hidden_in_a_makefile_is_stalled() {
         ("Makefile", "setup:\n\t@sh ./setup.sh\n"),
         ("setup.sh", "npm install left-pad --registry http://HOLE/\n"),
     ];
-    hangs("make setup", &files, StepKind::Install, "npm install");
+    check_hang_is_stalled("make setup", &files, StepKind::Install, "npm install");
 }
 
 #[test]
 #[ignore = "needs the real Codex"]
 fn pip_install_from_an_index_that_never_answers_is_stalled() {
-    hangs(
+    check_hang_is_stalled(
         "PIP_BREAK_SYSTEM_PACKAGES=1 pip install --no-cache-dir --disable-pip-version-check --timeout 600 --index-url http://HOLE/simple x",
         &[],
         StepKind::Install,
@@ -110,7 +115,7 @@ fn pip_install_from_an_index_that_never_answers_is_stalled() {
 #[test]
 #[ignore = "needs the real Codex"]
 fn git_clone_from_a_host_that_never_answers_is_stalled() {
-    hangs("git clone http://HOLE/x.git", &[], StepKind::Clone, "git");
+    check_hang_is_stalled("git clone http://HOLE/x.git", &[], StepKind::Clone, "git");
 }
 
 #[test]
@@ -123,21 +128,22 @@ fn cargo_fetch_from_a_host_that_never_answers_is_stalled() {
         ),
         ("src/lib.rs", ""),
     ];
-    // Not the proxy of rustup, which searches for its toolchains below HOME.
-    hangs(concat!(env!("CARGO"), " fetch"), &files, StepKind::Install, "cargo");
+    // This is the real cargo, not the proxy of rustup, which needs the user's HOME.
+    check_hang_is_stalled(concat!(env!("CARGO"), " fetch"), &files, StepKind::Install, "cargo");
 }
 
 #[test]
 #[ignore = "needs the real Codex"]
 fn curl_of_a_server_that_never_answers_is_stalled() {
-    hangs("curl -s http://HOLE/file -o file", &[], StepKind::Fetch, "curl");
+    check_hang_is_stalled("curl -s http://HOLE/file -o file", &[], StepKind::Fetch, "curl");
 }
 
 #[test]
 #[ignore = "needs the real Codex"]
 fn an_interrupted_install_lets_codex_go_on() {
-    let hole = BlackHole::start(Manner::Silent);
-    let (_model, site) = worker(&format!("npm install left-pad --registry http://{}/", hole.address()));
+    let hole = BlackHole::start(Behaviour::Silent);
+    let (_model, site) =
+        site_with_command(&format!("npm install left-pad --registry http://{}/", hole.address()));
     let record = launch(&site, &["--stall", "3s", "--on-limit", "interrupt"]);
     assert_eq!(outcome(&record), (State::Completed, None), "{}", site.log("demo"));
     let interrupts: Vec<String> = site
@@ -157,16 +163,16 @@ fn an_interrupted_install_lets_codex_go_on() {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn an_install_that_moves_for_ever_runs_into_its_limit() {
-    let hole = BlackHole::start(Manner::Drip(Duration::from_millis(20)));
-    let (_model, site) = worker(&format!("npm install http://{}/x.tgz", hole.address()));
+fn an_install_that_receives_bytes_for_ever_is_ended_at_its_limit() {
+    let hole = BlackHole::start(Behaviour::Drip(Duration::from_millis(20)));
+    let (_model, site) = site_with_command(&format!("npm install http://{}/x.tgz", hole.address()));
     let record = launch(&site, &["--step-timeout", "install=5s"]);
     assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::StepTimeout)), "{}", site.log("demo"));
-    let stopping = stopping(&site);
+    let stopping = stop_time(&site);
     let step = record.steps.iter().find(|step| step.kind == StepKind::Install).unwrap();
     let after = stopping.duration_since(step.started_at).as_millis();
     figure(&format!("step_timeout of 5 s fired after {after} ms"));
-    // The step's event is stamped when it is written: on a busy machine that is after the start of its limit.
+    // The time of an event is that of its writing, which on a busy machine is later than the start of the limit.
     assert!((4_500..6_000).contains(&after), "{after}");
     let gone = record.finished_at.unwrap().duration_since(stopping).as_millis();
     figure(&format!("last process gone {gone} ms after the limit, grace 5000 ms"));
@@ -175,19 +181,19 @@ fn an_install_that_moves_for_ever_runs_into_its_limit() {
 }
 
 #[test]
-fn one_byte_now_and_then_is_progress() {
+fn a_step_that_receives_a_byte_now_and_then_is_not_stalled() {
     let site = Site::new(Engine::Local);
-    let hole = BlackHole::start(Manner::Drip(Duration::from_millis(900)));
+    let hole = BlackHole::start(Behaviour::Drip(Duration::from_millis(900)));
     let line = format!("curl -s -m 8 http://{}/file -o file", hole.address());
     let job = site.launch_shell(&line, &["--stall", "3s"]);
     let record = site.ended(&job);
-    // 28 is curl's own limit: the job was not ended before.
+    // With 28 curl says that its own time limit has passed, so relay has not ended the job before.
     assert_eq!(record.exit_code, Some(28), "{record:?}");
     assert_eq!(record.warning, None);
 }
 
 #[test]
-fn quiet_work_that_is_no_network_kind_is_told_of_and_lives_on() {
+fn a_stalled_step_of_another_kind_than_the_network_ones_is_only_reported() {
     let site = Site::new(Engine::Local);
     site.write("workspace-projects/demo/Makefile", "test:\n\tsleep 5\n");
     let job = site.launch_shell("make test", &["--stall", "2s"]);
@@ -206,7 +212,7 @@ fn quiet_work_that_is_no_network_kind_is_told_of_and_lives_on() {
 }
 
 #[test]
-fn work_that_needs_the_processor_is_left_alone() {
+fn a_step_that_uses_cpu_time_is_not_stalled() {
     let site = Site::new(Engine::Local);
     let line = "end=$(($(date +%s) + 6)); while [ $(date +%s) -lt $end ]; do :; done";
     let record = site.ended(&site.launch_shell(line, &["--stall", "2s", "--stall", "command=2s"]));
@@ -216,17 +222,16 @@ fn work_that_needs_the_processor_is_left_alone() {
 }
 
 #[test]
-fn a_kind_with_a_stall_limit_of_its_own_fails_at_it() {
+fn a_stalled_step_of_a_kind_with_its_own_stall_limit_fails_the_job() {
     let site = Site::new(Engine::Local);
     let record = site.ended(&site.launch_shell("sleep 1000", &["--stall", "command=2s"]));
     assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::Stalled)));
     assert!(record.error.unwrap().message.contains("sleep"));
 }
 
-/// Checks that a long build is left alone. The design asks for five minutes under the default limits; the normal run
-/// takes less time, with a tighter limit.
+/// Runs a build and tests: five minutes in nightly runs, less time and a shorter stall limit in normal ones.
 #[test]
-fn an_honest_build_and_its_tests_are_left_alone() {
+fn a_long_build_and_its_tests_are_not_ended() {
     let site = Site::new(Engine::Local);
     let seconds = times(20, 300);
     site.write(
@@ -241,8 +246,8 @@ fn an_honest_build_and_its_tests_are_left_alone() {
     site.write("workspace-projects/demo/src/lib.rs", &code);
     let toolchain = Path::new(env!("CARGO")).parent().unwrap().display();
     let line = format!("export PATH={toolchain}:$PATH; cargo build -q && cargo test -q");
-    let more: &[&str] = times(&["--stall", "4s"], &[]);
-    let job = site.launch_shell(&line, more);
+    let flags: &[&str] = times(&["--stall", "4s"], &[]);
+    let job = site.launch_shell(&line, flags);
     let deadline = Instant::now() + Duration::from_secs(seconds * 2 + 60);
     until_by(deadline, "the tests are done", || site.record(&job).state.is_final().then_some(()));
     let record = site.record(&job);

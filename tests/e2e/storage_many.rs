@@ -1,4 +1,4 @@
-//! Many events, many readers, many jobs.
+//! Registries with many events, many readers or many jobs.
 
 use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,18 +11,18 @@ use relay_tests::harness::figures::{figure, ms, percentile, times};
 use relay_tests::harness::{Engine, Site, processes, until};
 
 #[test]
-fn s09_a_record_is_rebuilt_from_a_long_log_and_one_from_the_future_is_left_alone() {
+fn s09_a_record_is_rebuilt_from_a_long_log_and_one_of_a_newer_relay_is_kept() {
     let site = Site::new(Engine::Local);
     let job = site.launch_running("sleep 1000", &[]);
     processes::kill(site.daemon_pid());
-    let without = start(&site);
+    let without = serve_time(&site);
     processes::kill(site.daemon_pid());
-    // A job that an agent will never finish, with as many events as a long job has.
+    // The test writes the log of a job with very many events and without a record.
     let count = times(100_000, 1_000_000);
     let lines = site.events(&job);
     let first = lines[0].to_bytes().unwrap();
     let mut log = String::from_utf8(first).unwrap().replace("demo#1", "long#1").into_bytes();
-    log = reseal(&log);
+    log = with_new_checksum(&log);
     for seq in 1..=count {
         let at = "2026-01-02T03:04:05.678Z".parse().unwrap();
         let body = EventBody::Message { text: format!("number {seq}") };
@@ -41,7 +41,7 @@ fn s09_a_record_is_rebuilt_from_a_long_log_and_one_from_the_future_is_left_alone
     let future = fs::read_to_string(site.registry().join("demo.1.json")).unwrap();
     let future = future.replace("\"schema\":1", "\"schema\":2").replace("demo#1", "future#1");
     fs::write(site.registry().join("future.1.json"), &future).unwrap();
-    let rebuilt = start(&site).saturating_sub(without);
+    let rebuilt = serve_time(&site).saturating_sub(without);
     let record = site.record("long.1");
     assert_eq!((record.seq, record.epoch), (count, 1));
     let kept = fs::read_to_string(site.registry().join("future.1.json")).unwrap();
@@ -56,27 +56,27 @@ fn s09_a_record_is_rebuilt_from_a_long_log_and_one_from_the_future_is_left_alone
     ));
     site.relay(&["cancel", "--grace", "1s", &job]);
     for job in ["long.1", "future.1"] {
-        // These jobs never ran: the checks of the site at its end do not hold for them.
+        // The site's checks would fail for these jobs, which never ran.
         for ending in ["json", "events.jsonl", "log", "spec"] {
             let _ = fs::remove_file(site.registry().join(format!("{job}.{ending}")));
         }
     }
 }
 
-/// Measures the time until a relay serves the registry, the recovery included.
-fn start(site: &Site) -> Duration {
-    let begun = Instant::now();
+/// Starts a relay and returns the time until it serves the registry, with all recovery.
+fn serve_time(site: &Site) -> Duration {
+    let started = Instant::now();
     let mut relay = site.command(&["serve"]).stderr(std::process::Stdio::null()).spawn().unwrap();
     until("the relay serves", || {
-        assert!(relay.try_wait().unwrap().is_none(), "it has ended");
+        assert!(relay.try_wait().unwrap().is_none(), "the relay has ended");
         (site.daemon_pid() == relay.id()).then_some(())
     });
     site.address();
-    begun.elapsed()
+    started.elapsed()
 }
 
-/// Recomputes the checksum of a line that was changed by hand.
-fn reseal(line: &[u8]) -> Vec<u8> {
+/// Returns the first line of `long#1`, which was changed by hand, with the right checksum.
+fn with_new_checksum(line: &[u8]) -> Vec<u8> {
     let text = String::from_utf8(line.to_vec()).unwrap();
     let body = text.split_once(",\"crc\"").unwrap().0;
     let mut value: serde_json::Value = serde_json::from_str(&format!("{body}}}")).unwrap();
@@ -92,11 +92,11 @@ fn reseal(line: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn s10_fifty_readers_in_loops_always_see_a_whole_record() {
+fn s10_fifty_simultaneous_readers_always_get_a_complete_record() {
     let site = Site::new(Engine::Local);
     let checks: Vec<String> = (0..30).map(|n| format!("echo {n}; sleep 0.05")).collect();
-    let more: Vec<&str> = checks.iter().flat_map(|check| ["--check", check.as_str()]).collect();
-    let job = site.launch_shell("seq 100", &more);
+    let flags: Vec<&str> = checks.iter().flat_map(|check| ["--check", check.as_str()]).collect();
+    let job = site.launch_shell("seq 100", &flags);
     let reads = times(1000, 100_000);
     let (done, invalid) = (AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|scope| {
@@ -120,39 +120,39 @@ fn s10_fifty_readers_in_loops_always_see_a_whole_record() {
 }
 
 #[test]
-fn s15_with_many_ended_jobs_starting_launching_and_asking_stay_fast() {
+fn s15_up_launch_and_status_are_fast_in_a_registry_with_many_ended_jobs() {
     let site = Site::new(Engine::Local);
     site.ended(&site.launch_shell("echo first", &[]));
     site.relay(&["down"]);
     let jobs = times(1000, 10_000);
-    copies(&site, jobs, "2020-01-01T00:00:00Z");
+    write_copies(&site, jobs, "2020-01-01T00:00:00Z");
     let median = |site: &Site, args: &[&str]| {
         let times = (0..15).map(|_| {
-            let begun = Instant::now();
+            let started = Instant::now();
             site.relay(args);
-            begun.elapsed()
+            started.elapsed()
         });
         percentile(times.collect(), 50)
     };
     site.relay(&["up"]);
-    until("all but 200 are archived", || (archived(&site) + 200 >= jobs).then_some(()));
+    until("all but 200 are archived", || (count_archived(&site) + 200 >= jobs).then_some(()));
     site.relay(&["down"]);
-    let begun = Instant::now();
+    let started = Instant::now();
     site.relay(&["up"]);
-    let start = begun.elapsed();
+    let start = started.elapsed();
     let status = median(&site, &["status", "--json", "--latest"]);
     let launch = ["launch", "-q", "--runner", "shell", "-w", "workspace-projects/demo", "-n", "new", "true"];
     let launch = median(&site, &launch);
     let memory = fs::read_to_string(format!("/proc/{}/status", site.daemon_pid())).unwrap();
     let memory = memory.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().trim().to_owned();
-    until("what was launched has ended", || {
+    until("the launched jobs have ended", || {
         let listed = site.relay(&["status", "--json", "-n", "100"]);
         let mut records = listed.lines().map(|line| serde_json::from_str::<JobRecord>(line).unwrap());
         records.all(|record| record.state.is_final()).then_some(())
     });
     let pruned = site.relay(&["prune", "--keep", "10"]);
     assert!(pruned.contains(" removed (") && pruned.trim_end().ends_with("10 archived"), "{pruned}");
-    assert_eq!(archived(&site), 10);
+    assert_eq!(count_archived(&site), 10);
     figure(&format!(
         "S15: {jobs} ended jobs: relay up {}, status {}, launch {} (medians), relay {memory}",
         ms(start),
@@ -165,28 +165,28 @@ fn s15_with_many_ended_jobs_starting_launching_and_asking_stay_fast() {
 }
 
 #[test]
-fn a_job_that_is_pruned_takes_its_log_in_the_workspace_along() {
+fn relay_prune_also_removes_the_log_of_a_job_in_the_workspace() {
     let site = Site::new(Engine::Local);
     site.ended(&site.launch_shell("true", &[]));
     site.ended(&site.launch_shell("true", &["-n", "kept"]));
     site.relay(&["down"]);
-    // 199 copies and `kept` ended later.
-    copies(&site, 199, "2030-01-01T00:00:00Z");
+    // The 199 copies and `kept` are newer, so only demo#1 is archived.
+    write_copies(&site, 199, "2030-01-01T00:00:00Z");
     site.relay(&["up"]);
-    until("it is archived", || (archived(&site) == 1).then_some(()));
+    until("demo#1 is archived", || (count_archived(&site) == 1).then_some(()));
     let logs = |name: &str| site.workspace().join(".codex-worker").join(name).exists();
     assert!(logs("demo.1") && logs("kept.1"));
     assert!(site.relay(&["prune", "--keep", "0"]).starts_with("1 removed (demo#1)"));
     assert!(!logs("demo.1") && logs("kept.1"));
 }
 
-fn archived(site: &Site) -> usize {
+fn count_archived(site: &Site) -> usize {
     let entries = fs::read_dir(site.registry().join("archive")).unwrap().flatten();
     entries.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "json")).count()
 }
 
-/// Copies the job that has run, in the form in which the relay writes jobs, as jobs that ended at another time.
-fn copies(site: &Site, jobs: usize, at: &str) {
+/// Writes `jobs` copies of demo#1 into the registry, as jobs that ended at the time `at`.
+fn write_copies(site: &Site, jobs: usize, at: &str) {
     let lines = site.events("demo.1");
     for n in 0..jobs {
         let stem = format!("old-{n}.1");

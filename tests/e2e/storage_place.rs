@@ -1,4 +1,4 @@
-//! A registry that is locked, missing or read-only, and a relay with a very low limit on open files.
+//! Registries that are locked, missing, read-only or another user's, and a relay with a very low limit on open files.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -14,14 +14,14 @@ use relay_tests::harness::strace::Strace;
 use relay_tests::harness::{Engine, Site, processes, programs, until};
 
 #[test]
-fn s12_the_lock_is_free_at_once_when_the_relay_is_killed_beside_its_living_children() {
+fn s12_the_lock_is_free_at_once_after_a_kill_although_child_processes_live_on() {
     let site = Site::new(Engine::Local);
     let job = site.launch_running("sleep 1000", &[]);
     let lock = fs::File::open(site.registry().join("relay.lock")).unwrap();
-    let begun = Instant::now();
+    let started = Instant::now();
     processes::kill(site.daemon_pid());
     until("the lock is free", || lock.try_lock_shared().ok());
-    let free = begun.elapsed();
+    let free = started.elapsed();
     lock.unlock().unwrap();
     let agent = site.agent();
     assert!(!processes::running(&agent.display().to_string()).is_empty() && !site.workers().is_empty());
@@ -32,7 +32,7 @@ fn s12_the_lock_is_free_at_once_when_the_relay_is_killed_beside_its_living_child
 }
 
 #[test]
-fn the_lock_is_free_only_when_the_last_write_is_done() {
+fn a_relay_that_ends_keeps_the_lock_until_its_last_write() {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell("true", &[]);
     site.ended(&job);
@@ -55,10 +55,10 @@ fn mount(args: &[&str]) {
     assert!(output.status.success(), "mount {args:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Unmounts on drop.
-struct Unmount(String);
+/// A mount point; dropping this value unmounts it.
+struct MountPoint(String);
 
-impl Drop for Unmount {
+impl Drop for MountPoint {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.0).output();
     }
@@ -68,7 +68,7 @@ const LAUNCH: [&str; 6] = ["launch", "-q", "--runner", "shell", "-w", "workspace
 
 #[test]
 #[ignore = "mounts a file system"]
-fn s13_a_registry_that_is_read_only_missing_or_another_users_gets_one_clear_line() {
+fn s13_an_unusable_registry_is_reported_in_one_line_and_reads_go_on() {
     let site = Site::new(Engine::Local);
     let launch: Vec<&str> = LAUNCH.into_iter().chain(["true"]).collect();
     assert_eq!(site.run(&["status"]).status.code(), Some(0), "a missing registry holds no jobs");
@@ -78,17 +78,17 @@ fn s13_a_registry_that_is_read_only_missing_or_another_users_gets_one_clear_line
     {
         let dir = site.registry().display().to_string();
         mount(&["--bind", &dir, &dir]);
-        let _unmount = Unmount(dir.clone());
+        let _mount_point = MountPoint(dir.clone());
         mount(&["-o", "remount,ro,bind", &dir]);
         assert_eq!(site.relay(&["status", "--json", &job]).lines().count(), 1, "reads go on");
         for args in [launch.as_slice(), &["serve"], &["up"], &["cancel", "demo"]] {
             let code = if args[0] == "cancel" { 0 } else { 5 };
-            let said = site.refused(code, args);
-            assert!(code == 0 || said.contains("Read-only file system"), "{args:?}: {said}");
-            assert!(said.lines().count() <= 1, "{args:?}: {said}");
+            let stderr = site.refused(code, args);
+            assert!(code == 0 || stderr.contains("Read-only file system"), "{args:?}: {stderr}");
+            assert!(stderr.lines().count() <= 1, "{args:?}: {stderr}");
         }
     }
-    // Outside of root's own folder, so that another user can reach it.
+    // The next project is below `/tmp`, where another user can reach it.
     let dir = tempfile::Builder::new().prefix("relay-owner-").tempdir_in("/tmp").unwrap();
     let root = dir.path();
     fs::set_permissions(root, fs::Permissions::from_mode(0o755)).unwrap();
@@ -99,7 +99,7 @@ fn s13_a_registry_that_is_read_only_missing_or_another_users_gets_one_clear_line
     fs::write(root.join("platform/relay.toml"), "[platform]\nengine = \"local\"\n").unwrap();
     fs::set_permissions(root.join("platform/workers"), fs::Permissions::from_mode(0o700)).unwrap();
     chown(root.join("platform/workers"), Some(0), Some(0)).unwrap();
-    let nobody = |args: &[&str]| {
+    let run_as_other_user = |args: &[&str]| {
         let output = Command::new(root.join("relay"))
             .args(args)
             .current_dir(root)
@@ -114,17 +114,15 @@ fn s13_a_registry_that_is_read_only_missing_or_another_users_gets_one_clear_line
     for args in
         [&["launch", "-q", "--runner", "shell", "-w", "demo", "true"][..], &["status"], &["serve", "--yes"]]
     {
-        let (code, said) = nobody(args);
-        assert_eq!((code, said.lines().count()), (Some(5), 1), "{args:?}: {said}");
-        assert!(said.contains("Permission denied"), "{args:?}: {said}");
+        let (code, stderr) = run_as_other_user(args);
+        assert_eq!((code, stderr.lines().count()), (Some(5), 1), "{args:?}: {stderr}");
+        assert!(stderr.contains("Permission denied"), "{args:?}: {stderr}");
     }
-    figure(
-        "S13: read-only, missing and somebody else's registry: exit code 5 and one line each, reads go on",
-    );
+    figure("S13: read-only, missing and another user's registry: exit code 5 and one line each, reads go on");
 }
 
 #[test]
-fn s14_a_relay_without_descriptors_goes_on_with_its_jobs_and_does_not_spin() {
+fn s14_a_relay_without_free_descriptors_goes_on_and_does_not_spin() {
     let site = Site::new(Engine::Local);
     let go = |name: &str| site.write(&format!("workspace-projects/demo/{name}"), "");
     site.relay(&["up"]);
@@ -139,7 +137,7 @@ fn s14_a_relay_without_descriptors_goes_on_with_its_jobs_and_does_not_spin() {
     let lease: serde_json::Value =
         serde_json::from_slice(&fs::read(site.registry().join("relay.json")).unwrap()).unwrap();
     let address: SocketAddr = lease["listen"][0].as_str().unwrap().parse().unwrap();
-    let strangers: Vec<TcpStream> = (0..60).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let clients: Vec<TcpStream> = (0..60).map(|_| TcpStream::connect(address).unwrap()).collect();
     until("no descriptor is left", || {
         (fs::read_dir(format!("/proc/{relay}/fd")).unwrap().count() >= 31).then_some(())
     });
@@ -147,17 +145,18 @@ fn s14_a_relay_without_descriptors_goes_on_with_its_jobs_and_does_not_spin() {
         let stat = fs::read_to_string(format!("/proc/{relay}/schedstat")).unwrap();
         Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
     };
-    let (begun, before) = (Instant::now(), cpu());
-    until("some time has passed", || (begun.elapsed() >= Duration::from_secs(3)).then_some(()));
-    let busy = (cpu().checked_sub(before).unwrap_or_default()).as_secs_f64() / begun.elapsed().as_secs_f64();
+    let (started, before) = (Instant::now(), cpu());
+    until("some time has passed", || (started.elapsed() >= Duration::from_secs(3)).then_some(()));
+    let busy =
+        (cpu().checked_sub(before).unwrap_or_default()).as_secs_f64() / started.elapsed().as_secs_f64();
     go("go");
-    drop(strangers);
+    drop(clients);
     let ended = Instant::now();
     for job in &jobs {
         assert_eq!(site.ended(job).state, State::Completed);
     }
     let ended = ended.elapsed();
-    until("it answers again", || {
+    until("the relay answers again", || {
         let mut stream = TcpStream::connect(address).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
         write!(stream, "GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").ok()?;
@@ -166,7 +165,7 @@ fn s14_a_relay_without_descriptors_goes_on_with_its_jobs_and_does_not_spin() {
         answer.starts_with("HTTP/1.1 200").then_some(())
     });
     figure(&format!(
-        "S14: 32 descriptors, all taken: {:.1} % of a core, 4 of 4 jobs completed, the last {} after room was made",
+        "S14: 32 descriptors, all taken: {:.1} % of a core, 4 of 4 jobs completed, the last {} after descriptors were freed",
         busy * 100.0,
         ms(ended)
     ));

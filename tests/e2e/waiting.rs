@@ -1,4 +1,4 @@
-//! Waiting for many jobs, and for a relay that sends nothing.
+//! `relay wait` for many jobs, and the health of jobs whose relay is silent.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -8,8 +8,8 @@ use relay_tests::harness::figures::figure;
 use relay_tests::harness::{Engine, Site, until};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// CPU seconds of the children, from the output of a shell's `times`.
-fn seconds(times: &str) -> f64 {
+/// Returns the CPU time of child processes, in seconds, from the output of bash's `times`.
+fn cpu_seconds(times: &str) -> f64 {
     let part = |text: &str| {
         let (minutes, seconds) = text.trim_end_matches('s').split_once('m').unwrap();
         minutes.parse::<f64>().unwrap() * 60.0 + seconds.parse::<f64>().unwrap()
@@ -18,11 +18,18 @@ fn seconds(times: &str) -> f64 {
 }
 
 #[test]
-fn a_wait_for_a_thousand_jobs_costs_what_each_of_them_costs_and_tells_each_end() {
+fn a_wait_for_a_thousand_jobs_prints_each_outcome_and_uses_little_cpu_time() {
     let site = Site::new(Engine::Local);
-    // No relay may start: the test itself ends the jobs.
-    let launched =
-        site.plain_command(&["launch", "-q", "--runner", "shell", "-w", "workspace-projects/demo", "true"]);
+    // No relay is started, because the settings are not approved: the test itself writes the records.
+    let launched = site.command_without_approval(&[
+        "launch",
+        "-q",
+        "--runner",
+        "shell",
+        "-w",
+        "workspace-projects/demo",
+        "true",
+    ]);
     let _ = { launched }.output().unwrap();
     let first = fs::read_to_string(site.registry().join("demo.1.json")).unwrap();
     let record: JobRecord = serde_json::from_str(&first).unwrap();
@@ -39,7 +46,7 @@ fn a_wait_for_a_thousand_jobs_costs_what_each_of_them_costs_and_tells_each_end()
         fs::rename(&new, path).unwrap();
     };
     (1..=1000).for_each(|n| write(n, false));
-    let wait = site.plain_command(&["wait", "--json"]);
+    let wait = site.command_without_approval(&["wait", "--json"]);
     let mut shell = Command::new("bash");
     shell.args(["-c", "\"$@\" >out 2>err; echo $? >code; times", "bash"]).arg(wait.get_program());
     shell.args(wait.get_args()).args(&jobs).current_dir(site.root()).stdout(Stdio::piped());
@@ -50,54 +57,57 @@ fn a_wait_for_a_thousand_jobs_costs_what_each_of_them_costs_and_tells_each_end()
         };
     }
     let child = shell.spawn().unwrap();
-    until("it follows", || {
-        let said = fs::read_to_string(site.root().join("err")).unwrap_or_default();
-        said.contains("no news of").then_some(()).or_else(|| said.contains("queued").then_some(()))
+    until("relay wait follows the jobs", || {
+        let text = fs::read_to_string(site.root().join("err")).unwrap_or_default();
+        text.contains("no news of").then_some(()).or_else(|| text.contains("queued").then_some(()))
     });
     for n in 1..=1000 {
         write(n, true);
         std::thread::park_timeout(std::time::Duration::from_millis(1));
     }
     let output = child.wait_with_output().unwrap();
-    let cpu = seconds(&String::from_utf8_lossy(&output.stdout));
+    let cpu = cpu_seconds(&String::from_utf8_lossy(&output.stdout));
     let read = |name: &str| fs::read_to_string(site.root().join(name)).unwrap();
     assert_eq!(read("code").trim(), "0", "{}", read("err"));
     assert_eq!(read("out").lines().count(), 1000);
-    let told = read("err").lines().count();
-    figure(&format!("a wait for 1,000 jobs took {cpu:.2} s of CPU and said {told} lines beside"));
-    // An unoptimised build takes about four times as long.
-    assert!(cpu < 4.0 && told <= 10, "{cpu} s, {}", read("err"));
+    let stderr_lines = read("err").lines().count();
+    figure(&format!("a wait for 1,000 jobs took {cpu:.2} s of CPU and said {stderr_lines} lines beside"));
+    // The bound allows for an unoptimised build, which takes about four times as long.
+    assert!(cpu < 4.0 && stderr_lines <= 10, "{cpu} s, {}", read("err"));
 }
 
 #[test]
-fn a_wait_that_is_given_up_names_only_what_has_not_ended() {
+fn a_wait_that_times_out_names_only_the_jobs_that_have_not_ended() {
     let site = Site::new(Engine::Local);
     let ended = site.launch_shell("true", &[]);
     let goes_on = site.launch_shell("sleep 1000", &[]);
     site.ended(&ended);
     let output = site.run(&["wait", &ended, &goes_on, "--timeout", "100ms"]);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(8), "{said}");
-    assert!(said.contains(&format!("not ended after 100ms: {goes_on}")) && !said.contains(&ended), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(8), "{stderr}");
+    assert!(
+        stderr.contains(&format!("not ended after 100ms: {goes_on}")) && !stderr.contains(&ended),
+        "{stderr}"
+    );
     site.relay(&["cancel", "--grace", "1s", &goes_on]);
 }
 
 #[test]
-fn a_relay_that_does_not_run_is_not_called_healthy() {
+fn a_job_whose_relay_is_silent_is_stale_and_not_healthy() {
     let site = Site::new(Engine::Local);
     let job = site.launch_running("sleep 1000", &[]);
     let relay = i32::try_from(site.daemon_pid()).ok().and_then(Pid::from_raw).unwrap();
     kill_process(relay, Signal::STOP).unwrap();
-    // As if the relay had been stopped twenty seconds ago.
+    // The lease is changed as if the relay was stopped twenty seconds ago.
     let path = site.registry().join("relay.json");
     let mut lease: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     let then = jiff::Timestamp::now() - std::time::Duration::from_secs(20);
     lease["heartbeat_at"] = then.to_string().into();
     fs::write(&path, lease.to_string()).unwrap();
-    let said = site.relay(&["status", &job]);
-    assert!(said.contains("stale: ") && said.contains("has been silent for 20"), "{said}");
-    assert!(!said.contains("healthy") && !said.contains("connected"), "{said}");
+    let stdout = site.relay(&["status", &job]);
+    assert!(stdout.contains("stale: ") && stdout.contains("has been silent for 20"), "{stdout}");
+    assert!(!stdout.contains("healthy") && !stdout.contains("connected"), "{stdout}");
     kill_process(relay, Signal::CONT).unwrap();
-    until("it is heard again", || site.relay(&["status", &job]).contains("healthy").then_some(()));
+    until("the job is healthy again", || site.relay(&["status", &job]).contains("healthy").then_some(()));
     site.relay(&["cancel", "--grace", "1s", &job]);
 }

@@ -1,4 +1,4 @@
-//! Jobs that complete with warnings: every report of the outcome includes the warnings.
+//! Jobs that complete with warnings: every command that reports the outcome also reports the warnings.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -10,8 +10,8 @@ use relay_tests::harness::model::Model;
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site, programs};
 
-/// Creates a site whose worker is the real Codex with this script.
-fn codex(script: &serde_json::Value) -> (Model, Site) {
+/// Creates a site whose workers are the real Codex, with a model that plays a script.
+fn site_with_script(script: &serde_json::Value) -> (Model, Site) {
     let site = Site::new(Engine::Local);
     site.write("scripts/it.json", &script.to_string());
     let scripts = site.root().join("scripts");
@@ -21,20 +21,20 @@ fn codex(script: &serde_json::Value) -> (Model, Site) {
     (model, site)
 }
 
-fn commands(commands: &[&str]) -> serde_json::Value {
+fn script_of(commands: &[&str]) -> serde_json::Value {
     let turns = commands.iter().map(|cmd| serde_json::json!({"commands": [{"cmd": cmd}]}));
     let turns: Vec<_> = turns.chain([serde_json::json!({"message": "Done."})]).collect();
     serde_json::json!({"name": "it", "turns": turns})
 }
 
-fn launch(site: &Site, more: &[&str]) -> JobRecord {
+fn launch(site: &Site, flags: &[&str]) -> JobRecord {
     let args = ["launch", "-q", "-w", "workspace-projects/demo"];
-    let job = site.relay(&[&args[..], more, &["[script:it] Do it."]].concat()).trim().to_owned();
+    let job = site.relay(&[&args[..], flags, &["[script:it] Do it."]].concat()).trim().to_owned();
     site.ended(&job)
 }
 
-/// Checks that every command that reports the outcome reports its warnings.
-fn told(site: &Site, record: &JobRecord, count: u32) {
+/// Checks that a job completed with `count` warnings, and that every command that reports the outcome says so.
+fn check_warnings_reported(site: &Site, record: &JobRecord, count: u32) {
     assert_eq!(outcome(record), (State::Completed, None), "{}", site.log("demo"));
     assert_eq!((record.warnings.count, record.warnings.newest.len()), (count, count as usize), "{record:#?}");
     let words = if count == 1 {
@@ -51,8 +51,8 @@ fn told(site: &Site, record: &JobRecord, count: u32) {
         (&["wait", &job], &words),
         (&["wait", "--json", &job], &format!("\"warnings\":{{\"count\":{count},")),
     ] {
-        let said = site.relay(args);
-        assert!(said.contains(words), "{args:?}: {said}");
+        let stdout = site.relay(args);
+        assert!(stdout.contains(words), "{args:?}: {stdout}");
     }
     let status = site.relay(&["status", &job]);
     assert!(record.warnings.newest.iter().all(|warning| status.contains(&warning[..40])), "{status}");
@@ -61,7 +61,7 @@ fn told(site: &Site, record: &JobRecord, count: u32) {
 #[test]
 #[ignore = "needs the real Codex"]
 fn an_mcp_server_that_is_missing_dies_or_hangs_is_a_warning_with_its_name() {
-    let (_model, site) = codex(&commands(&["sleep 1"]));
+    let (_model, site) = site_with_script(&script_of(&["sleep 1"]));
     let config = site.codex_home().join("config.toml");
     let servers = "\n[mcp_servers.missing]\ncommand = \"/no/such/program\"\n\
                    [mcp_servers.dies]\ncommand = \"sh\"\nargs = [\"-c\", \"exit 3\"]\n\
@@ -69,7 +69,7 @@ fn an_mcp_server_that_is_missing_dies_or_hangs_is_a_warning_with_its_name() {
                    [mcp_servers.unused]\ncommand = \"/no/such/program\"\nenabled = false\n";
     std::fs::write(&config, std::fs::read_to_string(&config).unwrap() + servers).unwrap();
     let record = launch(&site, &[]);
-    told(&site, &record, 3);
+    check_warnings_reported(&site, &record, 3);
     for words in [
         "the MCP server missing did not start",
         "the MCP server dies did not start",
@@ -82,23 +82,23 @@ fn an_mcp_server_that_is_missing_dies_or_hangs_is_a_warning_with_its_name() {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_command_that_is_cut_off_by_the_end_of_its_turn_is_named_by_status_and_notice() {
+fn a_command_still_running_at_the_end_of_the_turn_is_named_in_a_warning() {
     let script = serde_json::json!({"name": "it", "turns": [
         {"commands": [{"cmd": "make all; sleep 600", "background": true, "yield_time_ms": 500}]},
         {"message": "Done."}
     ]});
-    let (_model, site) = codex(&script);
+    let (_model, site) = site_with_script(&script);
     let args = ["launch", "-q", "-w", "workspace-projects/demo", "[script:it] Do it."];
     let job = site.relay(&args).trim().to_owned();
     let record = site.ended(&job);
     let notice = site.relay(&["notices"]);
     assert!(notice.starts_with("relay: worker demo#1 completed with 1 warning in "), "{notice}");
     assert!(notice.contains("> warning: still running when the worker's turn ended"), "{notice}");
-    told(&site, &record, 1);
+    check_warnings_reported(&site, &record, 1);
 }
 
-/// A stand-in for a Codex newer than any release: it prints things that relay does not support yet.
-const NEWER: &str = r#"#!/bin/sh
+/// Script in place of a future version of Codex: it prints items and events that relay does not know.
+const NEWER_CODEX: &str = r#"#!/bin/sh
 case $1 in --version) echo codex-cli 9.0.0; exit;; esac
 cat >/dev/null
 echo '{"type":"thread.started","thread_id":"01a203ca-9b3a-74f0-a0f9-92040009a617"}'
@@ -109,9 +109,9 @@ echo '{"type":"turn.completed","spent":{"in":5}}'
 "#;
 
 #[test]
-fn unknown_lines_are_counted_with_the_version_and_unknown_tokens_are_not_zero() {
+fn unknown_lines_of_codex_are_counted_in_a_warning_and_unknown_usage_is_not_shown() {
     let site = Site::new(Engine::Local);
-    site.write_home("bin/codex", NEWER);
+    site.write_home("bin/codex", NEWER_CODEX);
     let program = site.home().join("bin/codex");
     std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     site.configure(&format!("[codex]\nsandbox = \"off\"\nprogram = \"{}\"\n", program.display()));
@@ -121,14 +121,14 @@ fn unknown_lines_are_counted_with_the_version_and_unknown_tokens_are_not_zero() 
     let notice = site.relay(&["notices"]);
     assert!(notice.contains("completed with 1 warning in ") && !notice.contains("tokens:"), "{notice}");
     assert!(notice.contains("> warning: 2 lines of codex 9.0.0 not understood"), "{notice}");
-    told(&site, &record, 1);
+    check_warnings_reported(&site, &record, 1);
 }
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_model_that_was_out_of_reach_for_a_while_leaves_no_warning() {
+fn a_model_that_fails_once_and_then_answers_leaves_no_warning_in_the_record() {
     let turns = serde_json::json!([{"disconnect": true, "times": 1}, {"message": "Done."}]);
-    let (_model, site) = codex(&serde_json::json!({"name": "it", "turns": turns}));
+    let (_model, site) = site_with_script(&serde_json::json!({"name": "it", "turns": turns}));
     let patience = ["--", "-c", "model_providers.scripted.stream_max_retries=5"];
     let args = ["launch", "-q", "-w", "workspace-projects/demo", "[script:it] Do it."];
     let job = site.relay(&[&args[..], &patience].concat()).trim().to_owned();
@@ -143,18 +143,18 @@ fn a_model_that_was_out_of_reach_for_a_while_leaves_no_warning() {
     assert!(events.contains("warning codex retries (1/5"), "{events}");
 }
 
-/// Runs a failing command again and again; returns the record of its job.
-fn circle(more: &[&str]) -> (Model, Site, JobRecord) {
-    let (model, site) = codex(&commands(&["false --circle"; 7]));
-    let record = launch(&site, more);
+/// Runs a job that repeats a failing command seven times; returns its record.
+fn run_failing_loop(flags: &[&str]) -> (Model, Site, JobRecord) {
+    let (model, site) = site_with_script(&script_of(&["false --circle"; 7]));
+    let record = launch(&site, flags);
     (model, site, record)
 }
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_worker_that_goes_round_in_a_circle_is_warned_of_and_completes_with_that() {
-    let (_model, site, record) = circle(&[]);
-    told(&site, &record, 1);
+fn a_worker_that_repeats_a_failing_step_completes_with_a_warning() {
+    let (_model, site, record) = run_failing_loop(&[]);
+    check_warnings_reported(&site, &record, 1);
     assert!(
         record.warnings.newest[0].starts_with("no progress: the same step failed 5 times"),
         "{record:#?}"
@@ -163,8 +163,8 @@ fn a_worker_that_goes_round_in_a_circle_is_warned_of_and_completes_with_that() {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_worker_that_goes_round_in_a_circle_is_ended_where_its_job_wants_that() {
-    let (_model, site, record) = circle(&["--on-loop", "fail"]);
+fn a_worker_that_repeats_a_failing_step_is_ended_with_on_loop_fail() {
+    let (_model, site, record) = run_failing_loop(&["--on-loop", "fail"]);
     assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::NoProgress)), "{}", site.log("demo"));
     let error = record.error.clone().unwrap();
     assert!(error.message.contains("the same step failed 5 times: false --circle"), "{error:?}");
@@ -173,16 +173,16 @@ fn a_worker_that_goes_round_in_a_circle_is_ended_where_its_job_wants_that() {
     assert_eq!(record.cleanup.map(|cleanup| cleanup.survivors), Some(0));
     let explained = site.relay(&["explain", "demo"]);
     assert!(explained.contains("relay retry demo#1 --on-loop warn"), "{explained}");
-    // The next job of the same task keeps this option unless it is changed.
+    // A retry keeps the option unless a flag changes it.
     let retried = site.relay(&["retry", "-q", "demo", "--on-loop", "warn"]).trim().to_owned();
     assert_eq!(site.ended(&retried).describe_outcome(), "completed with 1 warning");
 }
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_worker_calls_nobody_but_its_model() {
-    let (_model, site) = codex(&commands(&["echo proxy=$HTTPS_PROXY"]));
-    // Settings that a person's own configuration leaves out are not left to Codex's defaults.
+fn a_worker_s_codex_contacts_only_the_server_of_its_model() {
+    let (_model, site) = site_with_script(&script_of(&["echo proxy=$HTTPS_PROXY"]));
+    // These settings are removed from the user's configuration: relay itself must switch them off.
     let config = site.codex_home().join("config.toml");
     let text = std::fs::read_to_string(&config).unwrap();
     let text = text

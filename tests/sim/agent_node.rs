@@ -1,4 +1,4 @@
-//! The agent as a node that can be killed: its spool on a folder of its own.
+//! The simulated agent: a real spool in a folder of its own, without workers.
 
 use std::io;
 use std::path::Path;
@@ -11,43 +11,43 @@ use futures_util::FutureExt;
 use worker_agent::internals::test_support::events;
 use worker_agent::internals::{ClockSource, Input, JobSpool, RunId, SimulatedClocks, Spool, build_hello};
 
-/// An agent process that runs nothing: the simulation plays its workers.
+/// An agent process that starts no commands: the simulation plays the workers.
 pub(crate) struct AgentNode {
     name: String,
     pub(crate) spool: Spool,
 }
 
-/// One run as the spool holds it.
+/// Summary of a run in the spool.
 #[derive(Debug)]
 pub(crate) struct RunState {
     pub(crate) job: JobId,
-    /// Sequence of its newest event.
+    /// Sequence number of the run's newest event.
     #[expect(dead_code, reason = "shown in traces")]
     pub(crate) last_seq: u64,
-    /// Length of its output.
+    /// Length of the run's output, in bytes.
     pub(crate) output: u64,
-    /// True if its end is spooled.
-    pub(crate) finished: bool,
+    /// True if the run's outcome is spooled.
+    pub(crate) is_finished: bool,
 }
 
 impl AgentNode {
-    /// Starts an agent on this state directory.
+    /// Opens the spool in the state directory, as a starting agent does.
     pub(crate) fn open(state: &Path, name: String, clocks: Arc<Mutex<SimulatedClocks>>) -> io::Result<Self> {
         Ok(Self { name, spool: Spool::open_with_clocks(state, ClockSource::Simulated(clocks))? })
     }
 
-    /// Returns the input for an established connection.
+    /// Returns the link's input for an established connection, with the agent's hello.
     pub(crate) fn connected(&self, max_jobs: u32) -> Input {
         let (system, isolation) = ("simulated".to_owned(), Isolation::None);
         let platform = Platform { system, isolation, codex: None, codex_problem: None };
-        let asked = self.spool.relay_time().monotonic();
+        let hello_sent = self.spool.relay_time().monotonic();
         Input::Connected {
             hello: Box::new(build_hello(&self.spool, &self.name, max_jobs, platform)),
-            hello_sent: asked,
+            hello_sent,
         }
     }
 
-    /// Accepts a job as the agent does, but for the worker: spec and first event on the disk, then the answer.
+    /// Accepts a job without starting a worker: writes spec and first event to the spool, and returns the answer.
     pub(crate) fn accept_job(&self, run: &RunId, spec: &str) -> io::Result<AgentFrame> {
         if self.spool.get_run(run).is_none() {
             let (agent, isolation) = (self.name.clone(), Isolation::None);
@@ -62,7 +62,7 @@ impl AgentNode {
         self.spool.get_run(&RunId { job: job.clone(), epoch: 1 })
     }
 
-    /// Returns every run in the spool, in order.
+    /// Returns a summary of every run in the spool, in the order of the runs.
     pub(crate) fn runs(&self) -> Vec<RunState> {
         let runs = self.spool.all_runs();
         runs.iter()
@@ -70,7 +70,7 @@ impl AgentNode {
                 job: run.run_id().job.clone(),
                 last_seq: run.last_seq(),
                 output: run.output_end(),
-                finished: run.is_finished(),
+                is_finished: run.is_finished(),
             })
             .collect()
     }
@@ -80,7 +80,7 @@ impl AgentNode {
         self.run(job).map_or(Ok(Vec::new()), |run| events(&run))
     }
 
-    /// Returns true if something was appended since the last call.
+    /// Returns true if an event or output was appended to the spool since the last call.
     pub(crate) fn was_appended(&self) -> bool {
         self.spool.wait_appended().now_or_never().is_some()
     }

@@ -1,12 +1,12 @@
-//! Runs cases on all cores.
+//! Runs numbered cases on all cores.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use relay_tests::harness::figures::times;
 
-/// Runs the cases from 0 on, each thread with a state of its own; returns what they found, in their order.
-pub(crate) fn each<S, R: Send>(
+/// Runs the cases below `cases`, each thread with a state of its own; returns the results in the order of the cases.
+pub(crate) fn run_cases<S, R: Send>(
     cases: u64,
     make: impl Fn() -> S + Sync,
     run: impl Fn(&mut S, u64) -> Option<R> + Sync,
@@ -33,26 +33,26 @@ pub(crate) fn each<S, R: Send>(
     found
 }
 
-/// Checks cases like [`each`]; returns descriptions of those that fail.
-pub(crate) fn every<S>(
+/// Checks cases like [`run_cases`]; returns a description of each case that fails.
+pub(crate) fn failing_cases<S>(
     cases: usize,
     make: impl Fn() -> S + Sync,
     check: impl Fn(&mut S, usize) -> Result<(), String> + Sync,
 ) -> Vec<String> {
     let run = |state: &mut S, case| check(state, usize::try_from(case).ok()?).err();
-    let wrong = each(cases as u64, make, run);
+    let wrong = run_cases(cases as u64, make, run);
     wrong.into_iter().map(|(case, reason)| format!("case {case}: {reason}")).collect()
 }
 
-/// A flipped bit.
-pub(crate) struct Flip {
+/// One bit to flip in a file.
+pub(crate) struct BitFlip {
     pub(crate) byte: usize,
     pub(crate) mask: u8,
 }
 
-/// Returns the bits of a file of this many bytes that are flipped: one bit of each byte, and every bit in nightly runs.
-pub(crate) fn flips(size: usize) -> Vec<Flip> {
-    let flip = |byte: usize, bit: usize| Flip { byte, mask: 1 << (bit % 8) };
+/// Returns the bits to flip in a file of `size` bytes: one bit of each byte, and every bit in nightly runs.
+pub(crate) fn bit_flips(size: usize) -> Vec<BitFlip> {
+    let flip = |byte: usize, bit: usize| BitFlip { byte, mask: 1 << (bit % 8) };
     times(
         // Neighbouring bytes get different bits.
         (0..size).map(|byte| flip(byte, byte * 3)).collect(),

@@ -1,4 +1,4 @@
-//! Clocks of both machines: the time that has really passed, and the time that each wall clock shows.
+//! Clocks of both machines: the true time, and the time that each machine's clocks show.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -6,21 +6,21 @@ use std::time::Duration;
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 
-/// The relay's wall clock at the beginning, in seconds.
+/// The relay's wall clock at the beginning, in seconds since 1970.
 const BEGIN: i64 = 1_767_323_045;
-/// Step and difference of the clocks.
+/// Difference of the wall clocks, and the time by which one is set.
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
-/// Clocks of two machines.
+/// Clocks of the agent's and the relay's machine.
 #[derive(Debug)]
 pub(crate) struct Clocks {
-    /// Time that has really passed.
+    /// True time: the time that has really passed since the beginning.
     pub(crate) now: Duration,
     pub(crate) agent: Arc<Mutex<worker_agent::internals::SimulatedClocks>>,
     pub(crate) relay: Arc<Mutex<relay::internals::SimulatedTime>>,
 }
 
-/// One of the two sides.
+/// The agent's or the relay's machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Side {
     Agent,
@@ -29,7 +29,7 @@ pub(crate) enum Side {
 
 impl Clocks {
     /// Creates machines that were booted at different times, and whose clocks may differ by an hour.
-    pub(crate) fn drawn(rng: &mut Rng) -> Self {
+    pub(crate) fn random(rng: &mut Rng) -> Self {
         let wall = Timestamp::from_second(BEGIN).unwrap_or_default();
         let off = HOUR * rng.i32(-1..=1);
         let agent = worker_agent::internals::SimulatedClocks {
@@ -41,7 +41,7 @@ impl Clocks {
     }
 
     /// Advances the clocks of both machines.
-    pub(crate) fn pass(&mut self, time: Duration) {
+    pub(crate) fn advance(&mut self, time: Duration) {
         self.now += time;
         let mut agent = self.agent.lock().unwrap_or_else(PoisonError::into_inner);
         (agent.monotonic, agent.wall) = (agent.monotonic + time, agent.wall + time);
@@ -49,12 +49,12 @@ impl Clocks {
         (relay.monotonic, relay.wall) = (relay.monotonic + time, relay.wall + time);
     }
 
-    /// The agent's monotonic clock.
+    /// Current reading of the agent's monotonic clock.
     pub(crate) fn agent_monotonic(&self) -> Duration {
         self.agent.lock().unwrap_or_else(PoisonError::into_inner).monotonic
     }
 
-    /// Sets the wall clock of a side forward or back.
+    /// Sets the wall clock of a side an hour forward or back.
     pub(crate) fn set(&self, side: Side, forward: bool) {
         let step = if forward { HOUR } else { -HOUR };
         match side {

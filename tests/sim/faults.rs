@@ -1,4 +1,4 @@
-//! Faults of one side or one job, beside crashes and the network.
+//! Faults of one side or one job: freezes, set clocks, bad records, cancels, and requests of dead daemons.
 
 use std::time::Duration;
 
@@ -6,24 +6,24 @@ use common::ids::JobId;
 use relay::internals::DaemonRequest;
 
 use crate::agent_node::AgentNode;
+use crate::bad_files::BadRecord;
 use crate::clocks::Side;
-use crate::spoiled::Spoiled;
 use crate::world::{STEP, World};
 
 impl World {
-    /// Advances time by one step.
-    pub(crate) fn pass(&mut self, agent: &AgentNode) -> Result<(), String> {
-        self.clocks.pass(STEP);
+    /// Advances time by one step on every side that is not frozen.
+    pub(crate) fn advance_time(&mut self, agent: &AgentNode) -> Result<(), String> {
+        self.clocks.advance(STEP);
         let now = self.clocks.now;
         self.frozen.retain(|_, until| *until > now);
-        let frozen = self.is_frozen(Side::Relay);
-        let closed = self.relay.pass(STEP, frozen, &mut self.network)?;
+        let is_frozen = self.is_frozen(Side::Relay);
+        let closed = self.relay.advance_time(STEP, is_frozen, &mut self.network)?;
         if !closed.is_empty() {
-            self.say(|| format!("relay: closed: {closed:?}"));
+            self.trace_line(|| format!("relay: closed: {closed:?}"));
         }
         if !self.is_frozen(Side::Agent) {
             self.check_limits(agent)?;
-            self.tick(agent)?;
+            self.check_deadline(agent)?;
         }
         Ok(())
     }
@@ -37,7 +37,7 @@ impl World {
             return;
         }
         let time = Duration::from_secs(self.rng.u64(3..40));
-        self.say(|| format!("{side:?} is frozen for {time:?}"));
+        self.trace_line(|| format!("{side:?} is frozen for {time:?}"));
         if !self.is_frozen(side) && side == Side::Agent {
             self.limits.values_mut().for_each(|limit| limit.pauses += 1);
         }
@@ -50,58 +50,59 @@ impl World {
         let forward = self.rng.bool();
         self.tally.clocks_set += 1;
         self.clocks.set(side, forward);
-        self.say(|| {
+        self.trace_line(|| {
             format!("the clock of {side:?} is set an hour {}", if forward { "ahead" } else { "back" })
         });
     }
 
-    /// Picks a job that has begun and not ended.
-    fn some_open(&mut self) -> Option<JobId> {
-        let open = |job: &&JobId| self.relay.book.begun(job) && !self.relay.book.ended(job);
-        let open: Vec<JobId> = self.model.jobs.keys().filter(open).cloned().collect();
-        (!open.is_empty()).then(|| open[self.rng.usize(..open.len())].clone())
+    /// Picks a job whose log holds an event and no outcome.
+    fn pick_unfinished_job(&mut self) -> Option<JobId> {
+        let is_unfinished =
+            |job: &&JobId| self.relay.log_checker.has_events(job) && !self.relay.log_checker.has_outcome(job);
+        let unfinished: Vec<JobId> = self.model.jobs.keys().filter(is_unfinished).cloned().collect();
+        (!unfinished.is_empty()).then(|| unfinished[self.rng.usize(..unfinished.len())].clone())
     }
 
-    pub(crate) fn spoil_record(&mut self) {
-        let Some(job) = self.some_open().filter(|_| self.spoiled.is_none()) else { return };
+    pub(crate) fn replace_record(&mut self) {
+        let Some(job) = self.pick_unfinished_job().filter(|_| self.bad_record.is_none()) else { return };
         self.kill_relay();
-        self.spoiled = Spoiled::in_registry(self.relay.registry(), &job, &mut self.rng);
-        if let Some(spoiled) = &self.spoiled {
-            self.tally.spoiled += 1;
-            let what = if spoiled.is_folder() { "a folder" } else { "of a newer program" };
-            self.say(|| format!("the record of {job} is {what}"));
+        self.bad_record = BadRecord::replace(self.relay.registry(), &job, &mut self.rng);
+        if let Some(bad_record) = &self.bad_record {
+            self.tally.bad_files += 1;
+            let what = if bad_record.is_folder() { "a folder" } else { "of a newer program" };
+            self.trace_line(|| format!("the record of {job} is {what}"));
             if let Some(job) = self.model.jobs.get_mut(&job) {
-                job.was_spoiled = true;
+                job.had_bad_record = true;
             }
         }
     }
 
-    pub(crate) fn mend_record(&mut self) -> Result<(), String> {
-        let Some(spoiled) = self.spoiled.take() else { return Ok(()) };
-        self.say(|| format!("the record of {} is put right", spoiled.job));
-        spoiled.mend()
+    pub(crate) fn restore_record(&mut self) -> Result<(), String> {
+        let Some(bad_record) = self.bad_record.take() else { return Ok(()) };
+        self.trace_line(|| format!("the record of {} is restored", bad_record.job));
+        bad_record.restore()
     }
 
     pub(crate) fn cancel(&mut self) {
-        let Some(job) = self.some_open() else { return };
-        self.say(|| format!("cancel {job}"));
+        let Some(job) = self.pick_unfinished_job() else { return };
+        self.trace_line(|| format!("cancel {job}"));
         self.tally.cancels += 1;
-        self.relay.file(&DaemonRequest::Cancel { job: job.clone(), grace_ms: 1000 });
+        self.relay.file_request(&DaemonRequest::Cancel { job: job.clone(), grace_ms: 1000 });
         if let Some(job) = self.model.jobs.get_mut(&job) {
-            job.cancelled = true;
+            job.is_cancel_requested = true;
         }
     }
 
-    /// Leaves a request that its daemon died before reading, or one of an earlier version, which names no daemon.
+    /// Leaves a request that no running daemon may obey: it names a dead daemon or, in an old format, none.
     pub(crate) fn leave_request(&mut self) {
-        let Some(relay) = self.relay.earlier() else { return };
+        let Some(relay) = self.relay.previous_identity() else { return };
         let request = match self.rng.u8(..3) {
             0 => DaemonRequest::Down { relay: Some(relay) },
             1 => DaemonRequest::Down { relay: None },
             _ => DaemonRequest::Restart { relay },
         };
-        self.say(|| format!("left: {request:?}"));
+        self.trace_line(|| format!("left: {request:?}"));
         self.tally.left_requests += 1;
-        self.relay.file(&request);
+        self.relay.file_request(&request);
     }
 }

@@ -1,4 +1,4 @@
-//! The agent's time limits, compared with the time that has really passed.
+//! Time limits of the agent's jobs, compared with the true time.
 
 use std::time::Duration;
 
@@ -6,41 +6,49 @@ use common::event::{EventBody, FailureKind, FinalState, JobError};
 use worker_agent::internals::{LimitAction, Timer, TimerEvent, WorkTime};
 
 use crate::agent_node::AgentNode;
-use crate::planted::OfAgent;
+use crate::planted::AgentBug;
 use crate::world::{STEP, World};
 
-/// Limit of a job, as the agent measures it and as it really is.
+/// Time limit of a job, measured as the agent does it and by the true time.
 #[derive(Debug)]
 pub(crate) struct Limit {
     /// Reading of the agent's monotonic clock when the job began.
-    begun: Duration,
-    time: WorkTime,
+    started_at: Duration,
+    work_time: WorkTime,
     timer: Timer,
-    whole: Duration,
-    /// Time for which both agent and job have run.
-    ran: Duration,
-    /// Number of freezes.
+    /// Time that the job may take.
+    length: Duration,
+    /// True time for which the job has run while the agent was not frozen.
+    run_time: Duration,
+    /// Number of freezes of the agent.
     pub(crate) pauses: u32,
 }
 
-/// Part of a pause that may count towards a limit.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Longest part of a freeze that may count towards a limit.
+const COUNTED_PAUSE: Duration = Duration::from_secs(1);
 /// Longest delay with which a limit may be enforced.
-const LATE: Duration = Duration::from_secs(1);
+const MAX_DELAY: Duration = Duration::from_secs(1);
 
 impl Limit {
-    /// Begins at a reading of the agent's monotonic clock.
-    pub(crate) fn new(begun: Duration, whole: Duration) -> Self {
-        let timer = Timer::new(Duration::ZERO, common::duration::to_millis(whole), LimitAction::Fail);
-        Self { begun, time: WorkTime::default(), timer, whole, ran: Duration::ZERO, pauses: 0 }
+    /// Creates the limit of a job that starts at this reading of the agent's monotonic clock.
+    pub(crate) fn new(started_at: Duration, length: Duration) -> Self {
+        let timer = Timer::new(Duration::ZERO, common::duration::to_millis(length), LimitAction::Fail);
+        Self {
+            started_at,
+            work_time: WorkTime::default(),
+            timer,
+            length,
+            run_time: Duration::ZERO,
+            pauses: 0,
+        }
     }
 
-    /// Returns true once the job is over its limit, measured as its supervisor does it.
-    fn is_over(&mut self, now: Duration, planted: Option<OfAgent>) -> bool {
-        let real = now.saturating_sub(self.begun);
-        let worked = match planted {
-            Some(OfAgent::FrozenTimeCounts) => real,
-            _ => self.time.advance_to(real),
+    /// Returns true once the job is over its limit, measured as the agent's supervisor does it.
+    fn is_over(&mut self, now: Duration, planted_bug: Option<AgentBug>) -> bool {
+        let real = now.saturating_sub(self.started_at);
+        let worked = match planted_bug {
+            Some(AgentBug::FrozenTimeCounts) => real,
+            _ => self.work_time.advance_to(real),
         };
         self.timer.check(worked) == Some(TimerEvent::Expired)
     }
@@ -53,17 +61,20 @@ impl World {
         self.slots.retain(|_, until| until.is_none_or(|until| until > now));
         let mut over = Vec::new();
         for (id, limit) in &mut self.limits {
-            limit.ran += STEP;
-            let worked = limit.ran + PAUSE * limit.pauses;
-            match limit.is_over(real, self.planted.agent) {
-                true if worked + STEP < limit.whole => {
+            limit.run_time += STEP;
+            let worked = limit.run_time + COUNTED_PAUSE * limit.pauses;
+            match limit.is_over(real, self.planted_bug.agent) {
+                true if worked + STEP < limit.length => {
                     return Err(format!(
                         "{id} timed out after {worked:?} of work, before its limit of {:?}",
-                        limit.whole
+                        limit.length
                     ));
                 }
-                false if limit.ran > limit.whole + LATE => {
-                    return Err(format!("{id} has run for {:?}, its limit is {:?}", limit.ran, limit.whole));
+                false if limit.run_time > limit.length + MAX_DELAY => {
+                    return Err(format!(
+                        "{id} has run for {:?}, its limit is {:?}",
+                        limit.run_time, limit.length
+                    ));
                 }
                 is_over => over.extend(is_over.then(|| id.clone())),
             }
@@ -74,7 +85,11 @@ impl World {
             let message = format!("over its limit {}", self.serial);
             let error = Some(JobError { kind: FailureKind::JobTimeout, message, step: None });
             let state = FinalState::Failed;
-            self.spool(agent, &id, EventBody::Finished { state, error, exit_code: None, changes: None });
+            self.append_event(
+                agent,
+                &id,
+                EventBody::Finished { state, error, exit_code: None, changes: None },
+            );
         }
         Ok(())
     }

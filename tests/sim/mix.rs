@@ -1,75 +1,77 @@
-//! Actions and their probabilities in one seed: some seeds cut connections, some lose power, few do all.
+//! Actions of the simulation and their probabilities in one seed: most seeds have only some of the faults.
 
 use fastrand::Rng;
 
 use crate::clocks::Side;
 
-/// One step of the simulation.
+/// An action of the simulation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
     /// A worker reports an event.
-    Append,
+    ReportEvents,
     /// A worker prints output.
-    Print,
-    /// A worker ends.
-    Finish,
-    /// The agent ends a run that its previous process left.
-    EndLost,
+    PrintOutput,
+    /// A worker ends, and the agent records the outcome.
+    FinishRun,
+    /// The agent records the outcome of a run that its previous process has left without one.
+    EndLostRun,
     /// The agent connects.
-    Dial,
+    Connect,
     /// The agent sends.
     Send,
     /// The agent receives a frame.
-    Hear,
+    ReceiveAtAgent,
     /// The relay receives a frame.
-    Receive,
-    /// The relay commits a group.
+    ReceiveAtRelay,
+    /// The relay commits some of the messages that wait.
     Commit,
     /// A job is launched.
     Launch,
     /// The relay starts, if it is down.
     Start,
     /// The connection breaks.
-    Cut,
-    /// One direction loses everything from now on.
-    LoseWay,
+    CutConnection,
+    /// One direction of the connection loses every frame from now on.
+    LoseDirection,
     /// A frame is sent twice.
     Replay,
     KillRelay,
+    /// The power of the relay's machine fails.
     PowerRelay,
     KillAgent,
+    /// The power of the agent's machine fails.
     PowerAgent,
-    /// The agent's state folder is removed.
+    /// The agent is killed, and its state directory is removed.
     WipeAgent,
     /// The agent is frozen for a while.
     FreezeAgent,
     /// The relay is frozen for a while.
     FreezeRelay,
-    /// A wall clock is set by an hour.
+    /// The wall clock of one side is set an hour forward or back.
     SetClock,
-    /// The relay is killed, and the record of a job is replaced meanwhile.
-    SpoilRecord,
+    /// The relay is killed, and the record of a job is replaced before the relay starts again.
+    ReplaceRecord,
     /// A segment of a job's spool is cut, removed, or replaced by a folder.
-    SpoilSpool,
+    DamageSpool,
     /// A cancel is requested.
     Cancel,
-    /// A request of a daemon that has died is left behind.
+    /// A request appears that was meant for an earlier daemon.
     LeaveRequest,
 }
 
 impl Action {
-    /// The side that has to be running for the action.
+    /// Returns the side that must not be frozen for the action.
     pub(crate) fn side(self) -> Option<Side> {
         match self {
-            Self::Append
-            | Self::Print
-            | Self::Finish
-            | Self::EndLost
-            | Self::Dial
+            Self::ReportEvents
+            | Self::PrintOutput
+            | Self::FinishRun
+            | Self::EndLostRun
+            | Self::Connect
             | Self::Send
-            | Self::Hear
+            | Self::ReceiveAtAgent
             | Self::Replay => Some(Side::Agent),
-            Self::Receive | Self::Commit | Self::Launch => Some(Side::Relay),
+            Self::ReceiveAtRelay | Self::Commit | Self::Launch => Some(Side::Relay),
             _ => None,
         }
     }
@@ -77,14 +79,14 @@ impl Action {
 
 /// Regular actions with their weights.
 const WORK: [(Action, u32); 11] = [
-    (Action::Append, 200),
-    (Action::Print, 50),
-    (Action::Finish, 8),
-    (Action::EndLost, 40),
-    (Action::Dial, 80),
+    (Action::ReportEvents, 200),
+    (Action::PrintOutput, 50),
+    (Action::FinishRun, 8),
+    (Action::EndLostRun, 40),
+    (Action::Connect, 80),
     (Action::Send, 250),
-    (Action::Hear, 300),
-    (Action::Receive, 300),
+    (Action::ReceiveAtAgent, 300),
+    (Action::ReceiveAtRelay, 300),
     (Action::Commit, 150),
     (Action::Launch, 40),
     (Action::Start, 80),
@@ -92,8 +94,8 @@ const WORK: [(Action, u32); 11] = [
 
 /// Faults with their weights, before a seed multiplies each by 0 to 3.
 const FAULTS: [(Action, u32); 15] = [
-    (Action::Cut, 12),
-    (Action::LoseWay, 4),
+    (Action::CutConnection, 12),
+    (Action::LoseDirection, 4),
     (Action::Replay, 8),
     (Action::KillRelay, 5),
     (Action::PowerRelay, 5),
@@ -103,21 +105,21 @@ const FAULTS: [(Action, u32); 15] = [
     (Action::FreezeAgent, 3),
     (Action::FreezeRelay, 3),
     (Action::SetClock, 3),
-    (Action::SpoilRecord, 2),
-    (Action::SpoilSpool, 1),
+    (Action::ReplaceRecord, 2),
+    (Action::DamageSpool, 1),
     (Action::Cancel, 4),
     (Action::LeaveRequest, 3),
 ];
 
-/// Mix of actions of a seed.
+/// Probabilities of the actions, and other settings, of one seed.
 #[derive(Debug)]
 pub(crate) struct Mix {
     weights: Vec<(Action, u32)>,
-    all: u32,
-    /// Steps before the healing.
-    pub(crate) chaos: u64,
+    total_weight: u32,
+    /// Number of steps before the healing.
+    pub(crate) chaos_steps: u64,
     /// Maximum number of launched jobs.
-    pub(crate) jobs: usize,
+    pub(crate) max_jobs: usize,
     /// Number of jobs that the agent runs at once.
     pub(crate) capacity: u32,
     /// True if jobs wait for other jobs, for folders and for slots of their groups.
@@ -125,21 +127,21 @@ pub(crate) struct Mix {
 }
 
 impl Mix {
-    pub(crate) fn drawn(rng: &mut Rng) -> Self {
+    pub(crate) fn random(rng: &mut Rng) -> Self {
         let mut weights = WORK.to_vec();
         weights.extend(FAULTS.map(|(action, weight)| (action, weight * rng.u32(0..=3))));
         Self {
-            all: weights.iter().map(|(_, weight)| weight).sum(),
+            total_weight: weights.iter().map(|(_, weight)| weight).sum(),
             weights,
-            chaos: rng.u64(150..900),
-            jobs: rng.usize(1..=4),
+            chaos_steps: rng.u64(150..900),
+            max_jobs: rng.usize(1..=4),
             capacity: rng.u32(1..=3),
             has_schedule: rng.bool(),
         }
     }
 
-    pub(crate) fn draw(&self, rng: &mut Rng) -> Action {
-        let mut at = rng.u32(..self.all);
+    pub(crate) fn draw_action(&self, rng: &mut Rng) -> Action {
+        let mut at = rng.u32(..self.total_weight);
         for (action, weight) in &self.weights {
             match at.checked_sub(*weight) {
                 Some(rest) => at = rest,

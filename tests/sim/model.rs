@@ -1,4 +1,4 @@
-//! Expected content of the relay's log: every event that the agent spooled, except those that its own disk lost.
+//! Expected content of the relay's logs: every event that the agent spooled, except those that the agent's disk lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -11,81 +11,83 @@ use common::ids::JobId;
 #[derive(Debug)]
 struct Entry {
     body: EventBody,
-    /// Agent process in which it was spooled.
-    life: u32,
-    /// True time at which it was spooled.
+    /// Number of the agent process that spooled the event.
+    agent_process: u32,
+    /// True time at which the event was spooled.
     at: Duration,
-    /// True while the agent's disk holds it, and after it was delivered from there.
-    kept: bool,
+    /// True unless the agent's disk lost the event.
+    is_kept: bool,
 }
 
-/// State of a job at the agent.
+/// State of a job at the agent, as the model sees it.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Not at the agent: not accepted yet, or already removed.
+    /// The spool does not hold the job: it is not accepted yet, or already removed.
     #[default]
-    Nothing,
+    Absent,
     /// The worker is running.
-    Alive,
+    Running,
     /// An earlier agent process left the run without an outcome.
     CutOff,
     /// The outcome is spooled.
     Finished,
 }
 
-/// A job with everything that happened to it.
+/// A job: its events and output, and the faults that it had.
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "the flags are independent")]
 pub(crate) struct Job {
     entries: Vec<Entry>,
-    /// Everything printed.
+    /// Everything that the worker has printed.
     pub(crate) output: Vec<u8>,
     /// Length of the output that the agent's disk did not lose, in bytes.
     pub(crate) output_kept: usize,
-    /// The relay's disk lost output of an ended job, and no other copy exists.
-    pub(crate) output_cut: bool,
-    /// The agent lost the whole run: the relay ends the job by itself.
-    pub(crate) wiped: bool,
+    /// True if the relay's disk lost output of the ended job, of which no other copy exists.
+    pub(crate) is_output_cut: bool,
+    /// True if the agent lost the whole run, so that the relay ends the job by itself.
+    pub(crate) is_wiped: bool,
     /// State of the job at the agent.
     pub(crate) stage: Stage,
-    /// Number of its events that are safe from a power loss of the agent.
-    pub(crate) synced: usize,
-    /// True time of its launch.
-    pub(crate) launched: Duration,
-    /// True once a cancel was requested; `told` is true once the worker has received it.
-    pub(crate) cancelled: bool,
-    pub(crate) told: bool,
-    /// Its files in the spool were damaged: only the agent can tell which of its events are left.
-    pub(crate) damaged: bool,
-    /// Its record was spoiled at least once: a relay that can't read it does not keep its time.
-    pub(crate) was_spoiled: bool,
+    /// Number of the job's events that a power failure of the agent's machine can't remove.
+    pub(crate) synced_events: usize,
+    /// True time of the job's launch.
+    pub(crate) launched_at: Duration,
+    pub(crate) is_cancel_requested: bool,
+    /// True if the agent received the cancel while the worker was running.
+    pub(crate) has_received_cancel: bool,
+    /// True if a segment of the job was damaged: the model then can't know which events are left.
+    pub(crate) is_spool_damaged: bool,
+    /// True if the job's record was replaced once: a relay that can't read the record does not know the job's times.
+    pub(crate) had_bad_record: bool,
     /// Folder that the job works in.
     pub(crate) folder: &'static str,
-    /// True if it does not wait for others there.
-    pub(crate) share: bool,
-    /// Jobs that must complete before it starts.
+    /// True if the job may run while others work in the folder.
+    pub(crate) shares_folder: bool,
+    /// Jobs that must complete before the job starts.
     pub(crate) after: Vec<JobId>,
-    /// Its group, and the limit of the group.
+    /// Group of the job, and the number of jobs that the group may run at once.
     pub(crate) group: Option<(&'static str, u32)>,
 }
 
-/// True time and agent process of a spooled event.
+/// True time at which an event was spooled, and the number of the agent process that spooled it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Spooled {
+pub(crate) struct SpoolTime {
     pub(crate) at: Duration,
-    pub(crate) life: u32,
+    pub(crate) agent_process: u32,
 }
 
-/// Position in the entries up to which a log matches them.
+/// Comparison of a log with the entries of its job, up to the newest line.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Walk {
+pub(crate) struct LogMatch {
+    /// Index of the first entry that no line has passed.
     next: usize,
-    broken: BTreeSet<u32>,
+    /// Agent processes of which the log lacks an event: it must hold no later event of theirs.
+    gap_processes: BTreeSet<u32>,
 }
 
-impl Walk {
-    /// Number of entries that are matched.
-    pub(crate) fn passed(&self) -> usize {
+impl LogMatch {
+    /// Number of entries that the log has passed.
+    pub(crate) fn matched_entries(&self) -> usize {
         self.next
     }
 }
@@ -94,8 +96,8 @@ impl Walk {
 #[derive(Debug, Default)]
 pub(crate) struct Model {
     pub(crate) jobs: BTreeMap<JobId, Job>,
-    /// Longest time that a welcome took to arrive, per agent process: the bound of its error about the time.
-    pub(crate) unsure: BTreeMap<u32, Duration>,
+    /// Largest error of each agent process about the relay's time: the longest time from a hello to its welcome.
+    pub(crate) clock_errors: BTreeMap<u32, Duration>,
 }
 
 impl Model {
@@ -105,130 +107,137 @@ impl Model {
         after.iter().any(|dependency| dependency == other || self.waits_for(dependency, other))
     }
 
-    /// Returns true if more jobs of the job's group run than its limit allows. Jobs are left out of which the relay can't
-    /// know for sure that they run.
+    /// Returns true if too many jobs of the job's group run. Jobs that the relay may not know of don't count.
     pub(crate) fn exceeds_group(&self, job: &JobId) -> bool {
         let Some((group, limit)) = self.jobs.get(job).and_then(|job| job.group) else { return false };
         let runs = |other: &&Job| {
-            other.stage == Stage::Alive
+            other.stage == Stage::Running
                 && other.group.is_some_and(|(name, _)| name == group)
-                && !(other.was_spoiled || other.damaged || other.cancelled)
+                && !(other.had_bad_record || other.is_spool_damaged || other.is_cancel_requested)
         };
         self.jobs.values().filter(runs).count() > limit as usize
     }
 }
 
 impl Job {
-    pub(crate) fn launched(at: Duration, folder: &'static str, share: bool) -> Self {
-        Self { launched: at, folder, share, ..Self::default() }
+    pub(crate) fn launched(launched_at: Duration, folder: &'static str, shares_folder: bool) -> Self {
+        Self { launched_at, folder, shares_folder, ..Self::default() }
     }
 
-    /// Adds what the job waits for.
+    /// Returns the job with dependencies and a group.
     pub(crate) fn with_schedule(self, after: Vec<JobId>, group: Option<(&'static str, u32)>) -> Self {
         Self { after, group, ..self }
     }
 
-    /// Returns true if the two jobs must never run at the same time. A relay that can't read a job's record knows
-    /// nothing of its folder, and a cancelled worker takes a while to end.
+    /// Returns true if the two jobs must never run at the same time, because of their folders. Jobs whose record can't
+    /// be read have no known folder, and cancelled workers may still be ending: both exclude nothing.
     pub(crate) fn excludes(&self, other: &Self) -> bool {
-        let is_guarded = |job: &Self| !job.share && !job.was_spoiled && !job.damaged && !job.cancelled;
+        let is_guarded = |job: &Self| {
+            !job.shares_folder && !job.had_bad_record && !job.is_spool_damaged && !job.is_cancel_requested
+        };
         let (ours, theirs) = (Path::new(self.folder), Path::new(other.folder));
         is_guarded(self) && is_guarded(other) && (ours.starts_with(theirs) || theirs.starts_with(ours))
     }
 
-    /// Returns true if the spool holds its run.
+    /// Returns true if the spool holds the job's run.
     pub(crate) fn is_spooled(&self) -> bool {
-        self.stage != Stage::Nothing
+        self.stage != Stage::Absent
     }
 
-    pub(crate) fn spooled(&mut self, body: EventBody, life: u32, at: Duration) {
-        self.entries.push(Entry { body, life, at, kept: true });
+    pub(crate) fn add_entry(&mut self, body: EventBody, agent_process: u32, at: Duration) {
+        self.entries.push(Entry { body, agent_process, at, is_kept: true });
     }
 
-    /// Compares the agent's disk with the entries after a restart: every entry after `held` is lost. Entries that the
-    /// relay has, which are the first `there`, may be missing at the front.
-    pub(crate) fn restarted(&mut self, held: &[EventBody], there: usize) -> Result<(), String> {
-        if self.damaged {
+    /// Compares the spool with the entries after a restart of the agent, and marks the entries after `spooled` as lost.
+    /// Of the first `logged` entries, which the log has passed, the spool may lack any number.
+    pub(crate) fn compare_with_spool(&mut self, spooled: &[EventBody], logged: usize) -> Result<(), String> {
+        if self.is_spool_damaged {
             return Ok(());
         }
-        let there = self.entries[..there].iter().filter(|entry| entry.kept).count();
-        let mut kept: Vec<&mut Entry> = self.entries.iter_mut().filter(|entry| entry.kept).collect();
-        let front =
-            held.first().map_or(Some(there), |first| kept.iter().position(|entry| entry.body == *first));
-        let front = front.ok_or_else(|| format!("the spool holds {:?}, which nobody wrote", held.first()))?;
-        if front > there {
-            return Err(format!("the spool begins behind event {front}, of which {there} are delivered"));
+        let delivered = self.entries[..logged].iter().filter(|entry| entry.is_kept).count();
+        let mut kept: Vec<&mut Entry> = self.entries.iter_mut().filter(|entry| entry.is_kept).collect();
+        let front = spooled
+            .first()
+            .map_or(Some(delivered), |first| kept.iter().position(|entry| entry.body == *first));
+        let front = front
+            .ok_or_else(|| format!("the spool holds {:?}, which was never appended", spooled.first()))?;
+        if front > delivered {
+            return Err(format!("the spool begins behind event {front}, of which {delivered} are delivered"));
         }
-        for (entry, body) in kept[front..].iter().zip(held) {
+        for (entry, body) in kept[front..].iter().zip(spooled) {
             if entry.body != *body {
                 return Err(format!("the spool holds {body:?} for {:?}", entry.body));
             }
         }
-        if kept.len() < front + held.len() {
-            return Err(format!("the spool holds {:?}, which nobody wrote", held.last()));
+        if kept.len() < front + spooled.len() {
+            return Err(format!("the spool holds {:?}, which was never appended", spooled.last()));
         }
-        kept[front + held.len()..].iter_mut().for_each(|entry| entry.kept = false);
+        kept[front + spooled.len()..].iter_mut().for_each(|entry| entry.is_kept = false);
         Ok(())
     }
 
-    /// Number of events on the agent's disk.
-    pub(crate) fn kept(&self) -> usize {
-        self.entries.iter().filter(|entry| entry.kept).count()
+    /// Number of events that the agent's disk has not lost.
+    pub(crate) fn kept_events(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.is_kept).count()
     }
 
-    /// Removes everything of the job from the agent's disk.
+    /// Marks everything of the job as lost by the agent's disk.
     pub(crate) fn wipe(&mut self) {
-        self.entries.iter_mut().for_each(|entry| entry.kept = false);
-        (self.wiped, self.stage) = (true, Stage::Nothing);
-        (self.output_kept, self.synced) = (0, 0);
+        self.entries.iter_mut().for_each(|entry| entry.is_kept = false);
+        (self.is_wiped, self.stage) = (true, Stage::Absent);
+        (self.output_kept, self.synced_events) = (0, 0);
     }
 
-    /// Checks the relay's final output log of the job.
-    pub(crate) fn check_output(&self, id: &JobId, there: &[u8]) -> Result<(), String> {
-        // After an agent is lost, the next one does not print the same output again. The output of a job that was
-        // cancelled before the relay had seen it run is not accepted.
-        if self.wiped || self.damaged || self.cancelled {
+    /// Checks the output that the relay has recorded of the job in the end.
+    pub(crate) fn check_output(&self, id: &JobId, recorded: &[u8]) -> Result<(), String> {
+        // The agent after a lost one does not print the same output again. The relay refuses output of a job that was
+        // cancelled before the relay knew it to be running.
+        if self.is_wiped || self.is_spool_damaged || self.is_cancel_requested {
             return Ok(());
         }
-        if !self.output.starts_with(there) {
+        if !self.output.starts_with(recorded) {
             return Err(format!("{id}: its output is not what was printed"));
         }
-        let least = if self.output_cut { 0 } else { self.output_kept };
-        if there.len() < least {
-            return Err(format!("{id}: {} bytes of its output are there, {least} are due", there.len()));
+        let least = if self.is_output_cut { 0 } else { self.output_kept };
+        if recorded.len() < least {
+            return Err(format!("{id}: {} bytes of its output are there, {least} are due", recorded.len()));
         }
         Ok(())
     }
 
-    /// Matches the next event of the log.
-    pub(crate) fn walk(&self, walk: &mut Walk, body: &EventBody) -> Result<Option<Spooled>, String> {
-        if self.damaged {
+    /// Compares the next event of the log with the next entry, after skipping lost entries.
+    pub(crate) fn match_event(
+        &self,
+        log_match: &mut LogMatch,
+        body: &EventBody,
+    ) -> Result<Option<SpoolTime>, String> {
+        if self.is_spool_damaged {
             return Ok(None);
         }
-        while let Some(entry) = self.entries.get(walk.next) {
-            walk.next += 1;
+        while let Some(entry) = self.entries.get(log_match.next) {
+            log_match.next += 1;
             if entry.body == *body {
-                let gap = walk.broken.contains(&entry.life);
-                let spooled = Spooled { at: entry.at, life: entry.life };
-                return if gap {
-                    Err(format!("the log has {body:?} behind a gap"))
+                let follows_gap = log_match.gap_processes.contains(&entry.agent_process);
+                let spooled = SpoolTime { at: entry.at, agent_process: entry.agent_process };
+                return if follows_gap {
+                    Err(format!("the log has {body:?} after a gap"))
                 } else {
                     Ok(Some(spooled))
                 };
             }
-            if entry.kept {
+            if entry.is_kept {
                 return Err(format!("the log has {body:?} in place of {:?}", entry.body));
             }
-            walk.broken.insert(entry.life);
+            log_match.gap_processes.insert(entry.agent_process);
         }
-        Err(format!("the log has {body:?}: twice, or nobody spooled it"))
+        Err(format!("the log has {body:?}: twice, or it was never spooled"))
     }
 
-    /// Returns the first entry that a log lacks, given the position up to which it matches.
-    pub(crate) fn missing(&self, walk: &Walk) -> Option<&EventBody> {
-        if self.damaged {
+    /// Returns the first event that the log lacks although the agent's disk did not lose it.
+    pub(crate) fn missing(&self, log_match: &LogMatch) -> Option<&EventBody> {
+        if self.is_spool_damaged {
             return None;
         }
-        self.entries[walk.next..].iter().find(|entry| entry.kept).map(|entry| &entry.body)
+        self.entries[log_match.next..].iter().find(|entry| entry.is_kept).map(|entry| &entry.body)
     }
 }

@@ -1,4 +1,4 @@
-//! Connections that carry encoded frames, in order or not at all, each direction at its own pace.
+//! The simulated network: connections that carry encoded frames in order, each direction at its own pace.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,27 +7,26 @@ pub(crate) type ConnId = u64;
 
 /// One direction of a connection.
 #[derive(Debug, Default)]
-pub(crate) struct Way {
+pub(crate) struct Direction {
     frames: VecDeque<Vec<u8>>,
-    /// Drops everything that is sent from now on, without an error on either side.
-    lost: bool,
-    /// The sender has closed: the end follows the frames still in flight.
-    ended: bool,
+    /// True if every frame sent from now on is lost, without an error on either side.
+    loses_frames: bool,
+    /// True once the sender has closed: the end follows the frames still in flight.
+    is_ended: bool,
 }
 
-/// Result of one receive.
+/// Result of receiving from one direction.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
     Frame(Vec<u8>),
-    /// Nothing yet.
+    /// No frame is in flight.
     Nothing,
-    /// The end of the connection.
-    End,
+    Closed,
 }
 
-impl Way {
+impl Direction {
     pub(crate) fn send(&mut self, frame: Vec<u8>) {
-        if !self.lost && !self.ended {
+        if !self.loses_frames && !self.is_ended {
             self.frames.push_back(frame);
         }
     }
@@ -35,49 +34,49 @@ impl Way {
     pub(crate) fn receive(&mut self) -> Arrival {
         match self.frames.pop_front() {
             Some(frame) => Arrival::Frame(frame),
-            None if self.ended => Arrival::End,
+            None if self.is_ended => Arrival::Closed,
             None => Arrival::Nothing,
         }
     }
 
-    /// Ends this direction; of the frames in flight the first `kept` still arrive.
-    pub(crate) fn end(&mut self, kept: usize) {
-        self.frames.truncate(kept);
-        self.ended = true;
+    /// Ends this direction. Of the frames in flight only the first `arriving` still arrive.
+    pub(crate) fn end(&mut self, arriving: usize) {
+        self.frames.truncate(arriving);
+        self.is_ended = true;
     }
 
-    pub(crate) fn lose(&mut self) {
-        self.lost = true;
+    pub(crate) fn lose_frames(&mut self) {
+        self.loses_frames = true;
     }
 
-    pub(crate) fn under_way(&self) -> usize {
+    pub(crate) fn frames_in_flight(&self) -> usize {
         self.frames.len()
     }
 }
 
-/// One connection.
+/// A connection between agent and relay.
 #[derive(Debug, Default)]
 pub(crate) struct Conn {
     /// Direction from the agent.
-    pub(crate) up: Way,
+    pub(crate) up: Direction,
     /// Direction to the agent.
-    pub(crate) down: Way,
+    pub(crate) down: Direction,
     /// True while the relay serves the connection.
-    pub(crate) served: bool,
+    pub(crate) is_served: bool,
 }
 
 /// All connections from which either end may still receive.
 #[derive(Debug, Default)]
 pub(crate) struct Network {
     conns: BTreeMap<ConnId, Conn>,
-    last: ConnId,
+    last_id: ConnId,
 }
 
 impl Network {
-    pub(crate) fn dial(&mut self) -> ConnId {
-        self.last += 1;
-        self.conns.insert(self.last, Conn { served: true, ..Conn::default() });
-        self.last
+    pub(crate) fn connect(&mut self) -> ConnId {
+        self.last_id += 1;
+        self.conns.insert(self.last_id, Conn { is_served: true, ..Conn::default() });
+        self.last_id
     }
 
     pub(crate) fn conn(&mut self, id: ConnId) -> Option<&mut Conn> {
@@ -85,14 +84,14 @@ impl Network {
     }
 
     /// Ids of the connections that the relay serves.
-    pub(crate) fn served(&self) -> Vec<ConnId> {
-        self.conns.iter().filter(|(_, conn)| conn.served).map(|(id, _)| *id).collect()
+    pub(crate) fn served_connections(&self) -> Vec<ConnId> {
+        self.conns.iter().filter(|(_, conn)| conn.is_served).map(|(id, _)| *id).collect()
     }
 
-    /// Stops serving a connection: frames that the agent has sent are lost, frames sent to it may still arrive.
+    /// Stops serving a connection: frames from the agent are lost; frames to the agent may still arrive.
     pub(crate) fn close(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.get_mut(&id) {
-            conn.served = false;
+            conn.is_served = false;
             conn.up.end(0);
             conn.down.end(usize::MAX);
         }
@@ -100,27 +99,26 @@ impl Network {
 
     /// Closes all connections after the relay's death.
     pub(crate) fn close_all(&mut self) {
-        for id in self.served() {
+        for id in self.served_connections() {
             self.close(id);
         }
     }
 
-    /// Stops all losses; ends each connection that has lost a frame.
-    pub(crate) fn mend(&mut self) {
+    /// Ends every connection of which one direction loses frames or has ended.
+    pub(crate) fn stop_losses(&mut self) {
         for conn in self.conns.values_mut() {
-            for way in [&mut conn.up, &mut conn.down] {
-                way.ended |= way.lost;
+            for direction in [&mut conn.up, &mut conn.down] {
+                direction.is_ended |= direction.loses_frames;
             }
-            // Neither end continues with half a connection.
-            if conn.up.ended || conn.down.ended {
-                conn.up.ended = true;
-                conn.down.ended = true;
+            if conn.up.is_ended || conn.down.is_ended {
+                conn.up.is_ended = true;
+                conn.down.is_ended = true;
             }
         }
     }
 
     /// Removes connections that neither end uses any more.
-    pub(crate) fn tidy(&mut self, agent: Option<ConnId>) {
-        self.conns.retain(|id, conn| conn.served || Some(*id) == agent);
+    pub(crate) fn remove_unused(&mut self, agent: Option<ConnId>) {
+        self.conns.retain(|id, conn| conn.is_served || Some(*id) == agent);
     }
 }

@@ -1,4 +1,4 @@
-//! A segment of the agent's spool that is cut at any byte, or has any single bit flipped.
+//! Tests that read a segment of the agent's spool after it was cut at any byte, or after any single bit was flipped.
 
 use common::event::{Event, EventBody};
 use jiff::Timestamp;
@@ -7,13 +7,13 @@ use worker_agent::internals::test_support::{
     Piece, SegmentContent, build_segment, event_bytes, scan_segment,
 };
 
-use crate::cases::{Flip, every, flips};
+use crate::cases::{BitFlip, bit_flips, failing_cases};
 
 /// Size of the segment, in bytes.
 const SIZE: usize = 16 * 1024;
 
-/// Creates a segment of the agent's spool of exactly [`SIZE`] bytes; also returns where its records end.
-fn sample() -> (Vec<u8>, Vec<usize>) {
+/// Creates a segment of exactly [`SIZE`] bytes; also returns the ends of its header and its records.
+fn sample_segment() -> (Vec<u8>, Vec<usize>) {
     let event =
         |text: String| event_bytes(&Event { at: Timestamp::UNIX_EPOCH, body: EventBody::Message { text } });
     let mut payloads: Vec<Vec<u8>> = Vec::new();
@@ -39,8 +39,8 @@ fn sample() -> (Vec<u8>, Vec<usize>) {
 
 #[test]
 fn s03_a_spooled_segment_cut_anywhere_gives_exactly_its_whole_records() {
-    let (bytes, ends) = sample();
-    let wrong = every(
+    let (bytes, ends) = sample_segment();
+    let wrong = failing_cases(
         SIZE + 1,
         || (),
         |(), length| {
@@ -67,13 +67,13 @@ fn s03_a_spooled_segment_cut_anywhere_gives_exactly_its_whole_records() {
 
 #[test]
 fn s04_a_spooled_segment_with_any_single_bit_flipped_is_never_accepted_altered() {
-    let (bytes, ends) = sample();
-    let cases = flips(SIZE);
-    let wrong = every(
+    let (bytes, ends) = sample_segment();
+    let cases = bit_flips(SIZE);
+    let wrong = failing_cases(
         cases.len(),
         || bytes.clone(),
         |bytes, case| {
-            let Flip { byte, mask } = cases[case];
+            let BitFlip { byte, mask } = cases[case];
             bytes[byte] ^= mask;
             let found = scan_segment(bytes);
             bytes[byte] ^= mask;

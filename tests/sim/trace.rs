@@ -1,8 +1,8 @@
-//! Record of a seed's steps, for analysing its failure.
+//! Trace: a line for each step of a seed, for analysing the seed's failure.
 
-use crate::same::Digest;
+use crate::determinism::Digest;
 
-/// Destination of each step's line.
+/// Destination of the trace's lines.
 #[derive(Debug, Clone)]
 pub(crate) enum Trace {
     Silent,
@@ -11,9 +11,9 @@ pub(crate) enum Trace {
 }
 
 impl Trace {
-    /// Writes one line, which is formatted only if it is used.
+    /// Writes one line; `text` is called only if the line is used.
     #[expect(clippy::print_stdout, reason = "a user prints the trace of a seed to read it")]
-    pub(crate) fn say(&self, step: u64, text: impl FnOnce() -> String) {
+    pub(crate) fn write_line(&self, step: u64, text: impl FnOnce() -> String) {
         match self {
             Self::Silent => {}
             Self::Printed => println!("{step:5} {}", text()),
@@ -22,7 +22,7 @@ impl Trace {
     }
 }
 
-/// Counts of what happened, over one seed or many.
+/// Numbers of actions, faults and results, over one seed or many.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Tally {
     pub(crate) seeds: u64,
@@ -35,7 +35,7 @@ pub(crate) struct Tally {
     pub(crate) events: u64,
     pub(crate) freezes: u64,
     pub(crate) clocks_set: u64,
-    pub(crate) spoiled: u64,
+    pub(crate) bad_files: u64,
     pub(crate) cancels: u64,
     pub(crate) left_requests: u64,
     pub(crate) timeouts: u64,
@@ -53,7 +53,7 @@ impl Tally {
         self.events += other.events;
         self.freezes += other.freezes;
         self.clocks_set += other.clocks_set;
-        self.spoiled += other.spoiled;
+        self.bad_files += other.bad_files;
         self.cancels += other.cancels;
         self.left_requests += other.left_requests;
         self.timeouts += other.timeouts;
@@ -63,12 +63,13 @@ impl Tally {
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { seeds, steps, frames, cuts, kills, power_losses, jobs, events, .. } = self;
-        let Self { freezes, clocks_set, spoiled, cancels, left_requests, timeouts, .. } = self;
+        let Self { freezes, clocks_set, bad_files, cancels, left_requests, timeouts, .. } = self;
         write!(
             f,
             "{seeds} seeds, {steps} steps, {frames} frames, connections cut {cuts}, crashes {}, of them power \
-             losses {power_losses}, freezes {freezes}, clocks set {clocks_set}, files spoiled {spoiled}, requests \
-             left {left_requests}, {jobs} jobs, of them cancelled {cancels}, over their limit {timeouts}, {events} events",
+             losses {power_losses}, freezes {freezes}, clocks set {clocks_set}, files damaged {bad_files}, requests \
+             left {left_requests}, {jobs} jobs, of them cancelled {cancels}, over their limit {timeouts}, {events} \
+             events",
             kills + power_losses
         )
     }

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use relay_tests::harness::processes::Owned;
+use relay_tests::harness::processes::OwnedChild;
 
 use crate::{Fallible, setup, stop};
 
@@ -22,7 +22,7 @@ const CREATE_STREAM: &str = r#"{"name":"EVENTS","subjects":["events"],"storage":
 
 /// A running server with a stream.
 pub(crate) struct Nats {
-    _server: Owned,
+    _server: OwnedChild,
     out: BufWriter<TcpStream>,
     answers: Receiver<String>,
 }
@@ -44,7 +44,7 @@ impl Nats {
         fs::write(&path, config)?;
         let mut server = Command::new(PROGRAM);
         server.arg("-c").arg(&path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let server = Owned(server.spawn()?);
+        let server = OwnedChild(server.spawn()?);
         let (interval, timeout) = (Duration::from_millis(20), Duration::from_secs(10));
         let socket =
             stop::until("nats-server", interval, timeout, || TcpStream::connect(("127.0.0.1", port)).ok())?;

@@ -1,5 +1,4 @@
-//! Webhook delivery: every outcome arrives, however long the webhook was down and however often the relay died
-//! meanwhile.
+//! Delivery of completion notices to a webhook: every notice arrives, even after outages of receiver or relay.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,11 +12,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use sha2::Sha256;
 
-use super::{entry, way_is};
+use super::{outbox_entry, wait_for_channel};
 
 const SECRET: &[u8] = b"a secret of the tests";
 
-/// Creates a project that posts its completion notices to this port.
+/// Creates a project that posts its completion notices to a port of this machine.
 fn site(port: u16) -> Site {
     let site = Site::new(Engine::Local);
     site.write("secret", &format!("whsec_{}\n", BASE64_STANDARD.encode(SECRET)));
@@ -27,8 +26,8 @@ fn site(port: u16) -> Site {
     site
 }
 
-/// Number of posts for each id; every post is checked.
-fn by_id(posts: &[Post]) -> BTreeMap<String, usize> {
+/// Checks every post; returns the number of posts for each id.
+fn count_by_id(posts: &[Post]) -> BTreeMap<String, usize> {
     let mut found = BTreeMap::new();
     for post in posts {
         let id = &post.headers["webhook-id"];
@@ -45,8 +44,8 @@ fn by_id(posts: &[Post]) -> BTreeMap<String, usize> {
     found
 }
 
-/// Id of a job's completion notice.
-fn id(site: &Site, job: &str) -> String {
+/// Returns the id of a job's completion notice.
+fn notice_id(site: &Site, job: &str) -> String {
     format!("{}-{}", job.replace('#', "."), site.record(job).created_at.as_millisecond())
 }
 
@@ -59,12 +58,12 @@ fn a_receiver_that_was_down_gets_each_summary_exactly_once() {
     for job in &jobs {
         site.ended(job);
     }
-    let begun = Instant::now();
+    let started = Instant::now();
     let down = times(Duration::from_secs(3), Duration::from_secs(60));
-    until("every end was refused more than once", || {
+    until("every notice was refused more than once", || {
         let tried =
-            jobs.iter().all(|job| entry(&site, job)["ways"]["webhook"]["attempts"].as_u64() > Some(1));
-        (tried && begun.elapsed() > down).then_some(())
+            jobs.iter().all(|job| outbox_entry(&site, job)["ways"]["webhook"]["attempts"].as_u64() > Some(1));
+        (tried && started.elapsed() > down).then_some(())
     });
     let status = site.relay(&["status", &jobs[0]]);
     assert!(
@@ -72,17 +71,17 @@ fn a_receiver_that_was_down_gets_each_summary_exactly_once() {
         "{status}"
     );
 
-    let (receiver, begun) = (Receiver::start(port, "204 No Content", Duration::ZERO), Instant::now());
+    let (receiver, started) = (Receiver::start(port, "204 No Content", Duration::ZERO), Instant::now());
     for job in &jobs {
-        way_is(&site, job, "webhook", "taken");
+        wait_for_channel(&site, job, "webhook", "taken");
     }
-    let expected: BTreeMap<String, usize> = jobs.iter().map(|job| (id(&site, job), 1)).collect();
-    assert_eq!(by_id(&receiver.posts()), expected);
+    let expected: BTreeMap<String, usize> = jobs.iter().map(|job| (notice_id(&site, job), 1)).collect();
+    assert_eq!(count_by_id(&receiver.posts()), expected);
     figure(&format!(
         "delivery: a receiver that was down for {} s got each of {} ends exactly once, the last one {} after it was back",
         down.as_secs(),
         jobs.len(),
-        ms(begun.elapsed())
+        ms(started.elapsed())
     ));
     assert!(!site.relay(&["status", &jobs[0]]).contains("delivery"));
 }
@@ -97,7 +96,7 @@ fn a_relay_killed_while_it_delivers_loses_no_notice_and_repeats_only_the_same_id
     for _ in 0..rounds {
         site.relay(&["up"]);
         jobs.extend((0..3).map(|_| site.launch_shell("true", &[])));
-        // Any instant: between an outcome and its entry, during a post, or before the post is recorded.
+        // The kill may hit any instant, such as between an outcome and its outbox entry, or during a post.
         std::thread::park_timeout(Duration::from_millis(fastrand::u64(0..300)));
         let pid = i32::try_from(site.daemon_pid()).ok().and_then(Pid::from_raw).unwrap();
         kill_process(pid, Signal::KILL).unwrap();
@@ -107,26 +106,26 @@ fn a_relay_killed_while_it_delivers_loses_no_notice_and_repeats_only_the_same_id
         site.ended(job);
         // The entry of an archived job is removed once no delivery is pending.
         let is_archived = || site.file(job, "json").starts_with(site.registry().join("archive"));
-        until(&format!("the end of {job} is delivered"), || {
-            let entry = entry(&site, job);
+        until(&format!("the notice of {job} is delivered"), || {
+            let entry = outbox_entry(&site, job);
             (entry["ways"]["webhook"]["state"] == "taken" || (entry.is_null() && is_archived())).then_some(())
         });
     }
-    let posts = by_id(&receiver.posts());
-    let expected: Vec<String> = jobs.iter().map(|job| id(&site, job)).collect();
+    let posts = count_by_id(&receiver.posts());
+    let expected: Vec<String> = jobs.iter().map(|job| notice_id(&site, job)).collect();
     let missing = expected.iter().filter(|id| !posts.contains_key(*id)).count();
-    let strange = posts.keys().filter(|id| !expected.contains(id)).count();
+    let unknown = posts.keys().filter(|id| !expected.contains(id)).count();
     let twice = posts.values().filter(|count| **count > 1).count();
     figure(&format!(
-        "delivery: relay killed {rounds} times while it delivered {} ends: {missing} lost, {strange} with an unknown \
+        "delivery: relay killed {rounds} times while it delivered {} ends: {missing} lost, {unknown} with an unknown \
          id, {twice} told more than once (with the same id)",
         jobs.len()
     ));
-    assert_eq!((missing, strange), (0, 0));
+    assert_eq!((missing, unknown), (0, 0));
 }
 
 #[test]
-fn a_receiver_that_is_gone_for_good_and_one_that_points_elsewhere_get_nothing_more() {
+fn a_delivery_is_given_up_after_410_gone_and_follows_no_redirect() {
     let elsewhere = Receiver::start(0, "200 OK", Duration::ZERO);
     for (answer, state) in
         [("410 Gone", "given_up"), ("307 Temporary Redirect\r\nlocation: /hook", "pending")]
@@ -137,9 +136,9 @@ fn a_receiver_that_is_gone_for_good_and_one_that_points_elsewhere_get_nothing_mo
         site.relay(&["up"]);
         let job = site.launch_shell("true", &[]);
         until("the receiver was tried", || {
-            (entry(&site, &job)["ways"]["webhook"]["attempts"].as_u64() > Some(0)).then_some(())
+            (outbox_entry(&site, &job)["ways"]["webhook"]["attempts"].as_u64() > Some(0)).then_some(())
         });
-        assert_eq!(entry(&site, &job)["ways"]["webhook"]["state"], state);
+        assert_eq!(outbox_entry(&site, &job)["ways"]["webhook"]["state"], state);
         assert!(!receiver.posts()[0].headers.contains_key("webhook-signature"), "there is no secret");
     }
     assert_eq!(elsewhere.posts().len(), 0);

@@ -13,43 +13,52 @@ use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site, programs, until};
 use serde_json::{Value, json};
 
-use crate::places::{git, repository};
+use crate::places::{git, make_repository};
 
-/// Launches a shell job that must end like this; returns the error's message.
-fn unmet(site: &Site, line: &str, flags: &[&str]) -> String {
+/// Runs a shell job that must fail because of an expectation; returns the error's message.
+fn check_expectation_fails(site: &Site, line: &str, flags: &[&str]) -> String {
     let record = site.ended(&site.launch_shell(line, flags));
     let expected = (State::Failed, Some(FailureKind::ExpectationFailed));
     assert_eq!(outcome(&record), expected, "{line} {flags:?}: {:?}", record.error);
     record.error.unwrap().message
 }
 
-fn met(site: &Site, line: &str, flags: &[&str]) {
+fn check_completes(site: &Site, line: &str, flags: &[&str]) {
     let record = site.ended(&site.launch_shell(line, flags));
     assert_eq!(outcome(&record), (State::Completed, None), "{line} {flags:?}: {:?}", record.error);
 }
 
 #[test]
-fn a_job_that_does_not_leave_behind_what_is_expected_fails_and_says_what_was_found() {
+fn a_job_with_an_unmet_expectation_fails_and_names_what_was_found() {
     let site = Site::up(Engine::Local);
-    let root = repository(&site);
+    let root = make_repository(&site);
     for place in [&["--branch"][..], &["--in-place"]] {
         let flags = |more: &[&'static str]| [place, more].concat();
-        let idle = unmet(&site, "true", &flags(&["--expect", "commit"]));
+        let idle = check_expectation_fails(&site, "true", &flags(&["--expect", "commit"]));
         assert!(idle.starts_with("expected commit: HEAD has no commit since "), "{idle}");
-        let said = unmet(&site, "true", &flags(&["--expect", "file:out/a", "--expect", "file:kept"]));
-        assert_eq!(said, "expected file:out/a: it does not exist");
-        let outside = unmet(&site, "ln -s /etc link", &flags(&["--expect", "file:link/passwd"]));
+        let text = check_expectation_fails(
+            &site,
+            "true",
+            &flags(&["--expect", "file:out/a", "--expect", "file:kept"]),
+        );
+        assert_eq!(text, "expected file:out/a: it does not exist");
+        let outside =
+            check_expectation_fails(&site, "ln -s /etc link", &flags(&["--expect", "file:link/passwd"]));
         assert_eq!(outside, "expected file:link/passwd: its path leads out of the working folder");
-        met(&site, "mkdir out; echo > out/a", &flags(&["--expect", "file:out/a", "--expect", "change"]));
-        met(
+        check_completes(
+            &site,
+            "mkdir out; echo > out/a",
+            &flags(&["--expect", "file:out/a", "--expect", "change"]),
+        );
+        check_completes(
             &site,
             "echo > b; git add b; git -c user.name=t -c user.email=t@t commit -qm b",
             &flags(&["--expect", "commit"]),
         );
     }
-    let idle = unmet(&site, "true", &["--branch", "--expect", "change"]);
+    let idle = check_expectation_fails(&site, "true", &["--branch", "--expect", "change"]);
     assert!(idle.starts_with("expected change: no file differs from "), "{idle}");
-    // A failure of the job itself counts more, and a follow-up keeps the expectation.
+    // A failed command is reported instead of an unmet expectation, and a retry keeps the expectation.
     let failed = site.ended(&site.launch_shell("exit 3", &["--branch", "--expect", "commit"]));
     assert_eq!(outcome(&failed), (State::Failed, Some(FailureKind::Exited)));
     let retried = site.relay(&["retry", &failed.job.to_string(), "-q"]);
@@ -61,17 +70,17 @@ fn a_job_that_does_not_leave_behind_what_is_expected_fails_and_says_what_was_fou
     };
     assert!(refused("commits").contains("use commit, change or file:PATH"));
     assert!(refused("file:../x").contains("without '..'"));
-    let nothing = site.root().join("workspace-projects/plain");
-    fs::create_dir(&nothing).unwrap();
+    let plain = site.root().join("workspace-projects/plain");
+    fs::create_dir(&plain).unwrap();
     let flags =
-        ["launch", "-w", nothing.to_str().unwrap(), "--runner", "shell", "--expect", "commit", "-q", "true"];
+        ["launch", "-w", plain.to_str().unwrap(), "--runner", "shell", "--expect", "commit", "-q", "true"];
     let record = site.ended(site.relay(&flags).trim());
     let message = record.error.unwrap().message;
-    // The folder of the tests may lie in the repository that is tested.
+    // The rest of the message varies: the folder of the tests may be inside of relay's own repository.
     assert!(message.starts_with("expected commit: "), "{message}");
 }
 
-/// Launches a job with a commit and checks, and waits for its result.
+/// Runs a job that makes a commit and has these checks, and waits for its result.
 fn checked_job(site: &Site, checks: &[&str]) -> String {
     let checks: Vec<&str> = checks.iter().flat_map(|check| ["--check", check]).collect();
     let job = site.launch_shell(
@@ -82,41 +91,45 @@ fn checked_job(site: &Site, checks: &[&str]) -> String {
     job
 }
 
-/// File of a receipt in the state folder.
+/// Returns the path of a job's receipt in the state folder.
 fn receipt_file(site: &Site, job: &str) -> PathBuf {
     site.state().join("receipts").join(format!("{}.json", job.replace('#', ".")))
 }
 
-fn verified(site: &Site, job: &str) -> (Option<i32>, String) {
+fn verify(site: &Site, job: &str) -> (Option<i32>, String) {
     let output = site.run(&["verify", job]);
-    let said = [&*output.stdout, &*output.stderr].concat();
-    (output.status.code(), String::from_utf8(said).unwrap())
+    let stderr = [&*output.stdout, &*output.stderr].concat();
+    (output.status.code(), String::from_utf8(stderr).unwrap())
 }
 
 #[test]
 fn verify_runs_the_checks_again_and_compares_their_exit_codes() {
     let site = Site::up(Engine::Local);
-    let root = repository(&site);
+    let root = make_repository(&site);
     let marker = site.root().join("workspace-projects/marker");
     let changing = format!("test ! -e {}", marker.display());
     let job = checked_job(&site, &["cat made; echo x > left", "date +%N", &changing]);
-    let (code, said) = verified(&site, &job);
-    assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("check 1 (cat made; echo x > left): exit code 0, as in the receipt"), "{said}");
-    assert!(said.contains("check 2 (date +%N): its output differs from that of the receipt"), "{said}");
-    assert!(said.contains(&format!("{job} is verified")), "{said}");
-    assert_eq!(git(&root, &["branch", "--list", "relay/verify-*"]), "", "what the checks wrote is discarded");
+    let (code, text) = verify(&site, &job);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("check 1 (cat made; echo x > left): exit code 0, as in the receipt"), "{text}");
+    assert!(text.contains("check 2 (date +%N): its output differs from that of the receipt"), "{text}");
+    assert!(text.contains(&format!("{job} is verified")), "{text}");
+    assert_eq!(
+        git(&root, &["branch", "--list", "relay/verify-*"]),
+        "",
+        "files that the checks wrote are discarded"
+    );
 
     fs::write(&marker, "").unwrap();
-    let (code, said) = verified(&site, &job);
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("NOT VERIFIED: exit code 1, but exit code 0 in the receipt"), "{said}");
-    assert!(said.contains(&format!("{job} is not verified")), "{said}");
+    let (code, text) = verify(&site, &job);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("NOT VERIFIED: exit code 1, but exit code 0 in the receipt"), "{text}");
+    assert!(text.contains(&format!("{job} is not verified")), "{text}");
 
     let spec = site.file(&job, "spec");
     let text = fs::read_to_string(&spec).unwrap();
     fs::write(&spec, text.replace("cat made", "cat kept")).unwrap();
-    assert!(verified(&site, &job).1.contains("lists other checks than the receipt"));
+    assert!(verify(&site, &job).1.contains("lists other checks than the receipt"));
     fs::write(&spec, text).unwrap();
 
     let path = receipt_file(&site, &job);
@@ -124,18 +137,18 @@ fn verify_runs_the_checks_again_and_compares_their_exit_codes() {
     let at = bytes.windows(9).position(|part| part == b"\"payload\"").unwrap() + 40;
     bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
     fs::write(&path, bytes).unwrap();
-    let (code, said) = verified(&site, &job);
-    assert_eq!(code, Some(1), "{said}");
+    let (code, text) = verify(&site, &job);
+    assert_eq!(code, Some(1), "{text}");
     assert!(
-        said.contains("its signature is not valid: the receipt was changed after it was signed"),
-        "{said}"
+        text.contains("its signature is not valid: the receipt was changed after it was signed"),
+        "{text}"
     );
 }
 
 #[test]
-fn a_receipt_needs_a_result() {
+fn a_receipt_exists_only_for_a_job_with_a_result() {
     let site = Site::up(Engine::Local);
-    repository(&site);
+    make_repository(&site);
     assert!(site.refused(2, &["receipt", "--public-key"]).contains("no key yet"));
     let idle = site.launch_shell("true", &["--branch"]);
     until("no result", || site.record(&idle).result);
@@ -149,18 +162,18 @@ fn a_receipt_needs_a_result() {
     let statement = statement(&site.relay(&["receipt", &failed]));
     assert_eq!(statement["predicate"]["result"], "FAILED");
     assert_eq!(statement["predicate"]["failedTests"], json!(["exit 4"]));
-    assert_eq!(verified(&site, &failed).0, Some(0), "the check fails again");
+    assert_eq!(verify(&site, &failed).0, Some(0), "the check fails again");
     assert!(site.relay(&["receipt", "--public-key"]).starts_with("-----BEGIN PUBLIC KEY-----"));
 }
 
-/// Statement in an envelope.
+/// Returns the statement in a receipt's envelope.
 fn statement(envelope: &str) -> Value {
     let envelope: Value = serde_json::from_str(envelope).unwrap();
     let payload = BASE64_STANDARD.decode(envelope["payload"].as_str().unwrap()).unwrap();
     serde_json::from_slice(&payload).unwrap()
 }
 
-/// Runs the verifier of the public packages that `tests/run.sh` installs.
+/// Checks a receipt with public Python packages; returns the facts of the statement, or the error.
 fn independent_verifier(receipt: &Path, key: &Path) -> Result<Value, String> {
     let python = env::var_os("RELAY_TEST_MCP_PYTHON");
     let python = python.unwrap_or_else(|| programs::workspace().join("target/mcp-client/bin/python").into());
@@ -178,7 +191,7 @@ fn independent_verifier(receipt: &Path, key: &Path) -> Result<Value, String> {
 #[ignore = "needs the Python packages securesystemslib and in-toto-attestation"]
 fn an_independent_verifier_accepts_a_receipt_and_refuses_it_after_one_changed_byte() {
     let site = Site::up(Engine::Local);
-    let root = repository(&site);
+    let root = make_repository(&site);
     let job = checked_job(&site, &["cat made"]);
     let (receipt, key) = (site.root().join("receipt.json"), site.root().join("relay.pub"));
     fs::write(&receipt, site.relay(&["receipt", &job])).unwrap();
@@ -195,9 +208,9 @@ fn an_independent_verifier_accepts_a_receipt_and_refuses_it_after_one_changed_by
     });
     assert_eq!(found, expected);
 
-    // The digest of the change can be computed by anybody who has the commits.
-    let said = statement(&fs::read_to_string(&receipt).unwrap());
-    let diff = &said["predicate"]["configuration"][2];
+    // The command in the receipt computes the digest of the change from the commits.
+    let message = statement(&fs::read_to_string(&receipt).unwrap());
+    let diff = &message["predicate"]["configuration"][2];
     let command = diff["annotations"]["command"].as_str().unwrap();
     let hashed =
         Command::new("sh").current_dir(&root).args(["-c", &format!("{command} | sha256sum")]).output();
@@ -208,7 +221,7 @@ fn an_independent_verifier_accepts_a_receipt_and_refuses_it_after_one_changed_by
     let payload = envelope.windows(9).position(|part| part == b"\"payload\"").unwrap();
     for at in [payload + 20, payload + 300] {
         let mut changed = envelope.clone();
-        // Stays in the alphabet of base64.
+        // The changed text is still base64.
         changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
         fs::write(&receipt, changed).unwrap();
         let refused = independent_verifier(&receipt, &key).unwrap_err();
@@ -216,9 +229,9 @@ fn an_independent_verifier_accepts_a_receipt_and_refuses_it_after_one_changed_by
     }
 }
 
-/// Launches a job that leaves output, and reads it.
-fn output_is_kept(site: &Site, flags: &[&str]) {
-    repository(site);
+/// Checks that files in the output folder of a job with these flags are kept, and that links are not.
+fn check_output_is_kept(site: &Site, flags: &[&str]) {
+    make_repository(site);
     let line = "echo one > $RELAY_OUTPUT/a; mkdir $RELAY_OUTPUT/sub; printf 'two\\000' > $RELAY_OUTPUT/sub/b; \
                 ln -s /etc/passwd $RELAY_OUTPUT/link; echo $RELAY_JOB; ls $RELAY_OUTPUT";
     let job = site.launch_shell(line, &[flags, &["--check", "cp $RELAY_OUTPUT/a $RELAY_OUTPUT/c"]].concat());
@@ -240,7 +253,7 @@ fn output_is_kept(site: &Site, flags: &[&str]) {
 #[test]
 fn files_in_the_output_folder_are_kept_with_the_job() {
     let site = Site::up(Engine::Local);
-    output_is_kept(&site, &["--branch"]);
+    check_output_is_kept(&site, &["--branch"]);
     let job = site.launch_running("echo > $RELAY_OUTPUT/a; echo written; sleep 1000", &["--in-place"]);
     until("the file", || site.log(&job).contains("written").then_some(()));
     assert!(site.refused(2, &["output", &job]).contains("has not ended"));
@@ -254,14 +267,14 @@ fn files_in_the_output_folder_are_kept_with_the_job() {
 #[test]
 #[ignore = "needs Docker"]
 fn files_in_the_output_folder_are_kept_from_a_container_and_without_a_clone() {
-    output_is_kept(&Site::up(Engine::Docker), &["--in-place"]);
+    check_output_is_kept(&Site::up(Engine::Docker), &["--in-place"]);
 }
 
-/// A picture of one pixel.
+/// A PNG image of one pixel, in base64.
 const PNG: &str =
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
 
-/// Number of Codex threads whose record holds an image.
+/// Returns the number of session files of Codex that contain an image.
 fn threads_with_images(site: &Site) -> usize {
     let mut folders = vec![site.codex_home().join("sessions")];
     let mut count = 0;
@@ -281,7 +294,7 @@ fn threads_with_images(site: &Site) -> usize {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn an_image_reaches_the_model_and_a_retry_has_it_too() {
+fn an_image_reaches_the_model_also_in_a_retry() {
     let (_model, site) = crate::codex::site(Engine::Local, "127.0.0.1");
     let image = site.root().join("pixel");
     fs::write(&image, BASE64_STANDARD.decode(PNG).unwrap()).unwrap();
@@ -289,7 +302,7 @@ fn an_image_reaches_the_model_and_a_retry_has_it_too() {
     let launch =
         ["launch", "-q", "-w", "workspace-projects/demo", "-i", path, "[script:quick] Look at this."];
     let job = site.relay(&launch).trim().to_owned();
-    // The image is a copy: the file may go.
+    // The job has a copy of the image, so the file can be removed.
     fs::remove_file(&image).unwrap();
     let record = site.ended(&job);
     assert_eq!(outcome(&record), (State::Completed, None), "{}", site.log(&job));

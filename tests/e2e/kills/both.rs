@@ -1,4 +1,4 @@
-//! Relay and agent are killed together.
+//! Test that kills relay and agent together.
 
 use std::time::Duration;
 
@@ -6,23 +6,24 @@ use common::record::State;
 use relay_tests::harness::figures::{figure, times};
 use relay_tests::harness::until;
 
-use super::agent::{kill_agent, site, spooled};
+use super::agent::{highest_spooled_message, kill_agent, site};
 use super::programs::Program;
 use super::talker::{self, JOBS, Tally};
-use super::{instant, logged, pass};
+use super::{let_time_pass, log_length, spread_instant};
 
-const LIFE: Duration = Duration::from_millis(300);
+/// Maximum lifetime of relay and agent once events of the jobs are in the logs.
+const MAX_LIFETIME: Duration = Duration::from_millis(300);
 
 #[test]
-fn n03_relay_and_agent_that_are_killed_together_lose_double_and_skip_nothing() {
+fn n03_relay_and_agent_that_are_killed_together_lose_and_duplicate_nothing() {
     let (site, mut relay) = site();
     let (kills, mut tally) = (times(40, 1_500), Tally::default());
     for round in 0..kills {
         let workspaces: Vec<String> = (1..=JOBS).map(|n| format!("r{round}w{n}")).collect();
         let mut agent = Program::agent(&site, None);
         let jobs: Vec<String> = workspaces.iter().map(|workspace| talker::launch(&site, workspace)).collect();
-        until("the jobs are told of", || (logged(&site, &jobs) > 8192).then_some(()));
-        pass(instant(round, LIFE));
+        until("events of the jobs are in the logs", || (log_length(&site, &jobs) > 8192).then_some(()));
+        let_time_pass(spread_instant(round, MAX_LIFETIME));
         if round % 2 == 0 {
             relay.kill();
             agent.kill();
@@ -30,20 +31,20 @@ fn n03_relay_and_agent_that_are_killed_together_lose_double_and_skip_nothing() {
             agent.kill();
             relay.kill();
         }
-        let held: Vec<u64> = jobs.iter().map(|job| spooled(&site, job)).collect();
+        let spooled: Vec<u64> = jobs.iter().map(|job| highest_spooled_message(&site, job)).collect();
         for workspace in &workspaces {
             talker::stop(&site, workspace);
         }
         relay = Program::relay(&site, None);
         let mut next = Program::agent(&site, None);
-        for (job, held) in jobs.iter().zip(held) {
+        for (job, spooled) in jobs.iter().zip(spooled) {
             let record = site.ended(job);
             assert!(matches!(record.state, State::Failed | State::Completed), "{record:#?}");
-            tally.add(&site, job, held);
+            tally.add(&site, job, spooled);
         }
         next.kill();
         kill_agent(&site);
     }
     figure(&format!("N03: relay and agent killed {kills} times together: {}", tally.text()));
-    assert!(tally.is_right(), "{tally:?}");
+    assert!(tally.is_complete(), "{tally:?}");
 }

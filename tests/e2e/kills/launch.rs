@@ -1,4 +1,4 @@
-//! `relay launch` is killed at each system call that changes a file.
+//! Tests that kill `relay launch` at each system call that changes a file.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,11 +11,10 @@ use relay_tests::harness::{Engine, Site};
 
 use super::CALLS;
 
-/// Runs a launch that is killed at the beginning of its nth `call`; returns its stdout, or `None` if it got past all of
-/// them.
-fn killed(site: &Site, call: &str, nth: u32, more: &[&str]) -> Option<String> {
+/// Runs `relay launch`, killed at the beginning of its nth `call`; returns its stdout, or `None` if it was not killed.
+fn kill_launch(site: &Site, call: &str, nth: u32, flags: &[&str]) -> Option<String> {
     let launch = ["launch", "-q", "--runner", "shell", "-w", "workspace-projects/demo", "true"];
-    let launch = site.command(&[&launch, more].concat());
+    let launch = site.command(&[&launch, flags].concat());
     let mut strace = Command::new("strace");
     strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
     strace.args(["-e", &format!("inject={call}:signal=SIGKILL:when={nth}"), "--"]);
@@ -25,19 +24,19 @@ fn killed(site: &Site, call: &str, nth: u32, more: &[&str]) -> Option<String> {
     (!output.status.success()).then_some(stdout)
 }
 
-/// Names in a folder that should have been removed.
+/// Returns the names in a folder for which `is_left` returns true: files that should have been removed.
 fn left_behind(folder: &Path, is_left: impl Fn(&str) -> bool) -> Vec<String> {
     let names = fs::read_dir(folder).unwrap().flatten().map(|entry| entry.file_name().into_string().unwrap());
     names.filter(|name| is_left(name)).collect()
 }
 
 #[test]
-fn s08_a_launch_that_is_killed_at_any_call_leaves_a_whole_job_or_none() {
+fn s08_a_launch_killed_at_any_system_call_leaves_a_complete_job_or_none() {
     let site = Site::up(Engine::Local);
     let (mut states, mut promised) = (0, BTreeSet::new());
     for call in CALLS {
         for nth in 1.. {
-            let Some(stdout) = killed(&site, call, nth, &[]) else { break };
+            let Some(stdout) = kill_launch(&site, call, nth, &[]) else { break };
             states += 1;
             promised.extend((!stdout.is_empty()).then_some(stdout));
             assert!(nth < 200, "{call} is called without end");
@@ -55,8 +54,7 @@ fn s08_a_launch_that_is_killed_at_any_call_leaves_a_whole_job_or_none() {
         let listed = site.relay(&["status", "-a", "-n", "1000", "--json"]);
         listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     };
-    // A launch that died before its hint is found by a regular scan: no job may begin just when `down` ends all running
-    // ones.
+    // All jobs must have ended before `down`. The relay finds a launch that died before its hint by a regular scan.
     for record in listed() {
         site.ended(&record.job.to_string());
     }
@@ -65,13 +63,13 @@ fn s08_a_launch_that_is_killed_at_any_call_leaves_a_whole_job_or_none() {
     let without_record = |name: &str| {
         name.strip_suffix(".spec").is_some_and(|stem| !site.registry().join(format!("{stem}.json")).exists())
     };
-    assert_eq!(left_behind(&site.registry(), without_record), [""; 0], "a spec of no job");
+    assert_eq!(left_behind(&site.registry(), without_record), [""; 0], "a spec without a record is left");
     let jobs = listed();
-    let there: BTreeSet<String> = jobs.iter().map(|record| record.job.to_string()).collect();
+    let existing: BTreeSet<String> = jobs.iter().map(|record| record.job.to_string()).collect();
     assert_eq!(
-        promised.difference(&there).collect::<Vec<_>>(),
+        promised.difference(&existing).collect::<Vec<_>>(),
         Vec::<&String>::new(),
-        "promised and not there"
+        "printed, but not in the registry"
     );
     for record in &jobs {
         assert_eq!(site.ended(&record.job.to_string()).state, State::Completed);
@@ -86,7 +84,7 @@ fn s08_a_launch_that_is_killed_at_any_call_leaves_a_whole_job_or_none() {
 }
 
 #[test]
-fn a_launch_with_a_key_that_is_killed_at_any_call_and_repeated_makes_one_job() {
+fn a_launch_with_a_key_killed_at_any_call_and_repeated_creates_one_job() {
     let site = Site::new(Engine::Local);
     site.approve();
     let mut kills = 0;
@@ -94,7 +92,7 @@ fn a_launch_with_a_key_that_is_killed_at_any_call_and_repeated_makes_one_job() {
         for nth in 1.. {
             let key = format!("{call}-{nth}");
             let before = site.relay(&["status", "-a", "-n", "1000", "--json"]).lines().count();
-            let was_killed = killed(&site, call, nth, &["--key", &key]).is_some();
+            let was_killed = kill_launch(&site, call, nth, &["--key", &key]).is_some();
             site.launch_shell("true", &["--key", &key]);
             let after = site.relay(&["status", "-a", "-n", "1000", "--json"]).lines().count();
             assert_eq!(after - before, 1, "{key}");

@@ -1,4 +1,4 @@
-//! The relay is killed while agents send it many messages.
+//! Tests that kill the relay while its agent sends many messages.
 
 use std::time::{Duration, Instant};
 
@@ -6,17 +6,17 @@ use common::record::State;
 use relay_tests::harness::figures::{figure, times};
 use relay_tests::harness::{Site, until};
 
-use super::programs::{Place, Program};
+use super::programs::{KillPoint, Program};
 use super::talker::{self, JOBS, Tally};
-use super::{CALLS, instant, logged, pass};
+use super::{CALLS, let_time_pass, log_length, spread_instant};
 
-/// Maximum lifetime of a relay once events reach it: several group commits.
-const LIFE: Duration = Duration::from_millis(150);
-/// Time within which a relay that is to die at a system call has to reach it.
-const REACH: Duration = Duration::from_secs(2);
+/// Maximum lifetime of a relay once events reach it, long enough for several group commits.
+const MAX_LIFETIME: Duration = Duration::from_millis(150);
+/// Maximum time for a relay to reach the system call at which it is killed.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Creates jobs that report messages without pause, and no relay.
-fn talking() -> (Site, Vec<String>) {
+/// Creates a site with jobs that report messages without pause, and kills its relay.
+fn site_with_talking_jobs() -> (Site, Vec<String>) {
     let site = talker::site();
     let jobs: Vec<String> = (1..=JOBS).map(|n| talker::launch(&site, &format!("w{n}"))).collect();
     for job in &jobs {
@@ -27,76 +27,75 @@ fn talking() -> (Site, Vec<String>) {
     (site, jobs)
 }
 
-/// Ends the jobs and counts their events.
-fn tally(site: &Site, jobs: &[String]) -> Tally {
+/// Ends the jobs and compares their logs with the reported messages.
+fn tally_of(site: &Site, jobs: &[String]) -> Tally {
     let _relay = Program::relay(site, None);
     (1..=JOBS).for_each(|n| talker::stop(site, &format!("w{n}")));
     let mut tally = Tally::default();
     for (n, job) in (1..).zip(jobs) {
         let record = site.ended(job);
         assert_eq!(record.state, State::Completed, "{record:#?}");
-        tally.add(site, job, talker::told(site, &format!("w{n}")));
+        tally.add(site, job, talker::reported_messages(site, &format!("w{n}")));
     }
     tally
 }
 
-/// Kills this many relays at random instants.
-fn at_instants(kills: u32) -> Tally {
-    let (site, jobs) = talking();
+/// Starts and kills `kills` relays, one after the other, at instants that differ.
+fn kill_at_instants(kills: u32) -> Tally {
+    let (site, jobs) = site_with_talking_jobs();
     for round in 0..kills {
-        let before = logged(&site, &jobs);
+        let before = log_length(&site, &jobs);
         let mut relay = Program::relay(&site, None);
         if round % 3 > 0 {
-            until("events reach the relay", || (logged(&site, &jobs) > before).then_some(()));
+            until("events reach the relay", || (log_length(&site, &jobs) > before).then_some(()));
         }
-        pass(instant(round, LIFE));
+        let_time_pass(spread_instant(round, MAX_LIFETIME));
         relay.kill();
         for job in &jobs {
-            assert_eq!(site.record(job).state, State::Running, "whatever happens to the relay");
+            assert_eq!(site.record(job).state, State::Running, "the job goes on without the relay");
         }
     }
-    tally(&site, &jobs)
+    tally_of(&site, &jobs)
 }
 
-/// Kills relays at their system calls, in later rounds at later calls; returns the number of relays that reached their
-/// call.
-fn at_calls(rounds: u32) -> (u32, Tally) {
-    let (site, jobs) = talking();
+/// Starts relays and kills each at a system call, later in each round; returns the number of those that reached it.
+fn kill_at_calls(rounds: u32) -> (u32, Tally) {
+    let (site, jobs) = site_with_talking_jobs();
     let mut kills = 0;
     for round in 1..=rounds {
         for call in CALLS {
-            // The first calls belong to the start; a step of three gets far into the work.
-            let mut relay = Program::relay(&site, Some(Place { call, nth: round * 3 }));
-            let deadline = Instant::now() + REACH;
+            // The first calls belong to the start; with three times the round the kills also hit later work.
+            let mut relay = Program::relay(&site, Some(KillPoint { call, nth: round * 3 }));
+            let deadline = Instant::now() + CALL_TIMEOUT;
             while !relay.has_ended() && Instant::now() < deadline {
-                pass(Duration::from_millis(5));
+                let_time_pass(Duration::from_millis(5));
             }
             kills += u32::from(relay.has_ended());
             relay.kill();
         }
     }
-    (kills, tally(&site, &jobs))
+    (kills, tally_of(&site, &jobs))
 }
 
 #[test]
-fn n01_a_relay_that_is_killed_at_any_instant_loses_doubles_and_skips_nothing() {
-    // Separate jobs for each fifty kills: a log that grows for hours is the subject of another test.
+fn n01_a_relay_killed_at_any_instant_loses_and_duplicates_nothing() {
+    // Each batch of fifty kills has jobs of its own, because this test is not about large logs.
     let (batches, kills, mut tally) = (times(1, 110), 50, Tally::default());
     for _ in 0..batches {
-        tally.join(at_instants(kills));
+        tally.add_counts_of(kill_at_instants(kills));
     }
     figure(&format!("N01: relay killed {} times at any instant: {}", batches * kills, tally.text()));
-    assert!(tally.is_right(), "{tally:?}");
+    assert!(tally.is_complete(), "{tally:?}");
 }
 
 #[test]
-fn n01_a_relay_killed_at_any_of_its_system_calls_loses_doubles_and_skips_nothing() {
+fn n01_a_relay_killed_at_any_of_its_system_calls_loses_and_duplicates_nothing() {
     let (batches, mut kills, mut tally) = (times(1, 50), 0, Tally::default());
     for _ in 0..batches {
-        let (more, of_these) = at_calls(4);
-        kills += more;
-        tally.join(of_these);
+        let (batch_kills, batch_tally) = kill_at_calls(4);
+        kills += batch_kills;
+        tally.add_counts_of(batch_tally);
     }
     figure(&format!("N01: relay killed {kills} times at a system call of its own: {}", tally.text()));
-    assert!(kills > 0 && tally.is_right(), "{tally:?}");
+    assert!(kills > 0 && tally.is_complete(), "{tally:?}");
 }

@@ -1,5 +1,5 @@
-//! A stand-in for Codex that reports numbered messages, many a second, until it receives a stop: the real one can't be
-//! made to do that. The numbers show which message in the registry is missing, doubled or out of place.
+//! The talker: a script in place of Codex that reports many numbered messages per second until it is stopped. The
+//! numbers show which message in the registry is missing, duplicated or out of order.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,8 +8,8 @@ use common::event::EventBody;
 use common::event_line::{EventLine, Source};
 use relay_tests::harness::{Engine, Site};
 
-/// Bursts of 10, so that several share a group and kills fall between and inside of them. The full stop separates a
-/// number from the text that follows it in a file of another format.
+/// Program of the talker. Messages come in bursts of 10, so that a commit contains several, and kills hit between and
+/// inside of bursts. The full stop ends the number in files of any format.
 const SCRIPT: &str = r#"#!/bin/sh
 if [ "$1" = --version ]; then echo codex-cli 0.169.0; exit; fi
 cat >/dev/null
@@ -28,10 +28,10 @@ echo $n >>told
 echo '{"type":"turn.completed","usage":{"input_tokens":1,"cached_input_tokens":0,"output_tokens":1}}'
 "#;
 
-/// Number of simultaneous jobs.
+/// Number of jobs that run at once.
 pub(crate) const JOBS: u32 = 3;
 
-/// Creates a site on this machine whose Codex is the talker.
+/// Creates a site with engine `local` whose Codex is the talker.
 pub(crate) fn site() -> Site {
     let site = Site::new(Engine::Local);
     let program = site.state_home().join("talker");
@@ -50,18 +50,18 @@ pub(crate) fn launch(site: &Site, workspace: &str) -> String {
     site.relay(&["launch", "-q", "-n", workspace, "-w", &dir, "talk"]).trim().to_owned()
 }
 
-/// Stops a workspace's talker.
+/// Tells the talker of a workspace to stop.
 pub(crate) fn stop(site: &Site, workspace: &str) {
     site.write(&format!("workspace-projects/{workspace}/stop"), "");
 }
 
-/// Total number of messages that the talker of a workspace has reported, once it has ended by itself.
-pub(crate) fn told(site: &Site, workspace: &str) -> u64 {
+/// Returns the number of messages that the talker of a workspace has reported. It must have ended by itself.
+pub(crate) fn reported_messages(site: &Site, workspace: &str) -> u64 {
     let path = site.root().join(format!("workspace-projects/{workspace}/told"));
     fs::read_to_string(path).unwrap().trim().parse().unwrap()
 }
 
-/// Comparison of a registry with the reported messages.
+/// Result of comparing event logs with the reported messages.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tally {
     /// Number of events in the logs.
@@ -70,23 +70,23 @@ pub(crate) struct Tally {
     pub(crate) lost: u64,
     /// Number of duplicate events.
     pub(crate) duplicated: u64,
-    /// Number of places where a sequence, an id or a message is not the next one.
+    /// Number of events whose sequence number, id or message number is not the next one.
     pub(crate) gaps: u64,
 }
 
 impl Tally {
-    /// Adds one job's log, which has to contain at least the messages up to `told`.
-    pub(crate) fn add(&mut self, site: &Site, job: &str, told: u64) {
+    /// Adds the log of a job, which must contain at least the messages up to number `reported`.
+    pub(crate) fn add(&mut self, site: &Site, job: &str, reported: u64) {
         let lines = site.events(job);
         self.events += lines.len() as u64;
-        let messages: Vec<u64> = lines.iter().filter_map(message).collect();
+        let messages: Vec<u64> = lines.iter().filter_map(message_number).collect();
         let (mut last, mut id) = (0, 0);
         for number in &messages {
             self.duplicated += u64::from(*number <= last);
             self.gaps += u64::from(*number > last + 1);
             last = last.max(*number);
         }
-        self.lost += told.saturating_sub(messages.len() as u64);
+        self.lost += reported.saturating_sub(messages.len() as u64);
         let mut seq = std::collections::BTreeMap::new();
         for line in &lines {
             let last = seq.insert((line.source == Source::Agent, line.epoch), line.seq).unwrap_or(0);
@@ -97,26 +97,26 @@ impl Tally {
     }
 
     /// Adds the counts of another tally.
-    pub(crate) fn join(&mut self, other: Self) {
+    pub(crate) fn add_counts_of(&mut self, other: Self) {
         self.events += other.events;
         self.lost += other.lost;
         self.duplicated += other.duplicated;
         self.gaps += other.gaps;
     }
 
-    /// Text for the end of a figure.
+    /// Returns the numbers as text for a figure.
     pub(crate) fn text(&self) -> String {
         let Self { events, lost, duplicated, gaps } = self;
         format!("{events} events, {lost} lost, {duplicated} duplicated, {gaps} gaps")
     }
 
-    /// Returns true if every event is there exactly once and in order.
-    pub(crate) fn is_right(&self) -> bool {
+    /// Returns true if the logs contain every event exactly once and in order.
+    pub(crate) fn is_complete(&self) -> bool {
         (self.lost, self.duplicated, self.gaps) == (0, 0, 0)
     }
 }
 
-fn message(line: &EventLine) -> Option<u64> {
+fn message_number(line: &EventLine) -> Option<u64> {
     let EventBody::Message { text } = &line.event.as_ref()?.body else { return None };
     text.strip_prefix("message ")?.strip_suffix('.')?.parse().ok()
 }

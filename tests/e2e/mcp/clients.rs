@@ -1,4 +1,4 @@
-//! MCP clients of other makes: the real Codex, and the SDK for Python.
+//! Tests of `relay mcp` with independent MCP clients: the real Codex, and the MCP SDK for Python.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::codex;
 
-/// Adds the server to the configuration of a site's Codex, as users do.
+/// Adds `relay mcp` to the configuration of a site's Codex.
 fn configure_codex(site: &Site) {
     let config = site.codex_home().join("config.toml");
     let entry = format!(
@@ -27,7 +27,7 @@ fn configure_codex(site: &Site) {
 }
 
 /// Runs the real Codex as a host agent in the site's root; returns its events.
-fn host(site: &Site, prompt: &str) -> Vec<Value> {
+fn run_codex(site: &Site, prompt: &str) -> Vec<Value> {
     let output = Command::new(programs::codex())
         .args(["exec", "--json", "--skip-git-repo-check", "-s", "workspace-write", prompt])
         .current_dir(site.root())
@@ -45,13 +45,13 @@ fn host(site: &Site, prompt: &str) -> Vec<Value> {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn codex_delegates_by_tools_without_an_approval_and_its_thread_owns_the_job() {
+fn codex_delegates_with_mcp_tools_without_an_approval_and_its_thread_owns_the_job() {
     let (_model, site) = codex::site(Engine::Local, "127.0.0.1");
     configure_codex(&site);
     // A session starts a relay only if a person has started one before.
     site.relay(&["up"]);
     site.relay(&["down"]);
-    let events = host(&site, "[script:delegates] Delegate.");
+    let events = run_codex(&site, "[script:delegates] Delegate.");
     let thread = events.iter().find_map(|event| event["thread_id"].as_str()).unwrap();
     let done: Vec<&Value> = events
         .iter()
@@ -62,11 +62,11 @@ fn codex_delegates_by_tools_without_an_approval_and_its_thread_owns_the_job() {
     let completed = Some("completed");
     let expected = [(Some("launch"), completed), (Some("wait"), completed), (Some("status"), completed)];
     assert_eq!(calls, expected, "{done:#?}");
-    let said = |at: usize| done[at]["result"]["structured_content"]["text"].as_str().unwrap();
-    assert!(said(0).contains("Worker demo#1 launched"), "{}", said(0));
-    assert!(said(1).starts_with("demo#1 completed"), "{}", said(1));
-    assert!(said(2).contains("That was quick."), "{}", said(2));
-    // The relay that was started for the session outlives it.
+    let answer_text = |at: usize| done[at]["result"]["structured_content"]["text"].as_str().unwrap();
+    assert!(answer_text(0).contains("Worker demo#1 launched"), "{}", answer_text(0));
+    assert!(answer_text(1).starts_with("demo#1 completed"), "{}", answer_text(1));
+    assert!(answer_text(2).contains("That was quick."), "{}", answer_text(2));
+    // The relay that the session started outlives the session.
     let record = site.record("demo#1");
     assert_eq!(outcome(&record), (State::Completed, None));
     let home = Some(site.codex_home().display().to_string());
@@ -74,12 +74,12 @@ fn codex_delegates_by_tools_without_an_approval_and_its_thread_owns_the_job() {
     assert_eq!(record.origin.session, Some(session));
 }
 
-/// Runs the client of the Python SDK, which `tests/run.sh` installs, for a thread; returns the names of the listed
-/// tools and the text of each answer.
-fn python(site: &Site, calls: &Value, thread: &str) -> (BTreeSet<String>, Vec<String>) {
+/// Calls tools of `relay mcp` for a thread, with a client of the Python SDK, which `tests/run.sh` installs. Returns the
+/// names of the listed tools and the text of each answer.
+fn call_tools(site: &Site, calls: &Value, thread: &str) -> (BTreeSet<String>, Vec<String>) {
     let python = env::var_os("RELAY_TEST_MCP_PYTHON");
     let python = python.unwrap_or_else(|| programs::workspace().join("target/mcp-client/bin/python").into());
-    let told = json!({
+    let input = json!({
         "cwd": site.root(),
         "env": {
             "HOME": site.home(),
@@ -98,23 +98,26 @@ fn python(site: &Site, calls: &Value, thread: &str) -> (BTreeSet<String>, Vec<St
         .stderr(Stdio::piped())
         .spawn()
         .unwrap_or_else(|e| panic!("{}: {e}: run ./tests/run.sh", python.display()));
-    client.stdin.take().unwrap().write_all(told.to_string().as_bytes()).unwrap();
+    client.stdin.take().unwrap().write_all(input.to_string().as_bytes()).unwrap();
     let output = client.wait_with_output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{stderr}");
-    let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {stderr}"));
-    let texts = strings(&said["results"], "/structuredContent/text");
-    (strings(&said["tools"], "/name").collect(), texts.collect())
+    let message: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {stderr}"));
+    let texts = strings(&message["results"], "/structuredContent/text");
+    (strings(&message["tools"], "/name").collect(), texts.collect())
 }
 
-/// Strings at a JSON pointer of each value of a list.
-fn strings(list: &Value, at: &str) -> impl Iterator<Item = String> {
-    list.as_array().unwrap().iter().map(move |value| value.pointer(at).unwrap().as_str().unwrap().to_owned())
+/// Returns the string at a JSON pointer in each value of a list.
+fn strings(list: &Value, pointer: &str) -> impl Iterator<Item = String> {
+    list.as_array()
+        .unwrap()
+        .iter()
+        .map(move |value| value.pointer(pointer).unwrap().as_str().unwrap().to_owned())
 }
 
 #[test]
 #[ignore = "needs the real Codex and the Python package mcp"]
-fn a_client_of_another_make_lists_and_calls_every_tool() {
+fn a_client_of_the_python_sdk_lists_and_calls_every_tool() {
     let (_model, site) = codex::site(Engine::Local, "127.0.0.1");
     site.relay(&["up"]);
     let thread = "01a203ca-9b3a-74f0-a0f9-92040009a617";
@@ -123,7 +126,7 @@ fn a_client_of_another_make_lists_and_calls_every_tool() {
                     "setup": ["echo setup"], "checks": ["true"], "timeout": "10m", "model": "gpt-5.5", "key": "k1"}],
         ["launch", {"prompt": "[script:sleep] Sleep.", "workspace": "workspace-projects/demo", "name": "abe", "key": "k1"}],
     ]);
-    let look_and_end = json!([
+    let later_calls = json!([
         ["status", {}],
         ["status", {"job": "abe"}],
         ["wait", {"jobs": ["abe"], "any": true, "timeout": "1s"}],
@@ -144,13 +147,13 @@ fn a_client_of_another_make_lists_and_calls_every_tool() {
         ["discard", {"job": "abe#2"}],
         ["status", {"jobs": ["abe"]}],
     ]);
-    let (listed, mut texts) = python(&site, &launch, thread);
-    // A thread that Codex has not begun yet can't be resumed.
+    let (listed, mut texts) = call_tools(&site, &launch, thread);
+    // The later calls resume the thread, which Codex must have begun.
     site.record_when("abe#1", "its command runs", |record| {
         record.thread_id.is_some() && record.steps.iter().any(|step| step.title.contains("sleep"))
     });
-    texts.extend(python(&site, &look_and_end, thread).1);
-    let called: BTreeSet<_> = strings(&launch, "/0").chain(strings(&look_and_end, "/0")).collect();
+    texts.extend(call_tools(&site, &later_calls, thread).1);
+    let called: BTreeSet<_> = strings(&launch, "/0").chain(strings(&later_calls, "/0")).collect();
     assert_eq!(listed, called, "every tool that is listed is called here");
     let expected = [
         "Worker abe#1 launched",
@@ -169,7 +172,7 @@ fn a_client_of_another_make_lists_and_calls_every_tool() {
         "Worker abe#3 launched",
         "abe#3 completed after",
         "abe#3",
-        // The job worked in the folder itself.
+        // The job had no branch, so it has no result.
         "abe#2",
         "abe#2",
         "abe#2",

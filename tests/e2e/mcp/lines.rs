@@ -1,27 +1,27 @@
-//! The server, tested on its pipes.
+//! Tests of `relay mcp` that write and read the lines of its stdin and stdout.
 
 use std::time::{Duration, Instant};
 
 use common::origin::Origin;
 use jiff::SignedDuration;
 use relay_tests::harness::figures::{figure, ms, percentile, times};
-use relay_tests::harness::mcp::Mcp;
-use relay_tests::harness::outbox::invent;
+use relay_tests::harness::mcp::McpClient;
+use relay_tests::harness::outbox::create_ended_job;
 use relay_tests::harness::{Engine, Site, processes, until};
 use serde_json::{Value, json};
 
 fn text(result: &Value) -> &str {
     let text = result["content"][0]["text"].as_str().unwrap_or_default();
-    assert_eq!(result["structuredContent"]["text"], text, "both forms say the same: {result}");
+    assert_eq!(result["structuredContent"]["text"], text, "both forms have the same text: {result}");
     text
 }
 
 #[test]
-fn a_job_is_looked_at_extended_cancelled_and_explained_by_tools() {
+fn tools_show_extend_cancel_and_explain_a_job() {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell("echo hello; sleep 1000", &[]);
     site.record_when(&job, "has a step", |record| record.step.is_some());
-    let mut mcp = Mcp::start(&site);
+    let mut mcp = McpClient::start(&site);
     let status = mcp.call("status", &json!({"job": "demo"}));
     assert!(text(&status).contains("sleep 1000") && text(&status).lines().count() <= 30, "{status}");
     assert_eq!(status["structuredContent"]["records"][0]["state"], "running");
@@ -46,9 +46,9 @@ fn a_job_is_looked_at_extended_cancelled_and_explained_by_tools() {
 }
 
 #[test]
-fn a_failure_is_the_line_of_the_command_line_with_its_exit_code() {
+fn a_failed_call_has_the_message_and_the_exit_code_of_the_command_line() {
     let site = Site::new(Engine::Local);
-    let mut mcp = Mcp::start(&site);
+    let mut mcp = McpClient::start(&site);
     for (tool, input, code, line) in [
         ("status", json!({"job": "nope"}), 3, "no job 'nope': `status` lists them"),
         ("logs", json!({"lines": 0}), 2, "`lines`: 0 is not between 1 and 200"),
@@ -79,16 +79,16 @@ fn a_failure_is_the_line_of_the_command_line_with_its_exit_code() {
 }
 
 #[test]
-fn a_wait_tells_the_end_once_and_says_still_running_in_good_time() {
+fn a_wait_reports_the_outcome_or_says_still_running_after_its_timeout() {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell("until test -e go; do sleep 0.05; done; echo done", &[]);
     site.record_when(&job, "has a step", |record| record.step.is_some());
-    let mut mcp = Mcp::start(&site);
+    let mut mcp = McpClient::start(&site);
     let early = mcp.call("wait", &json!({"jobs": [job], "timeout": "1s"}));
     assert!(text(&early).starts_with(&format!("{job} still running; healthy: ")), "{early}");
     assert_eq!((&early["structuredContent"]["code"], &early["isError"]), (&json!(8), &json!(false)));
-    let waiting = mcp.begin("wait", &json!({"jobs": [job], "timeout": "50s"}));
-    // A wait blocks no other call.
+    let waiting = mcp.start_call("wait", &json!({"jobs": [job], "timeout": "50s"}));
+    // Other calls are answered during a wait.
     assert!(text(&mcp.call("status", &json!({"job": job}))).contains("running"));
     site.write("workspace-projects/demo/go", "");
     let end = mcp.answer(waiting)["result"].take();
@@ -99,64 +99,67 @@ fn a_wait_tells_the_end_once_and_says_still_running_in_good_time() {
     assert_eq!(shown["by"], "mcp");
     let other = site.launch_shell("sleep 1000", &[]);
     let first = mcp.call("wait", &json!({"jobs": [other, job], "any": true}));
-    assert_eq!(first["structuredContent"]["code"], 0, "one has ended, and that was asked for: {first}");
+    assert_eq!(
+        first["structuredContent"]["code"], 0,
+        "one job has ended, which is enough with `any`: {first}"
+    );
     let both = mcp.call("wait", &json!({"jobs": [other, job], "timeout": "1s"}));
     assert_eq!(both["structuredContent"]["code"], 8, "{both}");
     site.relay(&["cancel", "--grace", "1s", &other]);
 }
 
 #[test]
-fn an_end_is_news_once() {
+fn a_notice_is_shown_once() {
     let site = Site::new(Engine::Local);
-    let mut mcp = Mcp::start(&site);
-    let mut news = |peek: bool| text(&mcp.call("notices", &json!({"peek": peek}))).to_owned();
+    let mut mcp = McpClient::start(&site);
+    let mut notices = |peek: bool| text(&mcp.call("notices", &json!({"peek": peek}))).to_owned();
     let nothing = "nothing new";
-    assert_eq!(news(false), nothing);
-    invent(&site, "abe#9", &Origin::default(), SignedDuration::from_mins(1));
-    assert!(news(true).contains("abe#9"));
-    assert!(news(false).contains("abe#9"));
-    assert_eq!(news(false), nothing);
+    assert_eq!(notices(false), nothing);
+    create_ended_job(&site, "abe#9", &Origin::default(), SignedDuration::from_mins(1));
+    assert!(notices(true).contains("abe#9"));
+    assert!(notices(false).contains("abe#9"));
+    assert_eq!(notices(false), nothing);
 }
 
 #[test]
-fn a_wait_that_is_cancelled_is_not_answered_and_shows_nobody_the_end() {
+fn a_cancelled_wait_is_not_answered_and_does_not_count_as_shown() {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell("until test -e go; do sleep 0.05; done", &[]);
-    let mut mcp = Mcp::start(&site);
-    let waiting = mcp.begin("wait", &json!({"jobs": [job], "timeout": "280s"}));
+    let mut mcp = McpClient::start(&site);
+    let waiting = mcp.start_call("wait", &json!({"jobs": [job], "timeout": "280s"}));
     mcp.call("status", &json!({}));
     let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled",
                         "params": {"requestId": waiting, "reason": "the user pressed Esc"}});
-    mcp.line(&cancel.to_string());
+    mcp.send_line(&cancel.to_string());
     let threads = || std::fs::read_dir(format!("/proc/{}/task", mcp.pid())).unwrap().count();
     let busy = threads();
     site.write("workspace-projects/demo/go", "");
     site.ended(&job);
-    until("the thread that waited does so no more", || {
+    until("the waiting thread has ended", || {
         // The wait's inotify thread ends with it.
         (threads() < busy).then_some(())
     });
-    assert!(!mcp.says_something_within(Duration::from_millis(300)));
+    assert!(!mcp.receives_message_within(Duration::from_millis(300)));
     assert!(!site.registry().join(format!("outbox/{}.shown", job.replace('#', "."))).exists());
     let again = mcp.call("wait", &json!({"jobs": [job]}));
     assert!(text(&again).contains("completed"), "{again}");
 }
 
 #[test]
-fn broken_input_is_answered_and_harms_nothing() {
+fn invalid_input_is_answered_and_the_server_goes_on() {
     let site = Site::new(Engine::Local);
-    let mut mcp = Mcp::silent(&mut site.command(&["mcp"]));
-    mcp.line(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
-    mcp.line("this is not JSON");
+    let mut mcp = McpClient::without_handshake(&mut site.command(&["mcp"]));
+    mcp.send_line(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+    mcp.send_line("this is not JSON");
     let answer = mcp.next_message();
     assert_eq!((&answer["error"]["code"], &answer["id"]), (&json!(-32700), &Value::Null));
-    let early = mcp.ask("tools/list", &json!({}));
+    let early = mcp.send_request("tools/list", &json!({}));
     assert!(mcp.answer(early)["error"]["code"].is_i64());
     let about = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
-    let id = mcp.ask("initialize", &about);
+    let id = mcp.send_request("initialize", &about);
     let instructions = mcp.answer(id)["result"]["instructions"].take();
     assert!(instructions.as_str().is_some_and(|text| text.len() <= 1024), "{instructions}");
-    mcp.line(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+    mcp.send_line(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
     for (line, code) in [
         ("{\"jsonrpc\":\"2.0\",\"id\":", -32700),
         ("[1,2,3]", -32600),
@@ -164,34 +167,34 @@ fn broken_input_is_answered_and_harms_nothing() {
         (&"[".repeat(10_000), -32700),
         (&format!("{{\"jsonrpc\":\"2.0\",\"x\":\"{}\"}}", "y".repeat(5_000_000)), -32600),
     ] {
-        mcp.line(line);
+        mcp.send_line(line);
         let answer = mcp.next_message();
         assert_eq!(answer["error"]["code"], code, "{answer}");
     }
-    // A message that has an id is answered under that id.
-    mcp.line(&format!("{{\"jsonrpc\":\"2.0\",\"id\":99,\"x\":\"{}\"}}", "y".repeat(5_000_000)));
+    // A message with an id gets an answer with this id.
+    mcp.send_line(&format!("{{\"jsonrpc\":\"2.0\",\"id\":99,\"x\":\"{}\"}}", "y".repeat(5_000_000)));
     assert_eq!(mcp.answer(99)["error"]["code"], -32600);
-    mcp.line("\u{feff}{\"jsonrpc\":\"2.0\",\"id\":100,\"method\":\"ping\"}");
+    mcp.send_line("\u{feff}{\"jsonrpc\":\"2.0\",\"id\":100,\"method\":\"ping\"}");
     assert!(mcp.answer(100)["result"].is_object());
-    mcp.line(r#"{"jsonrpc":"2.0","id":4711,"method":"tools/call","params":{"name":5}}"#);
+    mcp.send_line(r#"{"jsonrpc":"2.0","id":4711,"method":"tools/call","params":{"name":5}}"#);
     let line = "unknown method 'tools/call', or wrong params";
     assert_eq!(mcp.answer(4711)["error"]["message"], line);
-    let unknown = mcp.begin("lunch", &json!({}));
+    let unknown = mcp.start_call("lunch", &json!({}));
     assert_eq!(mcp.answer(unknown)["error"]["message"], "no tool 'lunch': tools/list names them");
     for line in ["", "   ", r#"{"jsonrpc":"2.0","method":"notifications/unheard_of"}"#] {
-        mcp.line(line);
+        mcp.send_line(line);
     }
     assert!(text(&mcp.call("status", &json!({}))).contains("no jobs yet"));
     assert_eq!(mcp.close(), Some(0));
 }
 
 #[test]
-fn the_end_of_stdin_ends_the_server_while_calls_wait() {
+fn the_server_ends_with_its_stdin_although_calls_are_waiting() {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell("sleep 1000", &[]);
-    let mut mcp = Mcp::start(&site);
+    let mut mcp = McpClient::start(&site);
     for _ in 0..3 {
-        mcp.begin("wait", &json!({"jobs": [job], "timeout": "280s"}));
+        mcp.start_call("wait", &json!({"jobs": [job], "timeout": "280s"}));
     }
     mcp.call("status", &json!({}));
     let closed = Instant::now();
@@ -201,19 +204,19 @@ fn the_end_of_stdin_ends_the_server_while_calls_wait() {
 }
 
 #[test]
-fn many_calls_at_once_are_answered_each_and_too_many_are_told_so() {
+fn many_calls_at_once_are_answered_and_too_many_are_refused() {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell("sleep 1000", &[]);
-    let mut mcp = Mcp::start(&site);
+    let mut mcp = McpClient::start(&site);
     let waits: Vec<u64> =
-        (0..20).map(|_| mcp.begin("wait", &json!({"jobs": [job], "timeout": "4s"}))).collect();
-    let looks: Vec<u64> = (0..10).map(|_| mcp.begin("status", &json!({"job": job}))).collect();
-    for id in looks {
+        (0..20).map(|_| mcp.start_call("wait", &json!({"jobs": [job], "timeout": "4s"}))).collect();
+    let statuses: Vec<u64> = (0..10).map(|_| mcp.start_call("status", &json!({"job": job}))).collect();
+    for id in statuses {
         assert_eq!(mcp.answer(id)["result"]["isError"], false);
     }
-    let more: Vec<u64> =
-        (0..20).map(|_| mcp.begin("wait", &json!({"jobs": [job], "timeout": "4s"}))).collect();
-    let answers: Vec<Value> = waits.into_iter().chain(more).map(|id| mcp.answer(id)).collect();
+    let more_waits: Vec<u64> =
+        (0..20).map(|_| mcp.start_call("wait", &json!({"jobs": [job], "timeout": "4s"}))).collect();
+    let answers: Vec<Value> = waits.into_iter().chain(more_waits).map(|id| mcp.answer(id)).collect();
     let (busy, waited): (Vec<_>, Vec<_>) =
         answers.iter().partition(|answer| answer["result"]["isError"] == true);
     assert_eq!((waited.len(), busy.len()), (32, 8), "{busy:?}");
@@ -222,21 +225,21 @@ fn many_calls_at_once_are_answered_each_and_too_many_are_told_so() {
 }
 
 #[test]
-fn a_tool_call_costs_little_and_an_idle_server_nothing() {
+fn a_tool_call_is_fast_and_an_idle_server_uses_no_cpu_time() {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell("true", &[]);
     site.ended(&job);
-    let mut mcp = Mcp::start(&site);
+    let mut mcp = McpClient::start(&site);
     let mut took = Vec::new();
     for _ in 0..times(200, 2000) {
-        let begun = Instant::now();
+        let started = Instant::now();
         mcp.call("status", &json!({"job": job}));
-        took.push(begun.elapsed());
+        took.push(started.elapsed());
     }
     let (p50, p99) = (percentile(took.clone(), 50), percentile(took, 99));
     figure(&format!("mcp: a call of status takes p50 {} us, p99 {}", p50.as_micros(), ms(p99)));
     assert!(p50 < Duration::from_millis(50), "{p50:?}");
-    let before = processes::cpu(mcp.pid());
+    let before = processes::cpu_ticks(mcp.pid());
     std::thread::park_timeout(Duration::from_secs(2));
-    assert_eq!(processes::cpu(mcp.pid()), before, "ticks of CPU while nothing is asked");
+    assert_eq!(processes::cpu_ticks(mcp.pid()), before, "CPU time of the idle server, in ticks");
 }

@@ -1,5 +1,4 @@
-//! The commands as tools of a host agent: [`lines`] connects to the server directly, [`clients`] uses clients of other
-//! makes.
+//! `relay mcp`: the commands as MCP tools, tested through stdin and stdout ([`lines`]) and with other [`clients`].
 
 mod clients;
 mod lines;

@@ -1,4 +1,4 @@
-//! A subscriber on a WebSocket.
+//! A subscriber that uses a WebSocket.
 
 use std::net::SocketAddr;
 
@@ -10,15 +10,15 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-/// Token of programs that subscribe.
+/// Returns the token with which programs subscribe.
 pub(crate) fn token(site: &Site) -> String {
     std::fs::read_to_string(site.registry().join("api-token")).unwrap().trim().to_owned()
 }
 
-/// Result of waiting for a subscriber's next message.
+/// Next message of a subscriber's stream, or its end.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Heard {
-    /// An event: its id and its text.
+pub(crate) enum Received {
+    /// An event: id and text.
     Event(u64, String),
     /// A close frame: code and reason.
     Closed(u16, String),
@@ -26,17 +26,22 @@ pub(crate) enum Heard {
     Broken,
 }
 
+/// A subscriber with a connection to a relay.
 pub(crate) struct Client {
     socket: WebSocketStream<TcpStream>,
 }
 
 impl Client {
-    /// Subscribes with this query (`?since=0`), and a small receive buffer in the kernel.
+    /// Subscribes with a query such as `?since=0`, and with a small receive buffer in the kernel.
     pub(crate) async fn subscribe(site: &Site, query: &str) -> Result<Self, Error> {
-        Self::knock(site.address(), query, &token(site)).await
+        Self::subscribe_with_token(site.address(), query, &token(site)).await
     }
 
-    pub(crate) async fn knock(address: SocketAddr, query: &str, token: &str) -> Result<Self, Error> {
+    pub(crate) async fn subscribe_with_token(
+        address: SocketAddr,
+        query: &str,
+        token: &str,
+    ) -> Result<Self, Error> {
         let socket = TcpSocket::new_v4()?;
         socket.set_recv_buffer_size(16 * 1024)?;
         let stream = socket.connect(address).await?;
@@ -46,7 +51,7 @@ impl Client {
         Ok(Self { socket })
     }
 
-    /// Closes the connection and returns the close code of the other side; none if the connection just broke.
+    /// Closes the connection and returns the relay's close code; none if the connection broke without one.
     pub(crate) async fn close(mut self) -> Option<u16> {
         self.socket.close(None).await.unwrap();
         loop {
@@ -61,18 +66,18 @@ impl Client {
     }
 
     /// Waits for the next message.
-    pub(crate) async fn next(&mut self) -> Heard {
+    pub(crate) async fn next(&mut self) -> Received {
         loop {
             match timeout(PATIENCE, self.socket.next()).await.unwrap() {
                 Some(Ok(Message::Text(text))) => {
                     let line: serde_json::Value = serde_json::from_str(&text).unwrap();
-                    return Heard::Event(line["id"].as_u64().unwrap(), text.to_string());
+                    return Received::Event(line["id"].as_u64().unwrap(), text.to_string());
                 }
                 Some(Ok(Message::Close(Some(frame)))) => {
-                    return Heard::Closed(frame.code.into(), frame.reason.to_string());
+                    return Received::Closed(frame.code.into(), frame.reason.to_string());
                 }
                 Some(Ok(_)) => {}
-                Some(Err(_)) | None => return Heard::Broken,
+                Some(Err(_)) | None => return Received::Broken,
             }
         }
     }

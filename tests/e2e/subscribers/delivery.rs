@@ -1,17 +1,17 @@
-//! Delivery of every event once, in order.
+//! Tests that subscribers get every event once and in order.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Lines};
 use std::process::{ChildStdout, Command, Stdio};
 
 use relay_tests::harness::figures::{figure, times};
-use relay_tests::harness::processes::{self, Owned};
+use relay_tests::harness::processes::{self, OwnedChild};
 use relay_tests::harness::{Engine, Site};
 
-use super::client::{Client, Heard, token};
+use super::client::{Client, Received, token};
 
-/// Every line of every log, by id.
-fn recorded(site: &Site, jobs: &[String]) -> BTreeMap<u64, String> {
+/// Returns every line in the logs of these jobs, by event id.
+fn logged_lines(site: &Site, jobs: &[String]) -> BTreeMap<u64, String> {
     let read = |job: &String| std::fs::read_to_string(site.file(job, "events.jsonl")).unwrap();
     let texts: Vec<String> = jobs.iter().map(read).collect();
     let lines = texts.iter().flat_map(|text| text.lines());
@@ -25,27 +25,27 @@ fn recorded(site: &Site, jobs: &[String]) -> BTreeMap<u64, String> {
         .collect()
 }
 
-/// Subscribes repeatedly with its cursor until the job `last#1` has ended. Also counts the connections.
+/// Subscribes with the newest cursor until `last#1` has ended; returns the events and the number of connections.
 async fn follow(site: &Site) -> (Vec<(u64, String)>, usize) {
-    let mut seen: Vec<(u64, String)> = Vec::new();
+    let mut received: Vec<(u64, String)> = Vec::new();
     let mut connections = 0;
     loop {
-        let cursor = seen.last().map_or(0, |(id, _)| *id);
-        // No relay listens for a moment after a kill.
+        let cursor = received.last().map_or(0, |(id, _)| *id);
+        // After a kill no relay listens for a moment.
         let Ok(mut client) = Client::subscribe(site, &format!("?since={cursor}")).await else { continue };
         connections += 1;
-        while let Heard::Event(id, text) = client.next().await {
-            let over = text.contains("\"job\":\"last#1\"") && text.contains("\"type\":\"finished\"");
-            seen.push((id, text));
-            if over {
-                return (seen, connections);
+        while let Received::Event(id, text) = client.next().await {
+            let is_last = text.contains("\"job\":\"last#1\"") && text.contains("\"type\":\"finished\"");
+            received.push((id, text));
+            if is_last {
+                return (received, connections);
             }
         }
     }
 }
 
 #[test]
-fn a_subscriber_sees_every_event_once_in_order_however_often_the_relay_is_killed() {
+fn a_subscriber_gets_every_event_once_in_order_although_the_relay_is_killed() {
     let site = Site::up(Engine::Local);
     let kills = times(3, 100);
     std::thread::scope(|scope| {
@@ -65,26 +65,26 @@ fn a_subscriber_sees_every_event_once_in_order_however_often_the_relay_is_killed
             site.ended(job);
         }
         jobs.push(site.launch_shell("true", &["-n", "last"]));
-        let (seen, connections) = follower.join().unwrap();
-        let expected: Vec<(u64, String)> = recorded(&site, &jobs).into_iter().collect();
-        similar_asserts::assert_eq!(seen, expected);
+        let (received, connections) = follower.join().unwrap();
+        let expected: Vec<(u64, String)> = logged_lines(&site, &jobs).into_iter().collect();
+        similar_asserts::assert_eq!(received, expected);
         figure(&format!(
             "subscriber: {} events of {} jobs over {kills} kills of the relay, {connections} connections: lost 0, \
-             doubled 0, out of order 0",
+             duplicated 0, out of order 0",
             expected.len(),
             jobs.len()
         ));
     });
 }
 
-/// A running `curl`, killed on drop.
+/// A running `curl` that is subscribed; dropping this value kills it.
 struct Curl {
-    _curl: Owned,
+    _curl: OwnedChild,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Curl {
-    /// Subscribes, and waits until the relay has answered.
+    /// Starts `curl` with a query and headers, and waits until the relay has answered.
     fn start(site: &Site, query: &str, headers: &[&str]) -> Self {
         let mut command = Command::new("curl");
         command.args(["-sN", "-H", &format!("Authorization: Bearer {}", token(site))]);
@@ -93,11 +93,11 @@ impl Curl {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert_eq!(lines.next().unwrap().unwrap(), "retry: 1000");
-        Self { _curl: Owned(child), lines }
+        Self { _curl: OwnedChild(child), lines }
     }
 
-    /// Returns the `id`, `event` and `data` of each event up to the first of this type.
-    fn until(&mut self, kind: &str) -> Vec<(u64, String, String)> {
+    /// Waits for the first event of a type; returns `id`, `event` and `data` of each event up to it.
+    fn events_until(&mut self, kind: &str) -> Vec<(u64, String, String)> {
         let (mut id, mut event, mut events) = (0, String::new(), Vec::new());
         for line in self.lines.by_ref().map(Result::unwrap) {
             match line.split_once(": ") {
@@ -117,7 +117,7 @@ impl Curl {
 }
 
 #[test]
-fn curl_is_told_one_job_as_server_sent_events_and_resumes_behind_the_last_it_had() {
+fn curl_gets_the_events_of_one_job_and_resumes_after_the_last_event_id() {
     let site = Site::new(Engine::Local);
     site.ended(&site.launch_shell("true", &["-n", "other"]));
     let job = site.launch_shell("until test -e go; do sleep 0.02; done", &[]);
@@ -125,10 +125,10 @@ fn curl_is_told_one_job_as_server_sent_events_and_resumes_behind_the_last_it_had
     let mut new =
         Curl::start(&site, &format!("?job={}", job.replace('#', "%23")), &["Accept: text/event-stream"]);
     site.write("workspace-projects/demo/go", "");
-    let seen = curl.until("finished");
-    new.until("finished");
+    let received = curl.events_until("finished");
+    new.events_until("finished");
     site.ended(&job);
-    let expected: Vec<_> = recorded(&site, &[job])
+    let expected: Vec<_> = logged_lines(&site, &[job])
         .into_iter()
         .map(|(id, line)| {
             let kind = serde_json::from_str::<serde_json::Value>(&line).unwrap()["type"]
@@ -138,14 +138,14 @@ fn curl_is_told_one_job_as_server_sent_events_and_resumes_behind_the_last_it_had
             (id, kind, line)
         })
         .collect();
-    similar_asserts::assert_eq!(seen, expected);
+    similar_asserts::assert_eq!(received, expected);
     let third = format!("Last-Event-ID: {}", expected[2].0);
     let mut again = Curl::start(&site, "?job=demo&format=sse&since=0", &[&third]);
-    assert_eq!(again.until("finished"), expected[3..]);
+    assert_eq!(again.events_until("finished"), expected[3..]);
 }
 
 #[test]
-fn what_a_real_job_leaves_is_what_relay_schema_says() {
+fn events_records_specs_and_summaries_of_real_jobs_match_relay_schema() {
     let site = Site::new(Engine::Local);
     let schema = |what: &str| {
         let text = site.relay(&["schema", what]);
@@ -156,31 +156,31 @@ fn what_a_real_job_leaves_is_what_relay_schema_says() {
     for job in &jobs {
         site.ended(job);
     }
-    let hold = |what: &str, text: &str| {
+    let check_schema = |what: &str, text: &str| {
         let value = serde_json::from_str(text).unwrap();
         let errors: Vec<String> = schema(what).iter_errors(&value).map(|e| e.to_string()).collect();
         assert_eq!(errors, [""; 0], "{what}: {text}");
     };
-    for line in recorded(&site, &jobs).values() {
-        hold("event", line);
+    for line in logged_lines(&site, &jobs).values() {
+        check_schema("event", line);
     }
     for job in &jobs {
-        hold("record", &site.relay(&["status", "--json", job]));
+        check_schema("record", &site.relay(&["status", "--json", job]));
         let spec = format!("{}.spec", job.replace('#', "."));
-        hold("spec", &std::fs::read_to_string(site.registry().join(spec)).unwrap());
+        check_schema("spec", &std::fs::read_to_string(site.registry().join(spec)).unwrap());
         let summary = site.record(job).summary.unwrap();
-        hold("summary", &serde_json::to_string(&summary).unwrap());
+        check_schema("summary", &serde_json::to_string(&summary).unwrap());
     }
-    hold("lease", &std::fs::read_to_string(site.registry().join("relay.json")).unwrap());
+    check_schema("lease", &std::fs::read_to_string(site.registry().join("relay.json")).unwrap());
     assert!(site.relay(&["schema"]).contains("urn:relay:schema:event:1"));
 }
 
 #[tokio::test]
-async fn a_close_is_answered_and_the_end_of_the_relay_is_told() {
+async fn a_close_is_answered_and_subscribers_are_told_when_the_relay_ends() {
     let site = Site::up(Engine::Local);
-    let leaves = Client::subscribe(&site, "?since=0").await.unwrap();
-    assert_eq!(leaves.close().await, Some(1005), "a close frame without a code, as it was sent");
-    let mut stays = Client::subscribe(&site, "?since=0").await.unwrap();
+    let closing = Client::subscribe(&site, "?since=0").await.unwrap();
+    assert_eq!(closing.close().await, Some(1005), "the relay answers with a close frame without a code");
+    let mut waiting = Client::subscribe(&site, "?since=0").await.unwrap();
     site.relay(&["down"]);
-    assert_eq!(stays.next().await, Heard::Closed(1001, "the relay is shutting down".to_owned()));
+    assert_eq!(waiting.next().await, Received::Closed(1001, "the relay is shutting down".to_owned()));
 }

@@ -1,10 +1,10 @@
-//! Programs that subscribe to events: `/api/v1/events`, with clients of other makes and with a misbehaving one.
+//! Programs that subscribe to events at `/api/v1/events`.
 //!
-//! * [`client`]: a WebSocket client. * [`stand_in`]: an agent that sends the events that a test wants.
-//! * `delivery`: everything once, in order. * `refusals`: refused subscribers. * `slow`: subscribers that do not read.
+//! * [`client`]: a WebSocket client. * [`controlled_agent`]: an agent whose events a test chooses.
+//! * `delivery`: every event once, in order. * `refusals`: refused subscribers. * `slow`: subscribers that do not read.
 
 mod client;
+mod controlled_agent;
 mod delivery;
 mod refusals;
 mod slow;
-mod stand_in;

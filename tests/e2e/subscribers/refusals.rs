@@ -1,4 +1,4 @@
-//! Refused subscribers, and the reasons that they receive.
+//! Tests of subscribers that the relay refuses, and of the reasons that they get.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -8,7 +8,7 @@ use relay_tests::harness::{Engine, Site, until};
 use super::client::{Client, token};
 
 /// Sends a request with `curl`; returns status and text.
-fn ask(site: &Site, path: &str, token: &str, headers: &[&str]) -> (u16, String) {
+fn get(site: &Site, path: &str, token: &str, headers: &[&str]) -> (u16, String) {
     let mut command = Command::new("curl");
     command.args(["-s", "-m", "10", "-w", "\n%{http_code}", "-H", &format!("Authorization: Bearer {token}")]);
     command.args(headers.iter().flat_map(|header| ["-H", header]));
@@ -21,13 +21,13 @@ fn ask(site: &Site, path: &str, token: &str, headers: &[&str]) -> (u16, String) 
 const EVENTS: &str = "/api/v1/events?format=sse&since=0";
 
 #[test]
-fn strangers_and_mistakes_are_refused_with_one_line() {
+fn clients_without_a_token_and_wrong_requests_are_refused_with_one_line() {
     let site = Site::up(Engine::Local);
     let token = token(&site);
-    let agents = site.mint();
+    let agent_token = site.create_token();
     for (status, path, token, headers) in [
         (401, EVENTS, "", &[][..]),
-        (401, EVENTS, &agents, &[]),
+        (401, EVENTS, &agent_token, &[]),
         (403, "/agent", &*token, &[]),
         (403, EVENTS, &token, &["Origin: http://localhost"]),
         (403, EVENTS, &token, &["Host: evil.example"]),
@@ -40,7 +40,7 @@ fn strangers_and_mistakes_are_refused_with_one_line() {
         (400, "/api/v1/events?format=sse&from=1", &token, &[]),
         (400, "/api/v1/events?format=sse", &token, &["Last-Event-ID: x"]),
     ] {
-        let (found, text) = ask(&site, path, token, headers);
+        let (found, text) = get(&site, path, token, headers);
         assert_eq!(found, status, "{path} {headers:?}: {text}");
         assert_eq!(text.lines().count(), 1, "{path}: {text}");
     }
@@ -48,20 +48,20 @@ fn strangers_and_mistakes_are_refused_with_one_line() {
     assert_eq!((file.permissions().mode() & 0o777, token.len()), (0o600, 64));
     site.relay(&["down"]);
     site.relay(&["up"]);
-    assert_eq!(super::client::token(&site), token, "programs may keep it");
+    assert_eq!(super::client::token(&site), token, "the token survives a restart of the relay");
 }
 
 #[tokio::test]
-async fn the_sixty_fifth_subscriber_is_refused_until_one_leaves() {
+async fn a_65th_subscriber_is_refused_until_another_one_leaves() {
     let site = Site::up(Engine::Local);
     let mut clients = Vec::new();
     for _ in 0..64 {
         clients.push(Client::subscribe(&site, "").await.unwrap());
     }
-    let (status, text) = ask(&site, "/api/v1/events?format=sse", &token(&site), &[]);
+    let (status, text) = get(&site, "/api/v1/events?format=sse", &token(&site), &[]);
     assert_eq!(status, 503, "{text}");
     clients.pop();
-    until("there is a place", || {
+    until("a subscriber is accepted again", || {
         let command = Command::new("curl")
             .args(["-s", "-m", "0.5", "-o", "/dev/null", "-w", "%{http_code}", "-H"])
             .arg(format!("Authorization: Bearer {}", token(&site)))

@@ -1,4 +1,4 @@
-//! Confinement: everything that a job runs on this machine runs in Codex's own sandbox.
+//! Confinement: with engine `local` everything that a job runs is in Codex's sandbox.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use relay_tests::harness::model::Model;
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site};
 
-/// Creates a site whose jobs run in the sandbox, and its scripted model.
+/// Creates a site whose jobs run in Codex's sandbox, and a scripted model for it.
 pub(super) fn site() -> (Model, Site) {
     let site = Site::new(Engine::Local);
     let model = Model::start(env!("CARGO_BIN_EXE_scripted-model"), "127.0.0.1");
@@ -18,10 +18,11 @@ pub(super) fn site() -> (Model, Site) {
     (model, site)
 }
 
-/// Attempts of a job of any kind; each write outside of the workspace must fail.
-const EVIL: &str = "echo evil >> ~/.bashrc; echo evil > ../outside; echo inside > inside";
+/// Command line that tries to write outside of the workspace, which must fail, and writes a file inside.
+const ATTACKS: &str = "echo evil >> ~/.bashrc; echo evil > ../outside; echo inside > inside";
 
-fn untouched(site: &Site) {
+/// Checks that of [`ATTACKS`] only the write inside of the workspace has succeeded.
+fn check_only_workspace_changed(site: &Site) {
     assert_eq!(fs::read_to_string(site.home().join(".bashrc")).unwrap(), "# mine\n");
     assert!(!site.root().join("workspace-projects/outside").exists());
     assert_eq!(fs::read_to_string(site.workspace().join("inside")).unwrap(), "inside\n");
@@ -29,14 +30,14 @@ fn untouched(site: &Site) {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_command_that_is_run_writes_nothing_outside_of_its_workspace() {
+fn a_command_of_relay_run_writes_nothing_outside_of_its_workspace() {
     let (_model, site) = site();
     site.relay(&["up"]);
-    let output = site.run(&["run", "-w", "workspace-projects/demo", "--", &format!("{EVIL}; exit 7")]);
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(output.status.code(), Some(7), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(said.matches("Read-only file system").count(), 2, "{said}");
-    untouched(&site);
+    let output = site.run(&["run", "-w", "workspace-projects/demo", "--", &format!("{ATTACKS}; exit 7")]);
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(7), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(stdout.matches("Read-only file system").count(), 2, "{stdout}");
+    check_only_workspace_changed(&site);
     let record = site.record("demo");
     assert_eq!(record.isolation, Some(Isolation::Sandbox));
     assert!(record.steps[0].title.starts_with("echo evil"), "{}", record.steps[0].title);
@@ -44,35 +45,35 @@ fn a_command_that_is_run_writes_nothing_outside_of_its_workspace() {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn setup_and_checks_are_in_the_sandbox_also_a_check_that_the_worker_wrote() {
+fn setup_and_checks_run_in_the_sandbox_even_if_the_worker_wrote_them() {
     let (_model, site) = site();
     site.write("workspace-projects/demo/check.sh", "exit 0\n");
-    let rewrite = format!("printf '%s\\n' '{EVIL}' 'exit 3' > check.sh");
-    let job = site.launch_shell(&rewrite, &["--setup", EVIL, "--check", "sh check.sh"]);
+    let rewrite = format!("printf '%s\\n' '{ATTACKS}' 'exit 3' > check.sh");
+    let job = site.launch_shell(&rewrite, &["--setup", ATTACKS, "--check", "sh check.sh"]);
     let record = site.ended(&job);
     assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::CheckFailed)), "{}", site.log(&job));
     assert_eq!(site.log(&job).matches("Read-only file system").count(), 4, "{}", site.log(&job));
-    untouched(&site);
+    check_only_workspace_changed(&site);
 }
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_job_in_the_project_root_has_platform_out_of_its_reach() {
+fn a_shell_job_in_the_project_root_can_neither_read_nor_write_platform() {
     let (_model, site) = site();
     site.relay(&["up"]);
     let line = "ls platform; cat platform/relay.toml; echo x > platform/workers/x; mv platform p; rmdir platform; \
                 chmod 777 platform; echo inside > workspace-projects/demo/inside; git init -q . && echo git works";
     let output = site.run(&["run", "-w", ".", "--", line]);
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(output.status.code(), Some(0), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(said.contains("git works") && !said.contains("engine"), "{said}");
-    untouched(&site);
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(stdout.contains("git works") && !stdout.contains("engine"), "{stdout}");
+    check_only_workspace_changed(&site);
     assert!(site.registry().is_dir() && !site.registry().join("x").exists());
 }
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn the_models_key_is_in_no_command_s_reach() {
+fn no_command_can_read_the_key_of_the_model() {
     let (_model, site) = site();
     let up = site.command(&["up"]).env("OPENAI_API_KEY", "sk-canary-1234").output().unwrap();
     assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
@@ -90,7 +91,7 @@ fn the_models_key_is_in_no_command_s_reach() {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_term_reaches_the_command_through_the_sandbox_and_nothing_is_left() {
+fn a_cancel_reaches_the_command_in_the_sandbox_and_no_process_is_left() {
     let (_model, site) = site();
     let line = "trap 'echo got it; touch traced; exit 9' TERM; touch ready; (setsid sleep 999 &) ; while :; do sleep 0.05; done";
     let job = site.launch_shell(line, &[]);
@@ -106,7 +107,7 @@ fn a_term_reaches_the_command_through_the_sandbox_and_nothing_is_left() {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn ends_of_commands_are_told_as_without_a_sandbox() {
+fn exit_codes_and_cleanup_are_the_same_as_without_a_sandbox() {
     let (_model, site) = site();
     for (line, code) in [("no-such-program", 127), ("kill -9 $$", 137), ("exit 42", 42)] {
         let job = site.launch_shell(line, &[]);
@@ -116,12 +117,12 @@ fn ends_of_commands_are_told_as_without_a_sandbox() {
     assert_eq!(record.cleanup.map(|cleanup| (cleanup.killed, cleanup.survivors)), Some((1, 0)));
 }
 
-/// Replaces `CODEX_HOME/` in a command with the folder that it stands for.
+/// Replaces `CODEX_HOME/` in a command by the path of the site's `CODEX_HOME`.
 fn in_codex_home(site: &Site, command: &str) -> String {
     command.replace("CODEX_HOME/", &format!("{}/", site.codex_home().display()))
 }
 
-/// Creates a site with the real Codex and a script of these commands; also returns the arguments of a launch.
+/// Creates a site with the real Codex and a model that runs these commands; also returns arguments of a launch.
 pub(super) fn codex_job(commands: &[String]) -> (Model, Site, Vec<String>) {
     let site = Site::new(Engine::Local);
     let turns: Vec<serde_json::Value> = commands
@@ -142,7 +143,7 @@ pub(super) fn codex_job(commands: &[String]) -> (Model, Site, Vec<String>) {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_worker_in_the_project_root_sees_no_platform_folder_and_works_in_its_repository() {
+fn codex_in_the_project_root_can_commit_and_not_read_platform_keys_or_logins() {
     let line = "ls platform; cat platform/relay.toml; echo x > platform/workers/x; mv platform p; \
                 cat CODEX_HOME/auth.json; touch CODEX_HOME/evil; cat /proc/*/environ | tr '\\0' '\\n' | grep canary; \
                 env | grep canary; git init -q . && git -c user.name=w -c user.email=w@e commit -q --allow-empty -m w; \
@@ -165,7 +166,7 @@ fn a_worker_in_the_project_root_sees_no_platform_folder_and_works_in_its_reposit
     assert!(site.registry().is_dir() && !site.registry().join("x").exists());
     assert!(!site.codex_home().join("evil").exists());
     assert!(fs::read_dir(site.root().join(".git/refs/heads")).unwrap().count() > 0, "{log}");
-    // A follow-up in the same thread runs in the same sandbox.
+    // A resumed job runs in the sandbox, too.
     let next = site.relay(&["resume", "-q", "root", "[script:trust] Again."]).trim().to_owned();
     let record = site.ended(&next);
     assert_eq!(outcome(&record), (State::Completed, None), "{}", site.log(&next));
@@ -174,7 +175,7 @@ fn a_worker_in_the_project_root_sees_no_platform_folder_and_works_in_its_reposit
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn settings_that_a_worker_leaves_in_its_workspace_start_no_program() {
+fn codex_settings_that_a_worker_leaves_in_its_workspace_start_no_program() {
     let (_model, site, launch) = codex_job(&["true".to_owned()]);
     let mark = site.root().join("MARK");
     site.write("evil.sh", &format!("#!/bin/sh\necho $1 >> {}\n", mark.display()));
@@ -186,7 +187,7 @@ fn settings_that_a_worker_leaves_in_its_workspace_start_no_program() {
         evil.display()
     );
     site.write("workspace-projects/demo/.codex/config.toml", &settings);
-    // The person works in that folder, too, and has marked it as trusted in Codex.
+    // The user has marked the workspace as trusted in Codex.
     let config = site.codex_home().join("config.toml");
     let workspace = site.workspace().canonicalize().unwrap();
     let trusted = format!("\n[projects.\"{}\"]\ntrust_level = \"trusted\"\n", workspace.display());
@@ -198,8 +199,8 @@ fn settings_that_a_worker_leaves_in_its_workspace_start_no_program() {
     assert_eq!(fs::read_to_string(&mark).unwrap_or_default(), "");
 }
 
-/// Fills all slots, queues a job, replaces its folder with a link, and lets it start.
-pub(crate) fn swapped(site: &Site, target: &str) {
+/// Queues a job, replaces its folder by a link to `target`, lets the job start, and checks that it is refused.
+pub(crate) fn check_swapped_folder_is_refused(site: &Site, target: &str) {
     site.write("workspace-projects/swap/file", "");
     let wait = "until test -e go; do sleep 0.05; done";
     for n in 0..4 {
@@ -222,22 +223,22 @@ pub(crate) fn swapped(site: &Site, target: &str) {
 fn a_folder_that_became_a_link_while_its_job_was_queued_is_refused() {
     let site = Site::up(Engine::Local);
     site.write("other/file", "");
-    swapped(&site, "../other");
+    check_swapped_folder_is_refused(&site, "../other");
     assert_eq!(fs::read_dir(site.root().join("other")).unwrap().count(), 1);
 }
 
 #[test]
 #[ignore = "needs Docker"]
-fn in_a_container_a_folder_that_became_a_link_is_refused_and_nothing_made_behind_it() {
+fn a_folder_that_became_a_link_is_refused_in_a_container_and_not_followed() {
     let site = Site::up(Engine::Docker);
-    swapped(&site, "/etc");
+    check_swapped_folder_is_refused(&site, "/etc");
     let exec = ["exec", &site.container(), "ls", "-a", "/etc"].map(str::to_owned);
     let listed = std::process::Command::new("docker").args(exec).output().unwrap();
     assert!(!String::from_utf8_lossy(&listed.stdout).contains(".codex-worker"));
 }
 
 #[test]
-fn without_codex_a_shell_job_is_refused_with_what_to_do() {
+fn a_shell_job_without_a_usable_codex_is_refused_with_advice() {
     let site = Site::new(Engine::Local);
     site.configure("[codex]\nprogram = \"no-such-codex\"\nsandbox = \"workspace-write\"\n");
     let record = site.ended(&site.launch_shell("true", &[]));
@@ -247,7 +248,7 @@ fn without_codex_a_shell_job_is_refused_with_what_to_do() {
 }
 
 #[test]
-fn a_spec_that_a_session_wrote_can_not_switch_the_sandbox_off() {
+fn a_spec_that_a_session_changed_can_not_switch_the_sandbox_off() {
     let site = Site::new(Engine::Local);
     site.configure("[codex]\nprogram = \"no-such-codex\"\nsandbox = \"workspace-write\"\n");
     site.relay(&["up"]);
@@ -265,7 +266,7 @@ fn a_spec_that_a_session_wrote_can_not_switch_the_sandbox_off() {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn worktrees_submodules_and_subfolders_of_a_repository_can_be_committed_in() {
+fn a_shell_job_can_commit_in_a_worktree_a_submodule_and_a_subfolder() {
     let (_model, site) = site();
     let make = "git init -q -b main main; cd main; mkdir sub; echo a > sub/a; git add .; C commit -qm x; \
                 git worktree add -q ../tree; C -c protocol.file.allow=always submodule --quiet add ../main mod; C commit -qm y; \
@@ -280,13 +281,13 @@ fn worktrees_submodules_and_subfolders_of_a_repository_can_be_committed_in() {
         let folder = format!("workspace-projects/{folder}");
         let commit = "echo new > new && git add new && git -c user.name=w -c user.email=w@e commit -qm job && git log --format=%s -1";
         let output = site.run(&["run", "-w", &folder, "--", commit]);
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert_eq!((output.status.code(), said.trim()), (Some(0), "job"), "{folder}");
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!((output.status.code(), stdout.trim()), (Some(0), "job"), "{folder}");
     }
 }
 
-/// Runs a script in a folder as a person with a name; it has to succeed.
-pub(super) fn as_person(folder: &std::path::Path, script: &str) {
+/// Runs a bash script in a folder as the user; it must succeed. `C` in the script is git with a name and an address.
+pub(super) fn run_as_user(folder: &std::path::Path, script: &str) {
     let named = format!("set -e; C() {{ git -c user.name=w -c user.email=w@e \"$@\"; }}; {script}");
     let done = std::process::Command::new("bash").args(["-c", &named]).current_dir(folder).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
@@ -294,11 +295,11 @@ pub(super) fn as_person(folder: &std::path::Path, script: &str) {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_worker_commits_in_a_worktree_a_submodule_and_a_subfolder() {
+fn codex_can_commit_in_a_worktree_a_submodule_and_a_subfolder() {
     let commit = "echo new > new && git add new && git -c user.name=w -c user.email=w@e commit -qm job && \
                   echo \"is $(git log --format=%s -1)\"";
     let (_model, site, launch) = codex_job(&[commit.to_owned()]);
-    as_person(
+    run_as_user(
         &site.root().join("workspace-projects"),
         "git init -q -b main main; cd main; mkdir sub; echo a > sub/a; git add .; C commit -qm x; \
          git worktree add -q ../tree; C -c protocol.file.allow=always submodule --quiet add ../main mod; C commit -qm y",
@@ -321,7 +322,7 @@ fn a_worker_commits_in_a_worktree_a_submodule_and_a_subfolder() {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn caches_that_workers_fill_are_not_the_person_s_and_tools_find_them() {
+fn workers_have_package_caches_of_their_own_and_can_not_write_the_user_s() {
     let (_model, site) = site();
     for folder in [".npm", ".cache", ".cargo/registry"] {
         site.write_home(&format!("{folder}/mine"), "");
@@ -333,22 +334,26 @@ fn caches_that_workers_fill_are_not_the_person_s_and_tools_find_them() {
                 touch $XDG_CACHE_HOME/x $PIP_CACHE_DIR/x $CARGO_HOME/x $npm_config_cache/x && echo cached; \
                 test -z \"$(command -v npm)\" || npm config get cache; cat $CARGO_HOME/config.toml";
     let output = site.run(&["run", "-w", "workspace-projects/demo", "--", line]);
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(said.contains("cached") && !said.contains("poisoned") && said.contains("quiet = true"), "{said}");
-    assert!(said.contains("home/.cache/relay/"), "{said}");
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        stdout.contains("cached") && !stdout.contains("poisoned") && stdout.contains("quiet = true"),
+        "{stdout}"
+    );
+    assert!(stdout.contains("home/.cache/relay/"), "{stdout}");
     for folder in [".npm", ".cache", ".cargo/registry"] {
         assert!(!site.home().join(folder).join("evil").exists());
     }
 }
 
-/// Shell code that a faulty Codex runs before it starts a sandbox.
-const LEAK: &str = r#"set -- "${@/filesystem=\{/filesystem=\{\"/opt\"=\"write\",}""#;
-const BREAK: &str = "echo broken >&2; exit 1";
-/// Condition under which it does so.
+/// Shell code of a faulty Codex that makes `/opt` writable in the sandbox.
+const LEAK_FAULT: &str = r#"set -- "${@/filesystem=\{/filesystem=\{\"/opt\"=\"write\",}""#;
+/// Shell code of a faulty Codex that does not start the sandbox.
+const START_FAULT: &str = "echo broken >&2; exit 1";
+/// Shell conditions under which the fault occurs.
 const ALWAYS: &str = "true";
 const EVERY_OTHER_TIME: &str = r#"[ $(($(wc -c <"$count") % 2)) = 1 ]"#;
 
-/// Configures a Codex whose sandboxes have this fault.
+/// Configures a Codex whose sandboxes have a fault whenever the condition `when` is true.
 fn faulty_codex(site: &Site, when: &str, fault: &str) {
     let program = site.state_home().join("codex");
     let count = site.state_home().join("count");
@@ -366,19 +371,19 @@ fn faulty_codex(site: &Site, when: &str, fault: &str) {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_sandbox_with_a_passing_fault_is_made_again_one_with_a_lasting_fault_refused() {
+fn a_faulty_sandbox_is_created_again_and_a_lasting_fault_is_refused() {
     let (_model, site) = site();
     let run = ["run", "-w", "workspace-projects/demo", "--", "echo ran; echo failed >&2"];
-    for (fault, reason) in [(LEAK, "/opt can be written"), (BREAK, "broken")] {
+    for (fault, reason) in [(LEAK_FAULT, "/opt can be written"), (START_FAULT, "broken")] {
         faulty_codex(&site, EVERY_OTHER_TIME, fault);
         let output = site.run(&run);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!((output.status.code(), &output.stdout[..]), (Some(0), &b"ran\nfailed\n"[..]), "{said}");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), &output.stdout[..]), (Some(0), &b"ran\nfailed\n"[..]), "{stderr}");
         site.relay(&["down"]);
         faulty_codex(&site, ALWAYS, fault);
         let output = site.run(&run);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.code() == Some(1) && said.contains(reason), "{said}");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && stderr.contains(reason), "{stderr}");
         site.relay(&["down"]);
     }
 }

@@ -1,4 +1,4 @@
-//! The session named in a job's record is data that any writer of the record can choose: the daemon trusts none of it.
+//! Delivery to the Codex session that a job's record names: the name may be forged, so the daemon must not trust it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,18 +7,18 @@ use std::process::Command;
 use relay_tests::harness::{Engine, Site, programs, until};
 use rustix::fs::{CWD, Mode, mkfifoat};
 
-/// Id of version 7, of 2025-11-22.
+/// A thread id of Codex. It contains the date 2025-11-22.
 const THREAD: &str = "019aab00-0000-7000-8000-000000000001";
 
-/// A folder that a worker could have filled: neither in the project nor in a folder for temporary files.
-fn filled(site: &Site) -> PathBuf {
+/// Creates a `CODEX_HOME` whose content a worker chooses, outside of project and folders for temporary files.
+fn planted_home(site: &Site) -> PathBuf {
     let home = site.state_home().join("workspaces/evil");
     fs::create_dir_all(&home).unwrap();
     home
 }
 
-/// Launch by a session of Codex with this home.
-fn launch(site: &Site, home: &std::path::Path, name: &str) -> Command {
+/// Returns a launch command in a session of Codex with a given `CODEX_HOME`.
+fn launch_command(site: &Site, home: &std::path::Path, name: &str) -> Command {
     let mut launch = site.command(&[
         "launch",
         "-q",
@@ -34,7 +34,7 @@ fn launch(site: &Site, home: &std::path::Path, name: &str) -> Command {
     launch
 }
 
-fn way(site: &Site, job: &str) -> serde_json::Value {
+fn codex_delivery(site: &Site, job: &str) -> serde_json::Value {
     let path = site.registry().join("outbox").join(format!("{}.json", job.replace('#', ".")));
     let entry: serde_json::Value =
         serde_json::from_slice(&fs::read(path).unwrap_or_default()).unwrap_or_default();
@@ -43,13 +43,13 @@ fn way(site: &Site, job: &str) -> serde_json::Value {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_program_named_by_the_settings_in_a_sessions_codex_home_never_runs() {
+fn a_program_named_in_the_settings_of_a_session_s_codex_home_never_runs() {
     let site = Site::new(Engine::Local);
     site.configure(&format!(
         "[codex]\nsandbox = \"off\"\n[notify]\ncodex = \"{}\"\n",
         programs::codex().display()
     ));
-    let (home, ran) = (filled(&site), site.state_home().join("ran"));
+    let (home, ran) = (planted_home(&site), site.state_home().join("ran"));
     let settings = format!(
         "model_provider = \"x\"\n[model_providers.x]\nname = \"x\"\nbase_url = \"http://127.0.0.1:9/v1\"\n\
          wire_api = \"responses\"\n[model_providers.x.auth]\ncommand = \"/bin/sh\"\nargs = [\"-c\", \"touch {}; echo key\"]\n",
@@ -57,47 +57,47 @@ fn a_program_named_by_the_settings_in_a_sessions_codex_home_never_runs() {
     );
     fs::write(home.join("config.toml"), settings).unwrap();
     site.relay(&["up"]);
-    assert!(launch(&site, &home, "demo").output().unwrap().status.success());
-    let way = until("the message is given up or taken", || {
-        let way = way(&site, "demo#1");
-        (way["attempts"].as_u64() > Some(0)).then_some(way)
+    assert!(launch_command(&site, &home, "demo").output().unwrap().status.success());
+    let delivery = until("the message is given up or accepted", || {
+        let delivery = codex_delivery(&site, "demo#1");
+        (delivery["attempts"].as_u64() > Some(0)).then_some(delivery)
     });
-    assert!(!ran.exists(), "{way}");
-    assert_eq!(way["state"], "given_up", "{way}");
+    assert!(!ran.exists(), "{delivery}");
+    assert_eq!(delivery["state"], "given_up", "{delivery}");
     let status = site.relay(&["status", "demo"]);
-    let told = status.lines().find(|line| line.contains("codex given up")).unwrap_or_default();
-    assert!(told.contains("start relay with the same CODEX_HOME"), "{status}");
+    let line = status.lines().find(|line| line.contains("codex given up")).unwrap_or_default();
+    assert!(line.contains("start relay with the same CODEX_HOME"), "{status}");
 }
 
 #[test]
-fn a_pipe_in_a_sessions_codex_home_keeps_nobody_elses_end_back() {
+fn a_pipe_in_a_session_s_codex_home_delays_no_other_notice() {
     let site = Site::new(Engine::Local);
-    let told = site.state_home().join("told");
-    fs::write(&told, "#!/bin/sh\necho \"$RELAY_JOB\" >>\"$1\"\n").unwrap();
+    let program = site.state_home().join("told");
+    fs::write(&program, "#!/bin/sh\necho \"$RELAY_JOB\" >>\"$1\"\n").unwrap();
     let out = site.state_home().join("out");
     site.configure(&format!(
         "[notify]\ncommand = [\"sh\", \"{}\", \"{}\"]\non = [\"completed\"]\ncodex = \"true\"\n",
-        told.display(),
+        program.display(),
         out.display()
     ));
-    let home = filled(&site);
+    let home = planted_home(&site);
     let pipe = format!("rollout-2025-11-22T10-00-00-{THREAD}.jsonl");
-    // The folders follow local time.
+    // Codex names the folders by local time, so the day may differ by one.
     for day in ["21", "22", "23"] {
         let folder = home.join("sessions/2025/11").join(day);
         fs::create_dir_all(&folder).unwrap();
         mkfifoat(CWD, folder.join(&pipe), Mode::RWXU).unwrap();
     }
     site.relay(&["up"]);
-    assert!(launch(&site, &home, "first").output().unwrap().status.success());
+    assert!(launch_command(&site, &home, "first").output().unwrap().status.success());
     site.ended("first#1");
     let second = site.launch_shell("true", &["-n", "second"]);
     site.ended(&second);
-    until("both ends were told", || {
-        let told = fs::read_to_string(&out).unwrap_or_default();
-        (told.contains("first#1") && told.contains("second#1")).then_some(())
+    until("both notices were delivered", || {
+        let received = fs::read_to_string(&out).unwrap_or_default();
+        (received.contains("first#1") && received.contains("second#1")).then_some(())
     });
     until("the session of another home is given up", || {
-        (way(&site, "first#1")["state"] == "given_up").then_some(())
+        (codex_delivery(&site, "first#1")["state"] == "given_up").then_some(())
     });
 }

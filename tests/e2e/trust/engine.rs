@@ -24,33 +24,33 @@ fn an_engine_that_hangs_is_named_and_ended_within_its_limit() {
         (&["doctor"], 5, "no answer within 5 s", 20),
         (&["down", "--force"], 5, "docker did not answer within 15 s", 45),
     ] {
-        let began = Instant::now();
+        let started = Instant::now();
         let output = site.command(args).env("PATH", &path).output().unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        let said = String::from_utf8_lossy(&said);
-        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
-        assert!(said.contains(words), "{args:?}: {said}");
-        assert!(began.elapsed() < Duration::from_secs(limit), "{args:?} took {:?}", began.elapsed());
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {text}");
+        assert!(text.contains(words), "{args:?}: {text}");
+        assert!(started.elapsed() < Duration::from_secs(limit), "{args:?} took {:?}", started.elapsed());
     }
     site.configure("");
 }
 
 #[test]
 #[ignore = "needs Docker"]
-fn what_a_worker_leaves_in_codexs_home_reaches_no_later_start_and_hangs_none() {
+fn files_that_a_worker_leaves_in_codex_s_home_are_removed_at_the_next_start() {
     let site = Site::new(Engine::Docker);
     fs::create_dir_all(site.codex_home()).unwrap();
     fs::write(site.codex_home().join("config.toml"), "model = \"m\"\nnotify = [\"sh\"]\n").unwrap();
     site.relay(&["up"]);
-    let litter = "cd ~/.codex && echo obey >AGENTS.md && mkdir -p sessions/2026 rules skills/x locked/deep && echo t \
+    let commands = "cd ~/.codex && echo obey >AGENTS.md && mkdir -p sessions/2026 rules skills/x locked/deep && echo t \
                   >sessions/2026/thread.jsonl && touch rules/a.rules hooks.json .hidden && rm -f config.toml auth.json && mkfifo config.toml auth.json && \
                   ln -s /etc/passwd history.json && chmod 0 locked/deep locked";
-    let job = site.launch_shell(litter, &[]);
+    let job = site.launch_shell(commands, &[]);
     assert_eq!(outcome(&site.ended(&job)), (State::Completed, None), "{}", site.log(&job));
-    for force in [&["down", "--force"][..], &["up"]] {
-        let began = Instant::now();
-        site.relay(force);
-        assert!(began.elapsed() < Duration::from_secs(25), "{force:?} took {:?}", began.elapsed());
+    for args in [&["down", "--force"][..], &["up"]] {
+        let started = Instant::now();
+        site.relay(args);
+        assert!(started.elapsed() < Duration::from_secs(25), "{args:?} took {:?}", started.elapsed());
     }
     let home = |args: &[&str]| docker(&[&["exec", "-u", "worker", &site.container()], args].concat());
     assert_eq!(home(&["ls", "-A", "/home/worker/.codex"]), "config.toml\nsessions");
@@ -60,7 +60,7 @@ fn what_a_worker_leaves_in_codexs_home_reaches_no_later_start_and_hangs_none() {
 
 #[test]
 #[ignore = "needs Docker"]
-fn the_platform_has_limits_few_rights_and_volumes_of_its_own_registry() {
+fn the_container_has_limits_few_rights_and_volumes_named_after_its_registry() {
     let site = Site::new(Engine::Docker);
     let settings = fs::read_to_string(site.root().join("platform/relay.toml")).unwrap();
     site.write("platform/relay.toml", &format!("{settings}memory = \"512MiB\"\ncpus = 1.5\npids = 300\n"));
@@ -79,30 +79,31 @@ fn the_platform_has_limits_few_rights_and_volumes_of_its_own_registry() {
     let job = site.launch_shell("grep -E 'NoNewPrivs|CapEff' /proc/self/status | tr '\\t' ' '", &[]);
     assert_eq!(outcome(&site.ended(&job)), (State::Completed, None), "{}", site.log(&job));
     assert!(site.log(&job).contains("NoNewPrivs: 1"), "{}", site.log(&job));
-    // `doctor` reports what the jobs of one container can't be kept from.
-    let doctor = String::from_utf8(site.plain_command(&["doctor"]).output().unwrap().stdout).unwrap();
+    // `relay doctor` says that jobs of a container are not protected from each other.
+    let doctor =
+        String::from_utf8(site.command_without_approval(&["doctor"]).output().unwrap().stdout).unwrap();
     assert!(doctor.contains("one job can read the environment of another"), "{doctor}");
     site.configure("");
 }
 
 #[test]
 #[ignore = "needs Docker, mounts a file system"]
-fn a_mount_that_workers_could_not_write_keeps_the_platform_from_starting() {
-    let Mounted { site, .. } = &Mounted::all_read_only(Site::new(Engine::Docker));
-    let said = site.refused(5, &["up"]);
-    assert!(said.contains("workers can't write in") && said.contains("mount it writable"), "{said}");
+fn relay_up_fails_if_workers_can_not_write_their_mounted_folder() {
+    let Mounted { site, .. } = &Mounted::with_read_only_workspaces(Site::new(Engine::Docker));
+    let stderr = site.refused(5, &["up"]);
+    assert!(stderr.contains("workers can't write in") && stderr.contains("mount it writable"), "{stderr}");
 }
 
 #[test]
 #[ignore = "needs Docker"]
-fn codexs_sandbox_in_a_container_is_tried_at_up_and_refused_where_it_can_not_work() {
+fn codex_s_sandbox_in_a_container_is_tested_at_up_and_refused_if_it_can_not_work() {
     let site = Site::new(Engine::Docker);
     site.configure("[codex]\nsandbox = \"workspace-write\"\n");
     let up = site.run(&["up"]);
-    let said = String::from_utf8_lossy(&up.stderr).into_owned();
-    assert!(up.status.success(), "{said}");
+    let stderr = String::from_utf8_lossy(&up.stderr).into_owned();
+    assert!(up.status.success(), "{stderr}");
     let problem = "Codex's sandbox can't work in this container: remove sandbox from [codex]";
-    assert!(said.contains(problem), "{said}");
+    assert!(stderr.contains(problem), "{stderr}");
     let doctor = String::from_utf8_lossy(&site.run(&["doctor"]).stdout).into_owned();
     assert!(doctor.contains("✗ sandbox         Codex's sandbox can't work in this container"), "{doctor}");
     assert!(doctor.contains("✓ mount           workers can write in"), "{doctor}");
@@ -114,15 +115,15 @@ fn codexs_sandbox_in_a_container_is_tried_at_up_and_refused_where_it_can_not_wor
 
 #[test]
 #[ignore = "needs Docker"]
-fn a_link_in_place_of_a_queued_jobs_workspace_is_refused_by_a_containers_relay() {
+fn a_link_in_place_of_a_queued_job_s_workspace_is_refused_with_a_container() {
     let site = Site::new(Engine::Docker);
     let args = ["launch", "-q", "--runner", "shell", "-w", "workspace-projects/demo", "touch here"];
-    assert!(site.plain_command(&args).output().unwrap().status.success());
-    // A link that stays inside of the mount points to another job's folder.
+    assert!(site.command_without_approval(&args).output().unwrap().status.success());
+    // The second workspace is replaced by a link that stays inside of the mount.
     site.write("workspace-projects/inside/file", "");
     site.write("workspace-projects/other/file", "");
     let args = ["launch", "-q", "--runner", "shell", "-w", "workspace-projects/inside", "touch here"];
-    assert!(site.plain_command(&args).output().unwrap().status.success());
+    assert!(site.command_without_approval(&args).output().unwrap().status.success());
     fs::rename(site.workspace(), site.root().join("workspace-projects/before")).unwrap();
     std::os::unix::fs::symlink("/etc", site.workspace()).unwrap();
     let inside = site.root().join("workspace-projects/inside");

@@ -1,5 +1,4 @@
-//! Every setting and attribute of git that can name a program, written by a worker: none of these programs runs with
-//! the agent's rights.
+//! Traps of a worker in its repository: no program that git's settings or hooks name may run outside of the sandbox.
 
 use std::fs;
 use std::path::Path;
@@ -9,8 +8,8 @@ use relay_tests::harness::model::Model;
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site};
 
-/// Keys whose value is a program; `MARK` stands for one that leaves a mark.
-const KEYS: &str = "\
+/// Keys of git's configuration whose value is a program.
+const PROGRAM_KEYS: &str = "\
     core.fsmonitor core.sshCommand core.gitProxy core.pager core.editor core.askPass \
     core.alternateRefsCommand core.hooksPath sequence.editor credential.helper \
     credential.https://example.com.helper diff.external diff.e.command diff.e.textconv filter.e.clean \
@@ -25,16 +24,16 @@ const HOOKS: &str = "\
     applypatch-msg fsmonitor-watchman post-checkout post-commit post-index-change post-merge post-rewrite \
     pre-auto-gc pre-commit pre-push query-watchman reference-transaction sendemail-validate update";
 
-/// Shell line that turns the workspace into a trap. Each program leaves a mark outside of the workspace, where the
-/// agent could write, and prints its input, so that it works as a filter.
-fn trap(site: &Site) -> String {
+/// Returns a shell script that makes the workspace a repository with all traps. Each trap's program leaves a mark
+/// outside of the workspace, where only the agent could write, and prints its input, so that it works as a filter.
+fn trap_script(site: &Site) -> String {
     let outside = site.root().join("MARKS").display().to_string();
     let mut lines = vec![
         "git init -q -b main .".to_owned(),
         "printf 'a\\n' > f; git add f; git -c user.name=w -c user.email=w@e commit -qm x".to_owned(),
         format!("printf '%s\\n' '#!/bin/sh' 'echo \"$0 $*\" >> {outside}' 'cat' > mark.sh; chmod +x mark.sh"),
     ];
-    for key in KEYS.split_whitespace() {
+    for key in PROGRAM_KEYS.split_whitespace() {
         let bang = if key.starts_with("alias.") || key.starts_with("submodule.") { "!" } else { "" };
         let name = key.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
         let value = if key == "core.hooksPath" {
@@ -63,17 +62,18 @@ fn trap(site: &Site) -> String {
     lines.join("\n")
 }
 
-/// Checks that a trap left no mark outside, and that its job completed.
-fn sprung(site: &Site, job: &str) {
+/// Checks that no trap's program has left a mark, and that the job completed.
+fn check_no_program_ran(site: &Site, job: &str) {
     let record = site.ended(job);
     assert_eq!(outcome(&record), (State::Completed, None), "{}", site.log(job));
     let marks = fs::read_to_string(site.root().join("MARKS")).unwrap_or_default();
     assert_eq!(marks, "", "{}", site.log(job));
 }
 
-fn begin(site: &Site, setup: &str) -> String {
-    // The first job sets the trap; the second triggers it at its begin and at its end.
-    sprung(site, &site.launch_shell(setup, &[]));
+/// Runs a job with a setup script, and launches another one that changes a file.
+fn spring_trap(site: &Site, setup: &str) -> String {
+    // The first job sets the traps; git runs into them when the changes of the second are counted.
+    check_no_program_ran(site, &site.launch_shell(setup, &[]));
     site.launch_shell("printf 'c\\n' >> f", &[])
 }
 
@@ -84,24 +84,24 @@ fn no_setting_of_git_runs_a_program_outside_of_the_sandbox() {
     let model = Model::start(env!("CARGO_BIN_EXE_scripted-model"), "127.0.0.1");
     model.write_codex_home(site.codex_home());
     site.configure_in_sandbox("");
-    let job = begin(&site, &trap(&site));
-    sprung(&site, &job);
-    counted(&site, &job);
+    let job = spring_trap(&site, &trap_script(&site));
+    check_no_program_ran(&site, &job);
+    check_changes_counted(&site, &job);
 }
 
 #[test]
-fn no_setting_of_git_runs_a_program_where_there_is_no_sandbox_either() {
+fn no_setting_of_git_runs_a_program_if_there_is_no_sandbox() {
     let site = Site::new(Engine::Local);
-    // Set from the outside: here the job's own git commands would run the configured programs.
-    run(&site.workspace(), &trap(&site));
+    // The test itself sets the traps: without a sandbox git commands of a job would run the programs.
+    run(&site.workspace(), &trap_script(&site));
     let _ = fs::remove_file(site.root().join("MARKS"));
     let job = site.launch_shell("printf 'c\\n' >> f", &[]);
-    sprung(&site, &job);
-    counted(&site, &job);
+    check_no_program_ran(&site, &job);
+    check_changes_counted(&site, &job);
 }
 
 #[test]
-fn a_repository_that_git_takes_too_long_for_is_not_counted_and_that_is_told() {
+fn changes_in_a_repository_on_which_git_hangs_are_reported_as_not_counted() {
     let site = Site::new(Engine::Local);
     // git reads the list of ignored files from a pipe without a writer.
     run(&site.workspace(), "git init -q . && mkfifo pipe && git config core.excludesFile $PWD/pipe");
@@ -112,7 +112,7 @@ fn a_repository_that_git_takes_too_long_for_is_not_counted_and_that_is_told() {
     assert!(events.contains("changes: not counted: git took longer than 3 s at the start"), "{events}");
 }
 
-fn counted(site: &Site, job: &str) {
+fn check_changes_counted(site: &Site, job: &str) {
     let record = site.record(job);
     let events = site.relay(&["events", job]);
     assert!(record.changes.is_some_and(|changes| changes.files >= 1), "{:?} {events}", record.changes);

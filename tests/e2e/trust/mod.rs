@@ -1,7 +1,8 @@
-//! Trust boundaries: input of a less trusted party is data, and runs with no more rights than that party has.
+//! Trust boundaries: what workers, sessions and other users write is data and gives them no more rights.
 
+mod approval;
+mod authentication;
 mod confine;
-mod consent;
 mod delivery;
 mod engine;
 mod git;
@@ -9,7 +10,6 @@ mod hidden;
 mod planted;
 mod policy;
 mod project_settings;
-mod proof;
 mod reading;
 mod registry;
 mod secrets;

@@ -1,4 +1,4 @@
-//! A spec, a place or a job's own command that asks for more than a person has approved.
+//! Jobs that ask for more than the approved settings allow are refused.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -10,8 +10,8 @@ use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site};
 use serde_json::{Value, json};
 
-/// Writes a Codex that saves its arguments into a file beside it; returns that file.
-fn stand_in(path: &Path) -> PathBuf {
+/// Writes a script in place of Codex that appends its arguments to a file; returns the path of the file.
+fn write_fake_codex(path: &Path) -> PathBuf {
     let seen = path.with_extension("seen");
     let script = format!(
         "#!/bin/sh\ncase $1 in --version) echo codex-cli 0.169.0; exit;; esac\necho \"$@\" >>{}\necho '{{\"type\":\
@@ -23,22 +23,22 @@ fn stand_in(path: &Path) -> PathBuf {
     seen
 }
 
-/// Queues a job: no person has approved the settings yet, so no relay is started for it.
-fn queued(site: &Site, name: &str, workspace: &Path) -> PathBuf {
+/// Queues a job and returns the path of its spec. No relay is started, because the settings are not approved yet.
+fn queue_job(site: &Site, name: &str, workspace: &Path) -> PathBuf {
     let args = ["launch", "-q", "-n", name, "-w", workspace.to_str().unwrap(), "do it"];
-    let output = site.plain_command(&args).output().unwrap();
+    let output = site.command_without_approval(&args).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     site.registry().join(format!("{name}.1.spec"))
 }
 
-/// Changes a spec as a session may by hand.
+/// Changes the file of a spec, as a session could.
 fn forge(spec: &Path, change: impl FnOnce(&mut Value)) {
     let mut value: Value = serde_json::from_slice(&fs::read(spec).unwrap()).unwrap();
     change(&mut value);
     fs::write(spec, value.to_string()).unwrap();
 }
 
-/// Name, change to a spec, and expected text of the refusal.
+/// A forged spec: name of the job, change of the spec, and expected text of the refusal.
 type Forgery = (&'static str, fn(&mut Value, &Path), &'static str);
 
 #[test]
@@ -46,7 +46,7 @@ fn a_forged_spec_gets_no_more_than_the_settings_allow() {
     let site = Site::new(Engine::Local);
     let outside = tempfile::tempdir_in(site.root().parent().unwrap()).unwrap();
     let outside = outside.path().canonicalize().unwrap();
-    let seen = stand_in(&outside.join("agreed"));
+    let seen = write_fake_codex(&outside.join("agreed"));
     site.configure(&format!("[codex]\nprogram = \"{}\"\n", outside.join("agreed").display()));
     let link = site.root().join("workspace-projects/link");
     symlink(&outside, &link).unwrap();
@@ -88,14 +88,14 @@ fn a_forged_spec_gets_no_more_than_the_settings_allow() {
         ("other", |spec, _| spec["job"] = json!("bypass#1"), "another job"),
     ];
     for (name, change, _) in refused {
-        forge(&queued(&site, name, &site.workspace()), |spec| change(spec, site.root()));
+        forge(&queue_job(&site, name, &site.workspace()), |spec| change(spec, site.root()));
     }
-    // The settings decide about these, whatever a spec says.
-    let forged = stand_in(&outside.join("forged"));
-    forge(&queued(&site, "program", &site.workspace()), |spec| {
+    // Program and sandbox come from the settings alone, so these specs are not refused.
+    let forged = write_fake_codex(&outside.join("forged"));
+    forge(&queue_job(&site, "program", &site.workspace()), |spec| {
         spec["codex"]["program"] = json!(outside.join("forged"));
     });
-    forge(&queued(&site, "sandbox", &site.workspace()), |spec| spec["codex"]["sandbox"] = json!("off"));
+    forge(&queue_job(&site, "sandbox", &site.workspace()), |spec| spec["codex"]["sandbox"] = json!("off"));
     site.relay(&["up"]);
     for (name, _, words) in refused {
         let record = site.ended(name);
@@ -112,11 +112,11 @@ fn a_forged_spec_gets_no_more_than_the_settings_allow() {
 }
 
 #[test]
-fn a_link_in_the_place_of_a_queued_jobs_workspace_is_refused_when_the_job_starts() {
+fn a_link_in_place_of_a_queued_job_s_workspace_is_refused_when_the_job_starts() {
     let site = Site::new(Engine::Local);
     let outside = tempfile::tempdir().unwrap();
     let args = ["launch", "-q", "--runner", "shell", "-w", "workspace-projects/demo", "touch here"];
-    assert!(site.plain_command(&args).output().unwrap().status.success());
+    assert!(site.command_without_approval(&args).output().unwrap().status.success());
     fs::rename(site.workspace(), site.root().join("workspace-projects/before")).unwrap();
     symlink(outside.path(), site.workspace()).unwrap();
     site.relay(&["up"]);
@@ -127,7 +127,7 @@ fn a_link_in_the_place_of_a_queued_jobs_workspace_is_refused_when_the_job_starts
 }
 
 #[test]
-fn a_launch_into_a_place_that_is_not_a_workers_is_refused_with_the_way_on() {
+fn a_launch_in_a_folder_where_no_worker_may_work_is_refused() {
     let site = Site::new(Engine::Local);
     let outside = tempfile::tempdir().unwrap();
     let outside = outside.path().to_str().unwrap();
@@ -140,8 +140,8 @@ fn a_launch_into_a_place_that_is_not_a_workers_is_refused_with_the_way_on() {
         (outside, "name its folder in [platform] workspaces"),
     ] {
         for args in [&["launch", "-w", dir, "x"][..], &["run", "-w", dir, "--", "true"]] {
-            let said = site.refused(2, args);
-            assert!(said.contains(words) && said.lines().count() == 1, "{args:?}: {said}");
+            let stderr = site.refused(2, args);
+            assert!(stderr.contains(words) && stderr.lines().count() == 1, "{args:?}: {stderr}");
         }
     }
     site.write(
@@ -152,16 +152,17 @@ fn a_launch_into_a_place_that_is_not_a_workers_is_refused_with_the_way_on() {
 }
 
 #[test]
-fn an_argument_or_variable_that_reaches_around_the_sandbox_is_refused_at_the_launch() {
+fn a_launch_with_arguments_or_variables_that_bypass_the_sandbox_is_refused() {
     let site = Site::new(Engine::Local);
     site.configure("[codex]\nsandbox = \"workspace-write\"\n");
-    for (more, words) in [
+    for (arguments, words) in [
         (&["--", "--dangerously-bypass-approvals-and-sandbox"][..], "[codex] args"),
         (&["--", "-c", "sandbox_mode=\"danger-full-access\""], "sandbox_mode"),
         (&["--env", "LD_PRELOAD=/tmp/x.so"], "--env LD_PRELOAD"),
     ] {
-        let said = site.refused(2, &[&["launch", "-w", "workspace-projects/demo", "x"], more].concat());
-        assert!(said.contains(words) && said.lines().count() == 1, "{said}");
+        let stderr =
+            site.refused(2, &[&["launch", "-w", "workspace-projects/demo", "x"], arguments].concat());
+        assert!(stderr.contains(words) && stderr.lines().count() == 1, "{stderr}");
     }
     site.configure("[codex]\nargs = [\"-c\", \"notify=[]\"]\n");
     let launch = "launch -q -w workspace-projects/demo x -- -c model_verbosity=\"low\"";
@@ -169,7 +170,7 @@ fn an_argument_or_variable_that_reaches_around_the_sandbox_is_refused_at_the_lau
 }
 
 #[test]
-fn workspaces_with_the_registry_or_a_link_to_a_home_are_refused_at_up_and_by_doctor() {
+fn a_workspaces_folder_with_the_registry_or_a_home_is_refused() {
     let site = Site::new(Engine::Local);
     let docker =
         |workspaces: &str| format!("[platform]\nengine = \"docker\"\nworkspaces = \"{workspaces}\"\n");
@@ -185,33 +186,33 @@ fn workspaces_with_the_registry_or_a_link_to_a_home_are_refused_at_up_and_by_doc
         ("/home", "home"),
     ] {
         site.write("platform/relay.toml", &docker(workspaces));
-        let said = site.refused(2, &["up"]);
-        assert!(said.contains("[platform] workspaces") && said.contains(words), "{workspaces}: {said}");
+        let stderr = site.refused(2, &["up"]);
+        assert!(stderr.contains("[platform] workspaces") && stderr.contains(words), "{workspaces}: {stderr}");
         let doctor = site.run(&["doctor"]);
         let listed = String::from_utf8_lossy(&doctor.stdout).into_owned();
         let line = listed.lines().find(|line| line.contains("workspaces")).unwrap_or_default();
         assert!(line.contains(words) && line.starts_with('✗'), "{listed}");
         assert_eq!(doctor.status.code(), Some(5));
     }
-    // A session can do this: replace the approved folder with a link.
+    // A session may replace the approved folder by a link.
     site.write("platform/relay.toml", &docker("workspace-projects"));
     site.approve();
     fs::rename(site.root().join("workspace-projects"), site.root().join("w")).unwrap();
     symlink(site.home(), site.root().join("workspace-projects")).unwrap();
-    let said = site.refused(2, &["up"]);
-    assert!(said.contains("home"), "{said}");
+    let stderr = site.refused(2, &["up"]);
+    assert!(stderr.contains("home"), "{stderr}");
     fs::remove_file(site.root().join("workspace-projects")).unwrap();
     symlink("/usr", site.root().join("workspace-projects")).unwrap();
-    let output = site.plain_command(&["up"]).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(5) && said.contains("has changed"), "{said}");
+    let output = site.command_without_approval(&["up"]).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(5) && stderr.contains("has changed"), "{stderr}");
     fs::remove_file(site.root().join("workspace-projects")).unwrap();
     fs::rename(site.root().join("w"), site.root().join("workspace-projects")).unwrap();
     site.configure("");
 }
 
 #[test]
-fn a_jobs_own_command_changes_nothing_through_relay_and_may_read() {
+fn commands_of_a_job_can_read_through_relay_and_not_change_anything() {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell("true", &[]);
     site.ended(&job);
@@ -231,9 +232,9 @@ fn a_jobs_own_command_changes_nothing_through_relay_and_may_read() {
         &["mcp"],
     ] {
         let output = site.command(args).env("RELAY_JOB", "demo#1").output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
-        assert!(said.contains("RELAY_JOB") && said.lines().count() == 1, "{args:?}: {said}");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+        assert!(stderr.contains("RELAY_JOB") && stderr.lines().count() == 1, "{args:?}: {stderr}");
     }
     for args in [&["status", &job][..], &["logs", &job], &["events", &job], &["hook", "Stop"]] {
         let output = site.command(args).env("RELAY_JOB", "demo#1").output().unwrap();

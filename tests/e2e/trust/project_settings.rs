@@ -1,4 +1,4 @@
-//! Settings of the project and its repository that select what programs outside of a sandbox run.
+//! Settings that decide which programs run outside of a sandbox: no job may write them.
 
 use std::fs;
 
@@ -8,14 +8,14 @@ use relay_tests::harness::model::Model;
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Site, until};
 
-use super::confine::{as_person, site};
+use super::confine::{run_as_user, site};
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_worktree_or_submodule_of_the_project_leaves_its_repositorys_settings_alone() {
+fn jobs_in_a_worktree_or_submodule_can_not_write_the_repository_s_settings() {
     let (_model, site) = site();
     site.write("origin/file", "a\n");
-    as_person(
+    run_as_user(
         site.root(),
         "git init -q -b main origin; (cd origin; git add .; C commit -qm x); git init -q -b main .; \
          C -c protocol.file.allow=always submodule --quiet add ./origin mod; C commit -qm y; \
@@ -42,20 +42,20 @@ fn a_worktree_or_submodule_of_the_project_leaves_its_repositorys_settings_alone(
     );
     for folder in ["workspace-projects/tree", "mod", "."] {
         let output = site.run(&["run", "-w", folder, "--", &line]);
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(said.contains("committed"), "{folder}: {said}");
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(stdout.contains("committed"), "{folder}: {stdout}");
         let after =
             settings.map(|path| fs::read(site.root().join(path)).ok().filter(|text| !text.is_empty()));
         let before = before.clone().map(|text| text.filter(|text| !text.is_empty()));
-        assert_eq!(after, before, "{folder}: {said}");
+        assert_eq!(after, before, "{folder}: {stdout}");
     }
 }
 
-/// Creates a site whose project is a repository in which settings are missing, with its relay up.
-fn repository() -> (Model, Site) {
+/// Creates a site whose project is a repository without the [`MISSING_SETTINGS`], and starts its relay.
+fn site_with_repository() -> (Model, Site) {
     let (model, site) = site();
     site.write("file", "a\n");
-    as_person(
+    run_as_user(
         site.root(),
         "git init -q -b main .; git add file; C commit -qm x; git config extensions.worktreeConfig true",
     );
@@ -63,32 +63,31 @@ fn repository() -> (Model, Site) {
     (model, site)
 }
 
-/// Names in the project's root and its repository from which programs outside of a sandbox read settings.
-const MISSING: [&str; 7] =
+/// Files and folders, missing at first, from which programs outside of a sandbox read settings.
+const MISSING_SETTINGS: [&str; 7] =
     [".codex", ".agents", ".claude", ".mcp.json", ".vscode", ".git/config.worktree", ".git/commondir"];
 
-/// Launches a shell job in the project's root that prints `begun` first, and waits for that.
-fn begin(site: &Site, line: &str) -> String {
+/// Launches a shell job in the project's root, and waits until its command has begun.
+fn begin_job(site: &Site, line: &str) -> String {
     let line = format!("echo begun; {line}");
     let job =
         site.relay(&["launch", "-q", "--share", "--runner", "shell", "-w", ".", &line]).trim().to_owned();
-    until("it has begun", || site.log(&job).contains("begun").then_some(()));
+    until("the job has begun", || site.log(&job).contains("begun").then_some(()));
     job
 }
 
-/// Begins a job that tries to write each of [`MISSING`] until the file `stop` exists, and prints the names that it
-/// could write.
-fn writer(site: &Site) -> String {
-    let tries = MISSING
+/// Launches a job that tries to write the [`MISSING_SETTINGS`] again and again, and prints those that it could write.
+fn launch_writer(site: &Site) -> String {
+    let tries = MISSING_SETTINGS
         .map(|path| format!("(echo evil >{path} || echo evil >{path}/x) 2>/dev/null && echo wrote {path}"));
     let line = format!(
         "until test -e workspace-projects/stop; do {}; sleep 0.01; done; echo over",
         tries.join("; ")
     );
-    begin(site, &line)
+    begin_job(site, &line)
 }
 
-fn left_alone(site: &Site, job: &str) {
+fn check_wrote_nothing(site: &Site, job: &str) {
     site.ended(job);
     let log = site.log(job);
     assert!(log.contains("over") && !log.contains("wrote"), "{job}: {log}");
@@ -96,35 +95,36 @@ fn left_alone(site: &Site, job: &str) {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn settings_that_are_missing_stay_so_when_another_job_s_sandbox_ends() {
-    let (_model, site) = repository();
-    let missing = || MISSING.iter().filter(|path| site.root().join(path).exists()).collect::<Vec<_>>();
+fn missing_settings_stay_missing_while_sandboxes_of_other_jobs_end() {
+    let (_model, site) = site_with_repository();
+    let missing =
+        || MISSING_SETTINGS.iter().filter(|path| site.root().join(path).exists()).collect::<Vec<_>>();
     let before = missing();
-    // Each job begins while the one before it runs, and the earlier one ends first.
-    let first = begin(&site, "until test -e workspace-projects/go; do sleep 0.01; done");
-    let second = writer(&site);
+    // Each job begins while the one before it is running, and the first one ends first.
+    let first = begin_job(&site, "until test -e workspace-projects/go; do sleep 0.01; done");
+    let second = launch_writer(&site);
     site.write("workspace-projects/go", "");
     site.ended(&first);
-    let third = writer(&site);
-    // Entries that a job sees under these names must not show up in git's status.
+    let third = launch_writer(&site);
+    // In a sandbox placeholders have these names; `git status` must not show them.
     let output = site.run(&["run", "--share", "-w", ".", "--", "git add -A && git status --porcelain"]);
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    for path in MISSING.iter().filter(|path| !path.starts_with(".git/")) {
-        assert!(output.status.success() && !said.contains(&format!("  {path}")), "{said}");
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    for path in MISSING_SETTINGS.iter().filter(|path| !path.starts_with(".git/")) {
+        assert!(output.status.success() && !stdout.contains(&format!("  {path}")), "{stdout}");
     }
     site.write("workspace-projects/stop", "");
     for job in [&second, &third] {
-        left_alone(&site, job);
+        check_wrote_nothing(&site, job);
     }
     assert_eq!(missing(), before);
 }
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn settings_that_a_person_replaces_under_a_job_are_told_at_its_end() {
-    let (_model, site) = repository();
-    let job = writer(&site);
-    as_person(site.root(), "git config user.nickname x");
+fn settings_that_a_person_replaces_during_a_job_are_named_in_a_warning() {
+    let (_model, site) = site_with_repository();
+    let job = launch_writer(&site);
+    run_as_user(site.root(), "git config user.nickname x");
     site.write("workspace-projects/stop", "");
     let record = site.ended(&job);
     assert_eq!(outcome(&record), (State::Completed, None));
@@ -140,13 +140,13 @@ fn settings_that_a_person_replaces_under_a_job_are_told_at_its_end() {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_worker_can_not_lead_the_repository_of_the_project_to_other_settings() {
-    let (_model, site) = repository();
+fn a_worker_can_not_redirect_the_project_s_repository_to_other_settings() {
+    let (_model, site) = site_with_repository();
     let line = "mkdir -p workspace-projects/evil && cp -r .git/. workspace-projects/evil && \
                 git config -f workspace-projects/evil/config core.fsmonitor 'touch workspace-projects/ran; false' && \
                 echo ../workspace-projects/evil >.git/commondir; mv .git .old; rm -rf .git/hooks; echo tried";
     let output = site.run(&["run", "-w", ".", "--", line]);
     assert!(String::from_utf8_lossy(&output.stdout).contains("tried"));
-    as_person(site.root(), "git status --porcelain; git log -1 --oneline");
+    run_as_user(site.root(), "git status --porcelain; git log -1 --oneline");
     assert!(!site.root().join("workspace-projects/ran").exists());
 }

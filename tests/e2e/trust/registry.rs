@@ -1,4 +1,4 @@
-//! A session may replace anything in the registry with anything else: nothing outside is touched, and nothing waits.
+//! Planted objects in the registry: nothing outside is read or changed, and no command hangs.
 
 use std::fs;
 use std::os::unix::fs::{chown, symlink};
@@ -7,9 +7,11 @@ use std::path::Path;
 use common::record::State;
 use relay_tests::harness::{Engine, Site, until};
 
-use super::planted::{Plant, STRANGER, bounded, outside, put, remove, snapshot, succeeds};
+use super::planted::{
+    OTHER_USER, PlantedObject, create_outside, plant, remove_planted, run_in_time, run_successfully, snapshot,
+};
 
-/// Every file of the registry, including those of an ended job, a future one, an archived one and an unknown one.
+/// Files of jobs that are ended (`old`), next (`demo`), archived (`kept`) or without a record (`gone`), and others.
 const FILES: &str = "\
     old.1.json old.1.spec old.1.log old.1.events.jsonl demo.1.json demo.1.spec demo.1.log \
     demo.1.events.jsonl gone.1.json gone.2.events.jsonl latest relay.json relay.lock relay.log api-token \
@@ -25,10 +27,10 @@ fn site() -> Site {
     site
 }
 
-/// Runs every command that reads or writes the registry; each has to end, with any result.
-fn every_command(site: &Site) {
+/// Runs every command that reads or writes the registry. Each must end in time, with any result.
+fn run_all_commands(site: &Site) {
     for args in [&["status"][..], &["status", "-a"], &["notices"], &["events"], &["doctor", "--json"]] {
-        bounded(site, args, "");
+        run_in_time(site, args, "");
     }
     for job in ["old.1", "demo.1", "gone.1", "kept.1", "demo"] {
         let about: [&[&str]; 8] = [
@@ -42,32 +44,35 @@ fn every_command(site: &Site) {
             &["retry", "-q", job],
         ];
         for args in about {
-            bounded(site, args, "");
+            run_in_time(site, args, "");
         }
     }
-    bounded(site, &["hook", "SessionStart"], HOOK);
-    bounded(site, &["prune", "--keep", "0"], "");
+    run_in_time(site, &["hook", "SessionStart"], HOOK);
+    run_in_time(site, &["prune", "--keep", "0"], "");
 }
 
-/// Launches a job through the running daemon, or starts one, and waits for its end.
-fn serves(site: &Site, name: &str) -> String {
+/// Launches a job, waits for its end and checks its output; returns the job. Starts a daemon if none is running.
+fn run_job(site: &Site, name: &str) -> String {
     let workspace = site.workspace();
     let workspace = workspace.to_string_lossy();
-    let job =
-        succeeds(site, &["launch", "-q", "--runner", "shell", "-n", name, "-w", &workspace, "echo served"]);
-    succeeds(site, &["wait", "--timeout", "20s", &job]);
-    assert_eq!(succeeds(site, &["logs", &job]), "served");
+    let job = run_successfully(
+        site,
+        &["launch", "-q", "--runner", "shell", "-n", name, "-w", &workspace, "echo served"],
+    );
+    run_successfully(site, &["wait", "--timeout", "20s", &job]);
+    assert_eq!(run_successfully(site, &["logs", &job]), "served");
     job
 }
 
-fn family(plant: Plant) {
-    if !plant.can_be_made() {
+/// Plants an object in the place of every file and folder of the registry, and checks that relay still works.
+fn check_planted(object: PlantedObject) {
+    if !object.can_be_created() {
         return;
     }
     let site = site();
-    let outside = outside(&site);
-    serves(&site, "old");
-    succeeds(&site, &["down"]);
+    let outside = create_outside(&site);
+    run_job(&site, "old");
+    run_successfully(&site, &["down"]);
     let places: Vec<(&str, bool)> = FILES
         .split_whitespace()
         .map(|file| (file, false))
@@ -76,56 +81,60 @@ fn family(plant: Plant) {
     for are_folders in [false, true] {
         for (name, is_folder) in places.iter().filter(|(_, is_folder)| *is_folder == are_folders) {
             // A folder can't have a hard link.
-            if !(*is_folder && plant == Plant::HardLink) {
-                put(plant, &site.registry().join(name), &outside, *is_folder);
+            if !(*is_folder && object == PlantedObject::HardLink) {
+                plant(object, &site.registry().join(name), &outside, *is_folder);
             }
         }
         let before = snapshot(&outside);
-        every_command(&site);
-        let doctor = String::from_utf8_lossy(&bounded(&site, &["doctor", "--json"], "").stdout).into_owned();
-        succeeds(&site, &["up"]);
-        every_command(&site);
-        let job = serves(&site, "demo");
+        run_all_commands(&site);
+        let doctor =
+            String::from_utf8_lossy(&run_in_time(&site, &["doctor", "--json"], "").stdout).into_owned();
+        run_successfully(&site, &["up"]);
+        run_all_commands(&site);
+        let job = run_job(&site, "demo");
         assert!(job.starts_with("demo#"), "{job}");
-        succeeds(&site, &["down", "--force"]);
-        assert_eq!(snapshot(&outside), before, "{plant:?}");
-        assert!(doctor.contains("not opened") || (are_folders && plant == Plant::HardLink), "{doctor}");
+        run_successfully(&site, &["down", "--force"]);
+        assert_eq!(snapshot(&outside), before, "{object:?}");
+        assert!(
+            doctor.contains("not opened") || (are_folders && object == PlantedObject::HardLink),
+            "{doctor}"
+        );
     }
-    remove(&site.registry());
+    remove_planted(&site.registry());
 }
 
 #[test]
-fn a_link_in_the_place_of_any_file_or_folder_changes_nothing_outside() {
-    family(Plant::Link);
+fn a_symbolic_link_in_the_place_of_any_file_or_folder_is_not_followed() {
+    check_planted(PlantedObject::Link);
 }
 
 #[test]
-fn a_second_name_of_a_file_outside_changes_nothing_there() {
-    family(Plant::HardLink);
+fn a_hard_link_to_a_file_outside_does_not_change_that_file() {
+    check_planted(PlantedObject::HardLink);
 }
 
 #[test]
-fn a_fifo_in_the_place_of_any_file_or_folder_holds_nobody_up() {
-    family(Plant::Fifo);
+fn a_fifo_in_the_place_of_any_file_or_folder_blocks_no_command() {
+    check_planted(PlantedObject::Fifo);
 }
 
 #[test]
-fn a_folder_in_the_place_of_a_file_and_a_file_in_that_of_a_folder_are_set_aside() {
-    family(Plant::WrongKind);
+fn a_folder_in_place_of_a_file_and_a_file_in_place_of_a_folder_are_set_aside() {
+    check_planted(PlantedObject::WrongKind);
 }
 
 #[test]
 fn a_device_in_the_place_of_any_file_or_folder_is_never_read() {
-    family(Plant::Device);
+    check_planted(PlantedObject::Device);
 }
 
 #[test]
 fn a_file_or_folder_of_another_user_is_set_aside() {
-    family(Plant::OtherOwner);
+    check_planted(PlantedObject::OtherOwner);
 }
 
 #[test]
-fn a_log_that_was_planted_before_the_launch_is_set_aside_and_the_job_has_its_own() {
+fn a_link_in_place_of_a_future_job_s_log_is_set_aside() {
     let site = site();
     let bashrc = site.home().join(".bashrc");
     fs::write(&bashrc, "# mine\n").unwrap();
@@ -133,48 +142,48 @@ fn a_log_that_was_planted_before_the_launch_is_set_aside_and_the_job_has_its_own
     for ending in ["log", "events.jsonl"] {
         symlink(&bashrc, site.registry().join(format!("demo.1.{ending}"))).unwrap();
     }
-    assert_eq!(serves(&site, "demo"), "demo#1");
+    assert_eq!(run_job(&site, "demo"), "demo#1");
     assert_eq!(fs::read_to_string(&bashrc).unwrap(), "# mine\n");
     assert_eq!(fs::read_link(site.registry().join(".refused-demo.1.log-1")).unwrap(), bashrc);
-    let doctor = String::from_utf8_lossy(&bounded(&site, &["doctor"], "").stdout).into_owned();
+    let doctor = String::from_utf8_lossy(&run_in_time(&site, &["doctor"], "").stdout).into_owned();
     assert!(doctor.contains(".refused-demo.1.log-1 is a symbolic link"), "{doctor}");
 }
 
 #[test]
-fn folders_replaced_while_the_relay_runs_come_back_and_nothing_outside_changes() {
+fn folders_replaced_while_the_relay_runs_are_created_again() {
     let site = site();
-    let outside = outside(&site);
+    let outside = create_outside(&site);
     site.relay(&["up"]);
     let job = site.launch_shell("until test -e go; do sleep 0.02; done; echo went", &[]);
     site.record_when(&job, "runs", |record| record.state == State::Running);
     for folder in FOLDERS {
-        put(Plant::Link, &site.registry().join(folder), &outside, true);
+        plant(PlantedObject::Link, &site.registry().join(folder), &outside, true);
     }
     for file in ["demo.1.log", "demo.1.json", "relay.json", "event-ids"] {
-        put(Plant::Fifo, &site.registry().join(file), &outside, false);
+        plant(PlantedObject::Fifo, &site.registry().join(file), &outside, false);
     }
     let before = snapshot(&outside);
     site.write("workspace-projects/demo/go", "");
     until("the job ended", || {
-        let said = bounded(&site, &["status", "--json", &job], "");
-        String::from_utf8_lossy(&said.stdout).contains("\"state\":\"completed\"").then_some(())
+        let text = run_in_time(&site, &["status", "--json", &job], "");
+        String::from_utf8_lossy(&text.stdout).contains("\"state\":\"completed\"").then_some(())
     });
-    serves(&site, "demo");
-    bounded(&site, &["hook", "SessionStart"], HOOK);
-    bounded(&site, &["prune", "--keep", "0"], "");
+    run_job(&site, "demo");
+    run_in_time(&site, &["hook", "SessionStart"], HOOK);
+    run_in_time(&site, &["prune", "--keep", "0"], "");
     assert_eq!(snapshot(&outside), before);
-    remove(&site.registry());
+    remove_planted(&site.registry());
 }
 
 #[test]
-fn a_registry_of_another_user_is_read_and_left_as_it_is() {
+fn a_registry_of_another_user_is_read_and_not_changed() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
     let site = site();
-    let job = serves(&site, "demo");
-    succeeds(&site, &["down"]);
-    give(&site.registry(), STRANGER);
+    let job = run_job(&site, "demo");
+    run_successfully(&site, &["down"]);
+    set_owner(&site.registry(), OTHER_USER);
     let before = snapshot(&site.registry());
     let workspace = site.workspace();
     let workspace = workspace.to_string_lossy();
@@ -182,7 +191,7 @@ fn a_registry_of_another_user_is_read_and_left_as_it_is() {
     let changes: [&[&str]; 6] =
         [&launch, &["retry", &job], &["prune", "--keep", "0"], &["up"], &["down"], &["notices"]];
     for args in changes {
-        let output = bounded(&site, args, "");
+        let output = run_in_time(&site, args, "");
         let stderr = String::from_utf8_lossy(&output.stderr);
         if args != ["notices"] {
             assert_eq!(output.status.code(), Some(5), "relay {args:?}: {stderr}");
@@ -190,19 +199,19 @@ fn a_registry_of_another_user_is_read_and_left_as_it_is() {
         }
     }
     for args in [&["status", &job][..], &["logs", &job], &["events", &job], &["notices", "--peek"]] {
-        succeeds(&site, args);
+        run_successfully(&site, args);
     }
     assert_eq!(snapshot(&site.registry()), before);
-    give(&site.registry(), 0);
+    set_owner(&site.registry(), 0);
 }
 
 /// Changes the owner of a folder and of everything in it.
-fn give(folder: &Path, user: u32) {
+fn set_owner(folder: &Path, user: u32) {
     chown(folder, Some(user), Some(user)).unwrap();
     for entry in fs::read_dir(folder).unwrap().flatten() {
         let meta = entry.metadata().unwrap();
         if meta.is_dir() {
-            give(&entry.path(), user);
+            set_owner(&entry.path(), user);
         } else {
             std::os::unix::fs::lchown(entry.path(), Some(user), Some(user)).unwrap();
         }
@@ -210,43 +219,44 @@ fn give(folder: &Path, user: u32) {
 }
 
 #[test]
-fn what_a_killed_launch_has_left_is_removed_by_the_next_launch_and_by_the_relay() {
+fn files_that_a_killed_launch_left_are_removed_by_the_next_launch_or_relay() {
     let site = site();
     let secret = r#"{"env":{"TOKEN":"secret"}}"#;
     let left = |name: &str| site.registry().join(name);
-    succeeds(&site, &["up"]);
+    run_successfully(&site, &["up"]);
     site.write("platform/workers/.new/.demo.9.spec.999999", secret);
-    serves(&site, "demo");
+    run_job(&site, "demo");
     assert!(!left(".new/.demo.9.spec.999999").exists());
-    succeeds(&site, &["down"]);
+    run_successfully(&site, &["down"]);
     for name in [".demo.9.spec.999999", "demo.9.spec", ".new/.demo.8.spec.999999"] {
         site.write(&format!("platform/workers/{name}"), secret);
     }
-    succeeds(&site, &["up"]);
+    run_successfully(&site, &["up"]);
     for name in [".demo.9.spec.999999", "demo.9.spec", ".new/.demo.8.spec.999999"] {
         assert!(!left(name).exists(), "{name}");
     }
 }
 
 #[test]
-fn settings_that_are_no_file_are_refused_in_one_line() {
+fn a_relay_toml_that_is_no_regular_file_is_refused_in_one_line() {
     let site = site();
-    let outside = outside(&site);
+    let outside = create_outside(&site);
     let settings = site.root().join("platform/relay.toml");
     let good = fs::read_to_string(&settings).unwrap();
     let workspace = site.workspace();
     let workspace = workspace.to_string_lossy();
     let launch = ["launch", "-q", "--runner", "shell", "-w", &workspace, "true"];
-    for plant in [Plant::Link, Plant::Fifo, Plant::WrongKind, Plant::Device] {
-        if plant.can_be_made() {
-            put(plant, &settings, &outside, false);
+    for object in [PlantedObject::Link, PlantedObject::Fifo, PlantedObject::WrongKind, PlantedObject::Device]
+    {
+        if object.can_be_created() {
+            plant(object, &settings, &outside, false);
             for args in [&launch[..], &["up"]] {
-                let output = bounded(&site, args, "");
+                let output = run_in_time(&site, args, "");
                 let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-                assert_eq!(output.status.code(), Some(2), "{plant:?}: {stderr}");
-                assert!(stderr.contains("relay.toml") && stderr.lines().count() == 1, "{plant:?}: {stderr}");
+                assert_eq!(output.status.code(), Some(2), "{object:?}: {stderr}");
+                assert!(stderr.contains("relay.toml") && stderr.lines().count() == 1, "{object:?}: {stderr}");
             }
-            bounded(&site, &["doctor", "--json"], "");
+            run_in_time(&site, &["doctor", "--json"], "");
         }
     }
     let _ = fs::remove_file(&settings);

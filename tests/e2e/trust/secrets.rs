@@ -1,4 +1,4 @@
-//! A secret reaches the process that needs it, and no file or output of relay, whatever the worker does with it.
+//! Masking of secrets: a secret reaches the worker that needs it, and is in no file and no output of relay.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -17,12 +17,13 @@ use serde_json::json;
 
 use crate::codex;
 
+/// Secret with characters that many encodings change.
 const CANARY: &str = r#"s3cr3t+Canary/42="päss" & end"#;
-/// Secret that can be a file's name.
-const FILE: &str = "c4nary-in-a-file-name";
+/// Secret that can be the name of a file.
+const FILE_CANARY: &str = "c4nary-in-a-file-name";
 
-/// Program that prints the canary in every encoding, in two pieces and on stderr.
-const PRINT: &str = r#"
+/// Python program that prints [`CANARY`] in many encodings, in two pieces and on stderr.
+const PRINT_PROGRAM: &str = r#"
 import base64, json, os, re, sys, urllib.parse
 v = os.environ["CANARY"]
 b = v.encode()
@@ -41,8 +42,8 @@ print("complaint about " + v, file=sys.stderr)
 print("printed all")
 "#;
 
-/// Every form of the canary that must not be found.
-fn needles(value: &str) -> Vec<String> {
+/// Returns the encoded forms of a secret that must not be found.
+fn forms_of(value: &str) -> Vec<String> {
     let json = |text: &str| {
         let quoted = serde_json::to_string(text).unwrap();
         quoted[1..quoted.len() - 1].to_owned()
@@ -75,12 +76,12 @@ fn needles(value: &str) -> Vec<String> {
     all
 }
 
-fn hold_none(what: &str, bytes: &[u8]) {
+fn check_no_secret(what: &str, bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let joined = text.replace("\\n", "").replace('\n', "");
-    for value in [CANARY, FILE] {
-        for needle in needles(value) {
-            assert!(!text.contains(&needle) && !joined.contains(&needle), "{what} holds {needle}:\n{text}");
+    for value in [CANARY, FILE_CANARY] {
+        for form in forms_of(value) {
+            assert!(!text.contains(&form) && !joined.contains(&form), "{what} holds {form}:\n{text}");
         }
     }
 }
@@ -96,15 +97,15 @@ fn files(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Searches every file that relay or its agent has written, and all output of relay about a job.
-fn nothing_holds_the_canary(site: &Site, job: &str) {
+/// Checks that no file of relay or agent, and no output of relay about a job, contains a secret.
+fn check_files_and_commands(site: &Site, job: &str) {
     let mut found = Vec::new();
     files(&site.root().join("platform"), &mut found);
     let copy = site.workspace().join(".codex-worker");
     files(&copy, &mut found);
     assert!(found.iter().any(|path| path.ends_with("log.txt")), "{found:?}");
     for path in &found {
-        hold_none(&path.display().to_string(), &fs::read(path).unwrap_or_default());
+        check_no_secret(&path.display().to_string(), &fs::read(path).unwrap_or_default());
         if path.starts_with(&copy) {
             let mode = fs::metadata(path).unwrap().permissions().mode();
             assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", path.display());
@@ -122,20 +123,20 @@ fn nothing_holds_the_canary(site: &Site, job: &str) {
         &["notices", "--peek"],
     ] {
         let output = site.run(args);
-        hold_none(&format!("{args:?}"), &[output.stdout, output.stderr].concat());
+        check_no_secret(&format!("{args:?}"), &[output.stdout, output.stderr].concat());
     }
 }
 
-/// Searches the agent's state folder in a container.
-fn nothing_in_the_container_holds_the_canary(site: &Site) {
+/// Checks that the agent's state folder in a container contains no secret.
+fn check_container(site: &Site) {
     let mut tar = Command::new("docker");
     tar.args(["exec", &site.container(), "tar", "-c", "/var/lib/worker-agent"]);
     let output = tar.output().unwrap();
     assert!(output.stdout.len() > 1000, "{}", String::from_utf8_lossy(&output.stderr));
-    hold_none("the agent's state", &output.stdout);
+    check_no_secret("the agent's state", &output.stdout);
 }
 
-/// Launches with the canaries in the caller's environment, passed on by name.
+/// Launches a job that gets both secrets from the caller's environment, by `--env NAME`.
 fn launch(site: &Site, args: &[&str]) -> String {
     launch_in(site, "workspace-projects/demo", args)
 }
@@ -143,13 +144,13 @@ fn launch(site: &Site, args: &[&str]) -> String {
 fn launch_in(site: &Site, workspace: &str, args: &[&str]) -> String {
     let mut command = site.command(&["launch", "-q", "-w", workspace]);
     command.args(["--env", "CANARY", "--env", "FILE_CANARY"]).args(args);
-    let output = command.env("CANARY", CANARY).env("FILE_CANARY", FILE).output().unwrap();
+    let output = command.env("CANARY", CANARY).env("FILE_CANARY", FILE_CANARY).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-fn shell_jobs(site: &Site) {
-    site.write("workspace-projects/demo/print.py", PRINT);
+fn check_shell_job(site: &Site) {
+    site.write("workspace-projects/demo/print.py", PRINT_PROGRAM);
     let check = "echo \"the key is $CANARY\"; false";
     let setup = "echo \"set up with $CANARY\"";
     let job =
@@ -162,30 +163,30 @@ fn shell_jobs(site: &Site) {
     assert!(log.contains("printed all") && log.contains("complaint about ***CANARY***"), "{log}");
     assert_eq!(log.matches("two pieces ***CANARY***\n").count(), 4, "{log}");
     assert!(log.contains("CANARY=***CANARY***") && log.contains("set up with ***CANARY***"), "{log}");
-    nothing_holds_the_canary(site, &job);
+    check_files_and_commands(site, &job);
 }
 
-/// Scripts of a model that writes the canaries into everything that Codex reports.
+/// Creates a folder with the script of a model that puts the secrets into everything that Codex reports.
 fn model_scripts() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let patch = format!("*** Begin Patch\n*** Add File: {FILE}.txt\n+{CANARY}\n*** End Patch");
+    let patch = format!("*** Begin Patch\n*** Add File: {FILE_CANARY}.txt\n+{CANARY}\n*** End Patch");
     let script = json!({"name": "spills", "turns": [
         {"reasoning": format!("The key is {CANARY}."), "commands": [{"cmd": "python3 print.py"}]},
         {"commands": [{"cmd": format!("git clone -q 'file:///nowhere/{CANARY}'; echo cloned")}]},
         {"patch": patch},
-        {"message": format!("All done with {CANARY} and {FILE}.")},
+        {"message": format!("All done with {CANARY} and {FILE_CANARY}.")},
     ]});
     fs::write(dir.path().join("spills.json"), script.to_string()).unwrap();
     dir
 }
 
-fn codex_job(engine: Engine, address: &str) -> Site {
+fn check_codex_job(engine: Engine, address: &str) -> Site {
     let scripts = model_scripts();
-    // Address and settings are those of any site; only the scripts belong to this test.
+    // Only the model's scripts differ from those of other tests.
     let (_, site) = codex::site(engine, address);
     let model = Model::with_scripts(env!("CARGO_BIN_EXE_scripted-model"), address, scripts.path());
     model.write_codex_home(site.codex_home());
-    site.write("workspace-projects/demo/print.py", PRINT);
+    site.write("workspace-projects/demo/print.py", PRINT_PROGRAM);
     let job = launch(&site, &["[script:spills] Spill."]);
     let record = site.ended(&job);
     assert_eq!(outcome(&record), (State::Completed, None), "{}", site.log(&job));
@@ -194,39 +195,39 @@ fn codex_job(engine: Engine, address: &str) -> Site {
     assert!(titles.iter().any(|title| title.contains("***CANARY***")), "{titles:?}");
     let log = site.log(&job);
     assert!(log.contains("printed all") && log.contains("***FILE_CANARY***.txt"), "{log}");
-    nothing_holds_the_canary(&site, &job);
+    check_files_and_commands(&site, &job);
     site
 }
 
 #[test]
-fn no_file_and_no_command_shows_a_secret_that_a_shell_job_prints() {
+fn a_secret_that_a_shell_job_prints_is_in_no_file_and_no_output() {
     let site = Site::up(Engine::Local);
-    shell_jobs(&site);
+    check_shell_job(&site);
 }
 
 #[test]
 #[ignore = "needs Docker"]
-fn no_file_and_no_command_shows_a_secret_that_a_job_in_a_container_prints() {
+fn a_secret_that_a_job_in_a_container_prints_is_in_no_file_and_no_output() {
     let site = Site::up(Engine::Docker);
-    shell_jobs(&site);
-    nothing_in_the_container_holds_the_canary(&site);
+    check_shell_job(&site);
+    check_container(&site);
 }
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn no_file_and_no_command_shows_a_secret_that_codex_reports() {
-    codex_job(Engine::Local, "127.0.0.1");
+fn a_secret_that_codex_reports_is_in_no_file_and_no_output() {
+    check_codex_job(Engine::Local, "127.0.0.1");
 }
 
 #[test]
 #[ignore = "needs Docker and the real Codex"]
-fn no_file_and_no_command_shows_a_secret_that_codex_in_a_container_reports() {
-    let site = codex_job(Engine::Docker, &gateway());
-    nothing_in_the_container_holds_the_canary(&site);
+fn a_secret_that_codex_in_a_container_reports_is_in_no_file_and_no_output() {
+    let site = check_codex_job(Engine::Docker, &gateway());
+    check_container(&site);
 }
 
-/// Values that programs print in parts or in spellings of their own.
-const ACCIDENTS: [(&str, &str); 4] = [
+/// Secrets, with the names of their variables, that programs print in parts or in other spellings.
+const TRICKY_SECRETS: [(&str, &str); 4] = [
     (
         "ACCOUNT",
         r#"{"type": "service_account", "private_key": "-----BEGIN PRIVATE KEY-----\nMIIEvQc4n4ry+kqhkiG9w0\n-----END PRIVATE KEY-----\n", "client_secret": "GOCSPX-c4n4ry"}"#,
@@ -236,8 +237,8 @@ const ACCIDENTS: [(&str, &str); 4] = [
     ("PHRASE", r#"it's "c4n4ry" & more"#),
 ];
 
-/// Program that prints each of them as programs do.
-const SPILL: &str = r#"
+/// Python program that prints parts and spellings of the [`TRICKY_SECRETS`].
+const SPILL_PROGRAM: &str = r#"
 import base64, html, json, os, sys, urllib.parse
 account = json.loads(os.environ["ACCOUNT"])
 print(account["type"], account["private_key"], account["client_secret"])
@@ -252,11 +253,11 @@ print("spilled all")
 "#;
 
 #[test]
-fn no_part_and_no_spelling_that_a_program_prints_shows_a_secret() {
+fn parts_and_spellings_of_secrets_that_programs_print_are_masked() {
     let site = Site::up(Engine::Local);
-    site.write("workspace-projects/demo/spill.py", SPILL);
+    site.write("workspace-projects/demo/spill.py", SPILL_PROGRAM);
     let mut command = site.command(&["launch", "-q", "-w", "workspace-projects/demo", "--runner", "shell"]);
-    for (name, value) in ACCIDENTS {
+    for (name, value) in TRICKY_SECRETS {
         command.args(["--env", name]).env(name, value);
     }
     let output = command
@@ -268,24 +269,24 @@ fn no_part_and_no_spelling_that_a_program_prints_shows_a_secret() {
     assert_eq!(outcome(&site.ended(&job)), (State::Completed, None), "{}", site.log(&job));
     let log = site.log(&job);
     assert!(log.contains("service_account ") && log.contains("spilled all"), "{log}");
-    for (name, value) in ACCIDENTS {
+    for (name, value) in TRICKY_SECRETS {
         assert!(log.contains(&format!("***{name}***")), "{name}: {log}");
         assert!(!log.contains(value), "{name}: {log}");
     }
-    // All seven spellings and the one of printf; base64 of UTF-16 keeps the end of its padding.
+    // These are the seven spellings of the program and one of printf.
     assert_eq!(log.matches("<***PHRASE***").count(), 8, "{log}");
     assert!(log.matches("'***PHRASE***'").count() >= 2, "{log}");
-    for needle in ["4n4ry", "\\u0063", "c4\u{1b}", "MIIEvQ", "ghp_", "yADQAbgA0"] {
-        assert!(!log.contains(needle), "{needle}: {log}");
+    for form in ["4n4ry", "\\u0063", "c4\u{1b}", "MIIEvQ", "ghp_", "yADQAbgA0"] {
+        assert!(!log.contains(form), "{form}: {log}");
     }
 }
 
-/// Content of a job's spec.
+/// Returns the content of a job's spec.
 fn spec(site: &Site, job: &str) -> String {
     fs::read_to_string(site.file(job, "spec")).unwrap()
 }
 
-/// Creates a platform whose only slot is taken until the file `go` exists.
+/// Creates a site whose only slot is used by a job until the file `go` exists; also returns that job.
 fn busy_site() -> (Site, String) {
     let site = Site::new(Engine::Local);
     site.write(
@@ -299,44 +300,44 @@ fn busy_site() -> (Site, String) {
 }
 
 #[test]
-fn environment_values_leave_the_disk_when_a_job_is_cancelled_in_the_queue() {
+fn environment_values_are_removed_from_the_disk_when_a_queued_job_is_cancelled() {
     let (site, first) = busy_site();
     let job = launch(&site, &["--runner", "shell", "echo never"]);
-    assert!(spec(&site, &job).contains(FILE), "the queue keeps the values");
+    assert!(spec(&site, &job).contains(FILE_CANARY), "the queue keeps the values");
     site.relay(&["cancel", &job]);
     assert_eq!(outcome(&site.ended(&job)), (State::Cancelled, None));
     let spec = spec(&site, &job);
-    assert!(!spec.contains(FILE) && spec.contains("FILE_CANARY"), "{spec}");
+    assert!(!spec.contains(FILE_CANARY) && spec.contains("FILE_CANARY"), "{spec}");
     site.write("workspace-projects/demo/go", "");
     site.ended(&first);
-    nothing_holds_the_canary(&site, &job);
+    check_files_and_commands(&site, &job);
 }
 
 #[test]
-fn environment_values_leave_the_disk_when_the_agent_refuses_a_job() {
+fn environment_values_are_removed_from_the_disk_when_the_agent_refuses_a_job() {
     let (site, first) = busy_site();
     site.write("workspace-projects/gone/file", "");
     let job = launch_in(&site, "workspace-projects/gone", &["--runner", "shell", "echo never"]);
-    assert!(spec(&site, &job).contains(FILE), "the queue keeps the values");
+    assert!(spec(&site, &job).contains(FILE_CANARY), "the queue keeps the values");
     fs::remove_dir_all(site.root().join("workspace-projects/gone")).unwrap();
     site.write("workspace-projects/demo/go", "");
     site.ended(&first);
     assert_eq!(outcome(&site.ended(&job)), (State::Failed, Some(FailureKind::Refused)));
     let spec = spec(&site, &job);
-    assert!(!spec.contains(FILE) && spec.contains("FILE_CANARY"), "{spec}");
+    assert!(!spec.contains(FILE_CANARY) && spec.contains("FILE_CANARY"), "{spec}");
 }
 
 #[test]
-fn a_start_of_the_relay_removes_environment_values_that_a_killed_one_left() {
+fn a_starting_relay_removes_environment_values_that_a_killed_one_left() {
     let site = Site::up(Engine::Local);
     let job = launch(&site, &["--runner", "shell", "true"]);
     site.ended(&job);
     site.relay(&["down"]);
-    // State left by a relay that was killed after the outcome was recorded and before the spec was cleaned.
+    // The test restores the spec as a relay leaves it that is killed before it removes the values.
     let path = site.file(&job, "spec");
     let mut left: serde_json::Value = serde_json::from_str(&spec(&site, &job)).unwrap();
-    left["env"] = json!({"FILE_CANARY": FILE});
+    left["env"] = json!({"FILE_CANARY": FILE_CANARY});
     fs::write(&path, left.to_string()).unwrap();
     site.relay(&["up"]);
-    until("the values are gone", || (!spec(&site, &job).contains(FILE)).then_some(()));
+    until("the values are gone", || (!spec(&site, &job).contains(FILE_CANARY)).then_some(()));
 }

@@ -1,5 +1,4 @@
-//! Approval, keys and tokens are trusted only where no other user can have put them; files that relay writes are closed
-//! to others.
+//! The state folder with approvals, keys and tokens, which no other user may write.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -9,62 +8,62 @@ use std::process::Command;
 use relay_tests::harness::{Engine, Site, programs};
 use rustix::fs::{CWD, Mode, mkfifoat};
 
-use super::planted::{STRANGER, bounded, succeeds};
+use super::planted::{OTHER_USER, run_in_time, run_successfully};
 
-/// Checks that `relay up` and the daemon itself refuse in one line with these words.
-fn refused(site: &Site, words: &str) {
+/// Checks that `relay up` and the daemon fail with one line that contains these words.
+fn check_refused(site: &Site, words: &str) {
     for args in [&["up"][..], &["serve"], &["up", "--yes"]] {
-        let output = site.plain_command(args).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(5), "{args:?}: {said}");
-        assert!(said.contains(words), "{args:?}: {said}");
-        assert_eq!(said.lines().count(), 1, "{args:?}: {said}");
+        let output = site.command_without_approval(args).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(5), "{args:?}: {stderr}");
+        assert!(stderr.contains(words), "{args:?}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{args:?}: {stderr}");
     }
 }
 
-/// Trusted folders, outermost first.
-fn folders(site: &Site) -> [std::path::PathBuf; 4] {
+/// Returns the folders that no other user may write, outermost first.
+fn trusted_folders(site: &Site) -> [std::path::PathBuf; 4] {
     let base = site.state_home().join("relay");
     [base.clone(), base.join("consent"), site.state(), site.state().join("tokens")]
 }
 
 #[test]
-fn consent_and_keys_that_others_can_write_are_not_believed() {
+fn a_state_folder_that_other_users_can_write_is_refused() {
     let site = Site::up(Engine::Local);
     site.relay(&["down"]);
-    for folder in folders(&site) {
+    for folder in trusted_folders(&site) {
         let mode = fs::metadata(&folder).unwrap().permissions();
         fs::set_permissions(&folder, Permissions::from_mode(0o777)).unwrap();
-        refused(&site, &format!("other users can write the state folder {}", folder.display()));
+        check_refused(&site, &format!("other users can write the state folder {}", folder.display()));
         fs::set_permissions(&folder, mode).unwrap();
     }
-    succeeds(&site, &["up"]);
+    run_successfully(&site, &["up"]);
 }
 
 #[test]
-fn consent_and_keys_of_another_user_are_not_believed() {
+fn a_state_folder_of_another_user_is_refused() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
     let site = Site::up(Engine::Local);
     site.relay(&["down"]);
-    for folder in folders(&site) {
-        chown(&folder, Some(STRANGER), None).unwrap();
-        refused(&site, &format!("the state folder {} belongs to user {STRANGER}", folder.display()));
+    for folder in trusted_folders(&site) {
+        chown(&folder, Some(OTHER_USER), None).unwrap();
+        check_refused(&site, &format!("the state folder {} belongs to user {OTHER_USER}", folder.display()));
         chown(&folder, Some(0), None).unwrap();
     }
-    succeeds(&site, &["up"]);
+    run_successfully(&site, &["up"]);
 }
 
 #[test]
-fn man_pages_go_through_no_link_and_wait_for_no_pipe() {
+fn man_pages_are_not_written_through_links_or_into_pipes() {
     let site = Site::new(Engine::Local);
     let (pages, victim) = (site.root().join("man1"), site.home().join(".bashrc"));
     fs::create_dir(&pages).unwrap();
     fs::write(&victim, "mine\n").unwrap();
     symlink(&victim, pages.join("relay.1")).unwrap();
     mkfifoat(CWD, pages.join("relay-up.1"), Mode::RWXU).unwrap();
-    let written = bounded(&site, &["completions", "--man", "man1"], "");
+    let written = run_in_time(&site, &["completions", "--man", "man1"], "");
     assert!(written.status.success(), "{written:?}");
     assert_eq!(fs::read_to_string(&victim).unwrap(), "mine\n");
     for page in ["relay.1", "relay-up.1"] {
@@ -78,7 +77,7 @@ fn man_pages_go_through_no_link_and_wait_for_no_pipe() {
     assert_eq!(left.count(), 0, "a temporary file is left");
 }
 
-/// Everything below a folder that other users may write.
+/// Returns everything below a folder that other users may write.
 fn open_to_others(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap().flatten() {
@@ -94,7 +93,7 @@ fn open_to_others(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn what_relay_writes_is_closed_to_others_whatever_the_umask() {
+fn other_users_can_not_write_files_of_relay_whatever_the_umask() {
     let site = Site::new(Engine::Local);
     let project = site.state_home().join("fresh");
     fs::create_dir(&project).unwrap();

@@ -1,7 +1,7 @@
-//! A hostile worker tries to read secrets, to write outside of its workspace and to reach another job.
+//! A hostile worker that tries to read secrets, to write outside of its workspace and to reach another job.
 //!
-//! The worker's program is `tests/hostile/tries.py`. It runs as a shell job and as a command of the model, beside
-//! another job that has a secret of its own.
+//! The worker's program is `tests/hostile/tries.py`. It runs as a shell job and as a command of the model, while
+//! another job with a secret of its own is running.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,30 +15,31 @@ use serde_json::json;
 
 use crate::codex;
 
-const TRIES: &str = include_str!("../../hostile/tries.py");
-/// Number of tries.
-const COUNT: usize = 42;
-/// The model's key.
+const TRIES_PROGRAM: &str = include_str!("../../hostile/tries.py");
+/// Number of tries in the program.
+const TRY_COUNT: usize = 42;
+/// Key of the model, in two halves, so that no file of the test contains it.
 const KEY: [&str; 2] = ["sk-proj-canary", "-of-the-model-4711"];
-/// The `--env` value of the other job.
-const OTHER: [&str; 2] = ["canary-of-the", "-other-job-0815"];
-/// Text in the command line of the other job.
-const MARK: &str = "other-job-mark";
+/// Secret of the other job, in two halves.
+const OTHER_SECRET: [&str; 2] = ["canary-of-the", "-other-job-0815"];
+/// Text by which the tries find the other job's process.
+const OTHER_JOB_MARK: &str = "other-job-mark";
 
-/// A project beside folders that no worker may write.
-struct Scene {
+/// A site with a hostile worker, another worker, and a folder that no worker may write.
+struct AttackSite {
     site: Site,
+    /// Folder outside of all workspaces, with the file `victim`.
     outside: PathBuf,
     /// Path of the workspace, as the worker sees it.
     workspace: String,
 }
 
-impl Scene {
+impl AttackSite {
     fn new(site: Site) -> Self {
         let outside = site.root().join("outside");
         fs::create_dir(&outside).unwrap();
         fs::write(outside.join("victim"), "untouched\n").unwrap();
-        site.write("workspace-projects/demo/tries.py", TRIES);
+        site.write("workspace-projects/demo/tries.py", TRIES_PROGRAM);
         site.write("workspace-projects/other/README", "another workspace\n");
         let login = json!({ "OPENAI_API_KEY": KEY.concat() }).to_string();
         site.write_codex("auth.json", &login);
@@ -46,20 +47,21 @@ impl Scene {
         Self { site, outside, workspace }
     }
 
-    /// Starts the relay with the model's key, and the job that the tries target.
+    /// Starts the relay with the model's key and launches the other job; returns that job.
     fn start(&self) -> String {
         let up = self.site.command(&["up"]).env("CODEX_API_KEY", KEY.concat()).output().unwrap();
         assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
-        let command = format!("sleep 1000; : {MARK}");
+        let command = format!("sleep 1000; : {OTHER_JOB_MARK}");
         let start =
             "launch -q -n other -w workspace-projects/other --runner shell --env OTHER_SECRET".split(' ');
         let args: Vec<&str> = start.chain([command.as_str()]).collect();
-        let launched = self.site.command(&args).env("OTHER_SECRET", OTHER.concat()).output().unwrap();
+        let launched = self.site.command(&args).env("OTHER_SECRET", OTHER_SECRET.concat()).output().unwrap();
         assert!(launched.status.success(), "{}", String::from_utf8_lossy(&launched.stderr));
         self.site.record_when("other#1", "runs", |record| record.state == State::Running);
         "other#1".to_owned()
     }
 
+    /// Writes `context.json`, from which the program reads its targets.
     fn write_context(&self) {
         let root = self.site.root();
         let lease: serde_json::Value =
@@ -67,7 +69,7 @@ impl Scene {
         let port =
             lease["listen"][0].as_str().and_then(|address| address.rsplit(':').next()).map(str::parse::<u16>);
         let context = json!({
-            "secrets": {"key": KEY, "other": OTHER},
+            "secrets": {"key": KEY, "other": OTHER_SECRET},
             "outside": self.outside,
             "victim": self.outside.join("victim"),
             "home": self.site.home(),
@@ -75,7 +77,7 @@ impl Scene {
             "state": self.site.state_home().join("relay"),
             "codex_home": self.site.codex_home(),
             "other": Path::new(&self.workspace).with_file_name("other"),
-            "other_mark": MARK,
+            "other_mark": OTHER_JOB_MARK,
             "other_job": "other#1",
             "programs": programs::dir(),
             "port": port.unwrap().unwrap(),
@@ -83,14 +85,14 @@ impl Scene {
         self.site.write("workspace-projects/demo/context.json", &context.to_string());
     }
 
-    /// Tries of one run that broke through.
-    fn broke(&self, results: &str) -> BTreeSet<String> {
+    /// Returns the tries that succeeded, according to a file of results.
+    fn successful_tries(&self, results: &str) -> BTreeSet<String> {
         let text = fs::read_to_string(self.site.workspace().join(results)).unwrap();
-        assert_eq!(text.lines().count(), COUNT, "{results}: {text}");
+        assert_eq!(text.lines().count(), TRY_COUNT, "{results}: {text}");
         text.lines().filter_map(|line| line.strip_suffix(" broke")).map(str::to_owned).collect()
     }
 
-    /// Checks that nothing outside of the workspace has changed.
+    /// Checks that nothing outside of the hostile worker's workspace has changed.
     fn check_outside(&self) {
         let names: Vec<_> =
             fs::read_dir(&self.outside).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -113,18 +115,18 @@ impl Scene {
     }
 }
 
-/// Runs the shell job, then the same by the model; returns the tries that broke through in either.
-fn attack(scene: &Scene) -> BTreeSet<String> {
-    let site = &scene.site;
-    let other = scene.start();
-    scene.write_context();
+/// Runs all tries as a shell job and then as a command of the model; returns the tries that succeeded in either.
+fn attack(attack_site: &AttackSite) -> BTreeSet<String> {
+    let site = &attack_site.site;
+    let other = attack_site.start();
+    attack_site.write_context();
     let shell = site.launch_shell("python3 tries.py context.json shell.txt", &["--timeout", "10m"]);
     assert_eq!(site.ended(&shell).state, State::Completed, "{}", site.log(&shell));
-    let mut broke = scene.broke("shell.txt");
+    let mut broke = attack_site.successful_tries("shell.txt");
     let model = codex::launch(site, "[script:tries] Try.");
     assert_eq!(site.ended(&model).state, State::Completed, "{}", site.log(&model));
-    broke.extend(scene.broke("model.txt"));
-    scene.check_outside();
+    broke.extend(attack_site.successful_tries("model.txt"));
+    attack_site.check_outside();
     assert_eq!(site.record(&other).state, State::Running, "the other job goes on");
     site.relay(&["cancel", "--grace", "1s", &other]);
     broke
@@ -132,20 +134,19 @@ fn attack(scene: &Scene) -> BTreeSet<String> {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_hostile_worker_on_this_machine_breaks_out_in_no_way() {
+fn no_try_of_a_hostile_worker_in_a_sandbox_succeeds() {
     let (_model, site) = codex::site(Engine::Local, "127.0.0.1");
     site.configure_in_sandbox("");
-    let broke = attack(&Scene::new(site));
+    let broke = attack(&AttackSite::new(site));
     figure(&format!(
-        "trust: tries of a hostile worker on this machine that broke through: {} of {COUNT}, by a shell job or the model",
+        "trust: tries of a hostile worker on this machine that broke through: {} of {TRY_COUNT}, by a shell job or the model",
         broke.len()
     ));
     assert_eq!(broke, BTreeSet::new());
 }
 
-/// Tries that succeed as long as jobs share a container: all workers of one are one user and see each other's
-/// environment, memory and files, and the key that Codex holds.
-const SHARED: [&str; 8] = [
+/// Tries that may succeed in a container, because all its workers are one user and share Codex's key.
+const SHARED_IN_CONTAINER: [&str; 8] = [
     "environment_of_the_model",
     "environment_of_the_other_job",
     "memory_of_the_other_job",
@@ -158,23 +159,23 @@ const SHARED: [&str; 8] = [
 
 #[test]
 #[ignore = "needs Docker and the real Codex"]
-fn a_hostile_worker_in_a_container_breaks_out_in_no_way() {
-    // Workers run as the owner of their folder, who is not root.
+fn no_try_of_a_hostile_worker_in_a_container_reaches_beyond_the_container() {
+    // The folder belongs to a user who is not root, so workers are not root either.
     let site = Site::with_own_image("relay-test-tries:1");
     let model = Model::start(env!("CARGO_BIN_EXE_scripted-model"), &docker::gateway());
     model.write_codex_home(site.codex_home());
-    let mut scene = Scene::new(site);
-    scene.workspace = "/workspaces/demo".to_owned();
+    let mut attack_site = AttackSite::new(site);
+    attack_site.workspace = "/workspaces/demo".to_owned();
     for folder in ["", "demo", "demo/tries.py", "other"] {
-        let path = scene.site.root().join("workspace-projects").join(folder);
+        let path = attack_site.site.root().join("workspace-projects").join(folder);
         std::os::unix::fs::chown(path, Some(1234), Some(1234)).unwrap();
     }
-    scene.site.relay(&["up", "--build"]);
-    scene.site.relay(&["down"]);
-    let broke = attack(&scene);
-    let beyond: Vec<_> = broke.iter().filter(|name| !SHARED.contains(&name.as_str())).collect();
+    attack_site.site.relay(&["up", "--build"]);
+    attack_site.site.relay(&["down"]);
+    let broke = attack(&attack_site);
+    let beyond: Vec<_> = broke.iter().filter(|name| !SHARED_IN_CONTAINER.contains(&name.as_str())).collect();
     figure(&format!(
-        "trust: tries of a hostile worker in a container that broke through: {} of {COUNT}, beside {} at what all jobs of it share",
+        "trust: tries of a hostile worker in a container that broke through: {} of {TRY_COUNT}, beside {} at what all jobs of it share",
         beyond.len(),
         broke.len() - beyond.len()
     ));

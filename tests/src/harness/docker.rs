@@ -1,4 +1,4 @@
-//! The real Docker engine.
+//! Calls of the real Docker engine.
 
 use std::env;
 use std::process::Command;
@@ -13,7 +13,7 @@ pub fn image() -> String {
     env::var("RELAY_TEST_IMAGE").unwrap_or_else(|_| IMAGE.to_owned())
 }
 
-/// Runs `docker` and returns its output.
+/// Runs a `docker` command that must succeed, and returns its stdout.
 pub fn docker(args: &[&str]) -> String {
     let output = Command::new("docker").args(args).output();
     let output = output.unwrap_or_else(|e| panic!("docker can't be run ({e}): run ./tests/run.sh"));
@@ -21,16 +21,15 @@ pub fn docker(args: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// Pauses a container. Tries again while the kernel can't freeze it: on a busy machine processes that start in it
-/// escape the engine's few attempts.
+/// Pauses a container. Tries again if the kernel can't freeze processes that are just starting in it.
 pub fn pause(container: &str) {
     until(&format!("the engine pauses {container}"), || {
         let output = Command::new("docker").args(["pause", container]).output();
-        let output = output.unwrap_or_else(|e| panic!("docker can't be run: {e}"));
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let output = output.unwrap_or_else(|e| panic!("docker pause: {e}"));
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(
-            output.status.success() || said.contains("unable to freeze"),
-            "docker pause {container}: {said}"
+            output.status.success() || stderr.contains("unable to freeze"),
+            "docker pause {container}: {stderr}"
         );
         output.status.success().then_some(())
     });
@@ -45,14 +44,14 @@ pub fn volumes(container: &str) -> Vec<String> {
     listed.lines().map(str::to_owned).collect()
 }
 
-/// Runs `docker` and ignores failures.
+/// Runs a `docker` command and ignores failures.
 pub fn docker_may_fail(args: &[&str]) {
     let _ = Command::new("docker").args(args).output();
 }
 
 /// Returns the address at which containers reach this host: the address of the default bridge.
 pub fn gateway() -> String {
-    // The engine does not always report the address before its first container runs; the kernel does.
+    // The address is read from the kernel, because the engine may not report it before the first container runs.
     let output = Command::new("ip").args(["-4", "-o", "addr", "show", "dev", "docker0"]).output();
     let shown = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     let address = shown.split_whitespace().skip_while(|word| *word != "inet").nth(1);

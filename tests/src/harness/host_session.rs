@@ -12,27 +12,27 @@ use tokio::sync::oneshot;
 use super::{Site, programs};
 use crate::scripted_model::{Script, ScriptedModel, codex_home};
 
-/// A model server and the `CODEX_HOME` of the sessions that it serves. The server ends when this is dropped.
+/// A model server, and the `CODEX_HOME` of the sessions that use it. Dropping this value ends the server.
 #[derive(Debug)]
 pub struct Host {
     model: Arc<ScriptedModel>,
     home: PathBuf,
-    end: Option<oneshot::Sender<()>>,
+    end_signal: Option<oneshot::Sender<()>>,
     server: Option<JoinHandle<()>>,
 }
 
 impl Host {
-    /// Starts a model server with these scripts, and installs `relay hook` for these events.
+    /// Starts a model server with `scripts`, and installs `relay hook` for the events `hooks`.
     pub fn new(site: &Site, scripts: Vec<Script>, hooks: &[&str]) -> Self {
         let (started, wait) = std::sync::mpsc::sync_channel(1);
-        let (end, ended) = oneshot::channel();
+        let (end_signal, ended) = oneshot::channel();
         let server = std::thread::spawn(move || serve(scripts, &started, ended));
         let model = wait.recv().unwrap_or_else(|e| panic!("no scripted model: {e}"));
         let home = site.root().join("host-codex-home");
         let written = codex_home(&home, &model.base_url())
             .and_then(|()| fs::write(home.join("hooks.json"), hooks_json(hooks).to_string()));
         written.unwrap_or_else(|e| panic!("{}: {e}", home.display()));
-        Self { model, home, end: Some(end), server: Some(server) }
+        Self { model, home, end_signal: Some(end_signal), server: Some(server) }
     }
 
     /// Runs `codex exec` in the site to its end.
@@ -44,8 +44,8 @@ impl Host {
         output
     }
 
-    /// Flags of every session: hooks are trusted, and there is no sandbox, because the machine of the tests may not
-    /// support one; hooks run outside of it anyway.
+    /// Flags of every session. Hooks are trusted. There is no sandbox, because the machine of the tests may not support
+    /// one; hooks run outside of the sandbox anyway.
     pub const ARGUMENTS: [&str; 2] =
         ["--dangerously-bypass-approvals-and-sandbox", "--dangerously-bypass-hook-trust"];
 
@@ -62,23 +62,24 @@ impl Host {
         &self.home
     }
 
-    /// Returns the texts of each request to the model so far, each prefixed by the role of its message: `developer: …`.
+    /// Returns the message texts of each request to the model so far. Each text begins with the role of its message:
+    /// `developer: …`.
     pub fn requests(&self) -> Vec<Vec<String>> {
-        self.model.seen().iter().map(|seen| texts(&seen.body)).collect()
+        self.model.requests().iter().map(|request| texts(&request.body)).collect()
     }
 
-    /// Adds to the sessions' configuration.
-    pub fn configure(&self, more: &str) {
+    /// Appends TOML to the sessions' `config.toml`.
+    pub fn configure(&self, toml: &str) {
         let path = self.home.join("config.toml");
         let text = fs::read_to_string(&path).unwrap_or_default();
-        fs::write(&path, format!("{text}\n{more}\n")).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        fs::write(&path, format!("{text}\n{toml}\n")).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     }
 }
 
 impl Drop for Host {
     fn drop(&mut self) {
-        if let Some(end) = self.end.take() {
-            let _ = end.send(());
+        if let Some(end_signal) = self.end_signal.take() {
+            let _ = end_signal.send(());
         }
         if let Some(server) = self.server.take() {
             let _ = server.join();
@@ -86,7 +87,7 @@ impl Drop for Host {
     }
 }
 
-/// Serves until `ended`.
+/// Runs a model server until `ended` is received; sends the server to `started`.
 fn serve(
     scripts: Vec<Script>,
     started: &std::sync::mpsc::SyncSender<Arc<ScriptedModel>>,

@@ -1,19 +1,19 @@
-//! A separate project for each test, with the real programs in it.
+//! The harness of the end-to-end tests: a separate project for each test, with the real programs in it.
 //!
-//! * [`programs`]: the built `relay` and `worker-agent`. * [`site`]: a project with a registry. At its end everything
-//!   that it started is stopped, and every record is compared with its event log.
-//! * [`model`]: a scripted model server as a process, and the real Codex. * [`processes`]: the processes in a folder,
-//!   counted from outside. * [`docker`]: the real engine. * [`black_hole`]: a server that never answers.
+//! * [`programs`]: the built `relay` and `worker-agent`. * [`site`]: a project with a registry. Dropping it stops
+//!   everything that was started in it, and compares every record with its event log.
+//! * [`model`]: a scripted model server as a process, and the real Codex. * [`processes`]: running processes,
+//!   read from `/proc`. * [`docker`]: the real engine. * [`black_hole`]: a server that never answers.
 //! * [`sandbox`]: commands inside Codex's sandbox.
 //! * [`mcp`]: `relay mcp` and its client.
 //! * [`receiver`]: a receiver of webhooks.
 //! * [`repository`]: git repositories, generated ones among them.
 //! * [`netns`]: relay and agent in separate networks. * [`mount`]: small file systems. [`strace`]: system calls that
 //!   fail on purpose. * [`figures`]: measurements. * [`host_session`]: sessions of the real Codex with relay's hooks.
-//!   [`tui`]: the same on a full screen. * [`tmux`]: a real terminal. * [`outbox`]: completion notices waiting for
-//!   delivery.
+//!   [`tui`]: such a session on a full screen. * [`tmux`]: a real terminal. * [`outbox`]: completion notices waiting
+//!   for delivery.
 //!
-//! Nothing here relies on sleeping: [`until`] checks for a fact until a generous deadline.
+//! No helper waits for a fixed time: [`until`] checks a condition again and again until a generous deadline.
 
 pub mod black_hole;
 pub mod docker;
@@ -38,18 +38,18 @@ use std::time::{Duration, Instant};
 
 pub use site::{Engine, Site};
 
-/// Maximum time for a fact to become true on a loaded machine.
+/// Maximum time for a condition to become true on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Checks for a fact until it holds.
-pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
-    until_by(Instant::now() + PATIENCE, what, look)
+/// Calls `check` until it returns something, and returns that. Panics with `what` after [`PATIENCE`].
+pub fn until<T>(what: &str, check: impl FnMut() -> Option<T>) -> T {
+    until_by(Instant::now() + PATIENCE, what, check)
 }
 
-/// Checks for a fact until `deadline`, for facts that take long.
-pub fn until_by<T>(deadline: Instant, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+/// Does the same as [`until`], with a given deadline.
+pub fn until_by<T>(deadline: Instant, what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     loop {
-        if let Some(found) = look() {
+        if let Some(found) = check() {
             return found;
         }
         assert!(Instant::now() < deadline, "{what}: not in time");

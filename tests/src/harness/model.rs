@@ -6,23 +6,23 @@ use std::process::{Command, Stdio};
 
 use crate::scripted_model::codex_home;
 
-use super::processes::Owned;
+use super::processes::OwnedChild;
 use super::programs;
 
-/// A running server; it ends when this is dropped.
+/// A running `scripted-model` process; dropping this value ends it.
 #[derive(Debug)]
 pub struct Model {
-    _server: Owned,
+    _server: OwnedChild,
     base_url: String,
 }
 
 impl Model {
-    /// Starts a server with the scripts of `tests/scripts/` on a free port of `address`.
+    /// Starts the server `program` with the scripts of `tests/scripts/`, on a free port of `address`.
     pub fn start(program: &str, address: &str) -> Self {
         Self::with_scripts(program, address, &programs::workspace().join("tests/scripts"))
     }
 
-    /// Starts a server with the scripts of another folder.
+    /// Starts the server `program` with the scripts of the folder `scripts`.
     pub fn with_scripts(program: &str, address: &str, scripts: &Path) -> Self {
         let mut child = Command::new(program)
             .args(["--listen", &format!("{address}:0"), "--scripts"])
@@ -36,7 +36,7 @@ impl Model {
             let _ = BufReader::new(stdout).read_line(&mut base_url);
         }
         assert!(base_url.starts_with("http"), "the scripted model said {base_url:?}");
-        Self { _server: Owned(child), base_url: base_url.trim().to_owned() }
+        Self { _server: OwnedChild(child), base_url: base_url.trim().to_owned() }
     }
 
     /// Makes `dir` a `CODEX_HOME` that uses this server.

@@ -1,4 +1,4 @@
-//! Sites with separately mounted file systems. Mounting requires root.
+//! Sites with a folder on a separately mounted file system. Mounting requires root.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::Site;
 
-/// A site with a separately mounted folder. The mounts are removed after the site.
+/// A site with a separately mounted folder. Dropping it unmounts the folder after the site has ended.
 #[derive(Debug)]
 pub struct Mounted {
     /// The site.
@@ -22,14 +22,13 @@ struct Mounts {
 }
 
 impl Mounted {
-    /// Mounts a tmpfs of this size (in `mount`'s syntax) as the registry of a site. The spool of its agent is
-    /// elsewhere.
-    pub fn tmpfs(site: Site, room: &str) -> Self {
-        Self::with_options(site, &format!("size={room}"))
+    /// Mounts a tmpfs of a size such as `2m` as the registry of a site, without the agent's spool.
+    pub fn tmpfs(site: Site, capacity: &str) -> Self {
+        Self::with_options(site, &format!("size={capacity}"))
     }
 
-    /// Mounts a tmpfs that has capacity for this many files as the registry of a site.
-    pub fn few_files(site: Site, files: u32) -> Self {
+    /// Mounts a tmpfs with room for this many files as the registry of a site.
+    pub fn tmpfs_with_inodes(site: Site, files: u32) -> Self {
         Self::with_options(site, &format!("size=64m,nr_inodes={files}"))
     }
 
@@ -39,17 +38,17 @@ impl Mounted {
         Self { site, _mounts: mounts }
     }
 
-    /// Mounts a read-only workspace in a site.
-    pub fn read_only(site: Site) -> Self {
-        Self::closed(site, "workspace-projects/read-only")
+    /// Mounts an empty read-only workspace, `read-only`, in a site.
+    pub fn with_read_only_workspace(site: Site) -> Self {
+        Self::with_read_only(site, "workspace-projects/read-only")
     }
 
-    /// Mounts the folder of all workspaces of a site read-only.
-    pub fn all_read_only(site: Site) -> Self {
-        Self::closed(site, "workspace-projects")
+    /// Mounts an empty read-only folder as the workspaces folder of a site.
+    pub fn with_read_only_workspaces(site: Site) -> Self {
+        Self::with_read_only(site, "workspace-projects")
     }
 
-    fn closed(site: Site, folder: &str) -> Self {
+    fn with_read_only(site: Site, folder: &str) -> Self {
         let mut mounts = Mounts { root: site.root().to_owned(), paths: Vec::new() };
         mounts.add(&site.root().join(folder), &["-t", "tmpfs", "-o", "ro", "tmpfs"]);
         Self { site, _mounts: mounts }
@@ -69,16 +68,16 @@ impl Mounts {
 impl Drop for Mounts {
     fn drop(&mut self) {
         for path in self.paths.iter().rev() {
-            // Lazy unmount: a program that still has a file open in there must not cause a mount to be left behind.
+            // A lazy unmount succeeds even while a program has a file of the mount open.
             let _ = Command::new("umount").arg("-l").arg(path).output();
         }
-        // The site could not remove the mount points.
+        // The site could not remove its root, because of the mount points in it.
         let _ = fs::remove_dir_all(&self.root);
     }
 }
 
-/// Creates files in a folder until the file system is full.
-pub fn crowd(folder: &Path) {
+/// Creates empty files in a folder until its file system has no inode left.
+pub fn use_all_inodes(folder: &Path) {
     fs::create_dir_all(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     for n in 0.. {
         match fs::File::create(folder.join(n.to_string())) {
@@ -88,8 +87,8 @@ pub fn crowd(folder: &Path) {
     }
 }
 
-/// Writes a file until its file system is full.
-pub fn fill(path: &Path) {
+/// Writes to a file until the file system is full.
+pub fn fill_disk(path: &Path) {
     use std::io::{ErrorKind, Write};
     let mut file = fs::File::create(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     for size in [64 * 1024, 4096, 1] {

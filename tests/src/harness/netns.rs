@@ -34,11 +34,13 @@ pub enum Cut {
     Both,
 }
 
-/// Two namespaces and the wire between them. Both are removed when this is dropped.
+/// Two network namespaces and the wire between them. Dropping this value removes them.
 #[derive(Debug)]
 pub struct Net {
+    /// Names of the relay's and the agent's namespace.
     relay: String,
     agent: String,
+    /// The running `wire.py`, and its stdin, which takes settings.
     wire: Child,
     control: ChildStdin,
 }
@@ -65,16 +67,16 @@ impl Net {
         let net = Self { relay, agent, wire, control };
         // The relay listens only on loopback.
         run(net.in_relay("sysctl").args(["-q", "-w", "net.ipv4.conf.all.route_localnet=1"]));
-        rules(
+        load_rules(
             &net.relay,
             &format!(
                 "table ip door {{ chain in {{ type nat hook prerouting priority -100; ip daddr {RELAY} dnat to 127.0.0.1\n}}\n}}"
             ),
         );
-        // The agent is configured with a relay on its own loopback.
+        // The agent connects to the loopback of its namespace, from where packets are sent to the relay.
         run(inside(&net.agent, "ip").args(["link", "set", "lo", "up"]));
         run(inside(&net.agent, "sysctl").args(["-q", "-w", "net.ipv4.conf.all.route_localnet=1"]));
-        rules(
+        load_rules(
             &net.agent,
             &format!(
                 "table ip door {{ chain out {{ type nat hook output priority -100; ip daddr 127.0.0.1 dnat to {RELAY}\n}}\n\
@@ -84,11 +86,11 @@ impl Net {
         net
     }
 
-    /// Drops all packets in that direction from now on. Neither end is notified: packets are dropped, not refused.
+    /// Drops all packets of these directions from now on, so that neither end notices.
     pub fn cut(&self, cut: Cut) {
-        let drop = |cuts: &[Cut]| if cuts.contains(&cut) { "drop" } else { "accept" };
-        let (come, go) = (drop(&[Cut::ToAgent, Cut::Both]), drop(&[Cut::ToRelay, Cut::Both]));
-        rules(
+        let rule = |cuts: &[Cut]| if cuts.contains(&cut) { "drop" } else { "accept" };
+        let (come, go) = (rule(&[Cut::ToAgent, Cut::Both]), rule(&[Cut::ToRelay, Cut::Both]));
+        load_rules(
             &self.agent,
             &format!(
                 "table ip cut {{}}\ndelete table ip cut\ntable ip cut {{\n\
@@ -100,8 +102,8 @@ impl Net {
 
     /// Sets the packet loss (in percent), the delay and its jitter (in ms) from now on. The jitter reorders packets.
     pub fn disturb(&mut self, loss: u32, delay: u32, jitter: u32) {
-        let told = writeln!(self.control, "{loss} {delay} {jitter}").and_then(|()| self.control.flush());
-        told.unwrap_or_else(|e| panic!("the wire: {e}"));
+        let written = writeln!(self.control, "{loss} {delay} {jitter}").and_then(|()| self.control.flush());
+        written.unwrap_or_else(|e| panic!("the wire: {e}"));
     }
 
     fn in_relay(&self, program: &str) -> Command {
@@ -119,9 +121,9 @@ impl Drop for Net {
     }
 }
 
-/// A site whose agent is at the other end of a [`Net`].
+/// A site whose relay and agent are in separate namespaces, connected by a [`Net`].
 #[derive(Debug)]
-pub struct Apart {
+pub struct SeparatedSite {
     /// The site; the first field, so that it is stopped while everything else still exists.
     pub site: Site,
     daemon: Child,
@@ -129,8 +131,8 @@ pub struct Apart {
     pub net: Net,
 }
 
-impl Apart {
-    /// Starts both, connected.
+impl SeparatedSite {
+    /// Starts relay and agent, connected.
     pub fn new() -> Self {
         let (net, site) = (Net::new(), Site::new(Engine::Local));
         let bin = site.root().join("bin");
@@ -145,7 +147,7 @@ impl Apart {
         );
         let set = fs::set_permissions(bin.join("worker-agent"), fs::Permissions::from_mode(0o755));
         set.unwrap_or_else(|e| panic!("{}: {e}", bin.display()));
-        // The relay looks for the agent beside itself, and a link would lead to the other agent.
+        // The relay is copied, because it runs the agent that is beside its own program: here the script.
         let copied = fs::copy(programs::dir().join("relay"), bin.join("relay"));
         copied.unwrap_or_else(|e| panic!("{}: {e}", bin.display()));
         let daemon = serve(&site, &net);
@@ -154,14 +156,14 @@ impl Apart {
     }
 }
 
-/// Starts the daemon in its namespace, as `relay up` would start it.
+/// Starts the daemon in the relay's namespace, as `relay up` would start it.
 fn serve(site: &Site, net: &Net) -> Child {
     fs::create_dir_all(site.registry()).unwrap_or_else(|e| panic!("{e}"));
     let log = fs::File::create(site.registry().join("relay.log")).unwrap_or_else(|e| panic!("{e}"));
-    let like = site.command(&[]);
+    let command = site.command(&[]);
     let mut daemon = net.in_relay(&site.root().join("bin/relay").to_string_lossy());
     daemon.args(["serve", "--yes", "--engine", "local"]).current_dir(site.root());
-    for (name, value) in like.get_envs() {
+    for (name, value) in command.get_envs() {
         match value {
             Some(value) => daemon.env(name, value),
             None => daemon.env_remove(name),
@@ -175,15 +177,15 @@ fn serve(site: &Site, net: &Net) -> Child {
     daemon
 }
 
-impl Default for Apart {
+impl Default for SeparatedSite {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Drop for Apart {
+impl Drop for SeparatedSite {
     fn drop(&mut self) {
-        // The daemon ends with the site, which is dropped after this body; only a failed test needs more.
+        // After a failed test the network may still be cut, and `relay down` needs the agent.
         if std::thread::panicking() {
             self.net.cut(Cut::None);
         }
@@ -198,7 +200,7 @@ fn inside(namespace: &str, program: &str) -> Command {
     command
 }
 
-fn rules(namespace: &str, rules: &str) {
+fn load_rules(namespace: &str, rules: &str) {
     run(inside(namespace, "nft").arg(rules));
 }
 

@@ -11,13 +11,13 @@ use serde_json::json;
 use super::{Site, until};
 
 /// Waits until the completion notice of a job is in the outbox.
-pub fn entry(site: &Site, job: &JobId) {
+pub fn wait_for_notice(site: &Site, job: &JobId) {
     let path = path(job, "json");
-    until(&format!("the end of {job} in the outbox"), || site.root().join(&path).exists().then_some(()));
+    until(&format!("the notice of {job} in the outbox"), || site.root().join(&path).exists().then_some(()));
 }
 
 /// Returns true if the completion notice of a job was shown.
-pub fn is_told(site: &Site, job: &JobId) -> bool {
+pub fn is_shown(site: &Site, job: &JobId) -> bool {
     site.root().join(path(job, "shown")).exists()
 }
 
@@ -25,9 +25,8 @@ fn path(job: &JobId, ending: &str) -> String {
     format!("platform/workers/outbox/{}.{ending}", job.file_stem())
 }
 
-/// Creates a job that ended `age` ago and an undelivered completion notice for it, without running anything. For
-/// registries without a running relay.
-pub fn invent(site: &Site, job: &str, origin: &Origin, age: SignedDuration) -> JobId {
+/// Writes the record of a job that ended `age` ago and its undelivered notice. No relay may be running.
+pub fn create_ended_job(site: &Site, job: &str, origin: &Origin, age: SignedDuration) -> JobId {
     let job: JobId = job.parse().unwrap_or_else(|e| panic!("{e}"));
     let ended_at = Timestamp::now() - age;
     let queued = Queued {

@@ -1,4 +1,4 @@
-//! Processes that run in a folder, read from `/proc` and independent of the product.
+//! Running processes, read from `/proc` and independent of the product.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::until;
 
-/// A process.
+/// A running process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
     /// Process id.
@@ -20,11 +20,11 @@ pub struct Process {
     pub command: String,
 }
 
-/// A child process that is killed when this is dropped.
+/// A child process; dropping this value kills it.
 #[derive(Debug)]
-pub struct Owned(pub Child);
+pub struct OwnedChild(pub Child);
 
-impl Deref for Owned {
+impl Deref for OwnedChild {
     type Target = Child;
 
     fn deref(&self) -> &Child {
@@ -32,20 +32,20 @@ impl Deref for Owned {
     }
 }
 
-impl DerefMut for Owned {
+impl DerefMut for OwnedChild {
     fn deref_mut(&mut self) -> &mut Child {
         &mut self.0
     }
 }
 
-impl Drop for Owned {
+impl Drop for OwnedChild {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Returns every living process (without zombies) whose current folder is `dir` or below it.
+/// Returns every living process (no zombies) whose working folder is `dir` or below it.
 pub fn inside(dir: &Path) -> Vec<Process> {
     living(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(dir)))
 }
@@ -55,9 +55,8 @@ pub fn running(text: &str) -> Vec<Process> {
     living(|pid| command(pid).contains(text))
 }
 
-/// Counts the living processes that have the environment variable `name`, by its value. Only the environment at the
-/// process start counts.
-pub fn by_environment(name: &str) -> BTreeMap<String, usize> {
+/// Counts the living processes that were started with the environment variable `name`, by the variable's value.
+pub fn count_by_variable(name: &str) -> BTreeMap<String, usize> {
     let start = format!("{name}=").into_bytes();
     let mut found = BTreeMap::new();
     for pid in pids().filter(|pid| *pid != std::process::id()) {
@@ -71,18 +70,18 @@ pub fn by_environment(name: &str) -> BTreeMap<String, usize> {
     found
 }
 
-/// Returns the processor time of a process, all its threads together, in ticks of 10 ms; 0 for one that is gone.
-pub fn cpu(pid: u32) -> u64 {
+/// Returns the CPU time of all threads of a process, in ticks of 10 ms; 0 if the process has ended.
+pub fn cpu_ticks(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields).split_whitespace();
     fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
 }
 
-/// Kills a process and returns once it is gone, together with its locks and sockets.
+/// Kills a process and waits until it has ended and its locks and sockets are released.
 pub fn kill(pid: u32) {
     let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
     kill_process(raw.unwrap_or(Pid::INIT), Signal::KILL).unwrap_or_else(|e| panic!("process {pid}: {e}"));
-    // The main thread may be gone long before the last thread that holds the files.
+    // The main thread may end long before the last thread, and the files stay open until then.
     let threads = || fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
     until("the killed process is gone", || (!is_living(pid) && threads() <= 1).then_some(()));
 }
@@ -94,7 +93,7 @@ pub fn kill_programs_of(dir: &Path) {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
         if let Some(pid) = pid.filter(|_| line.starts_with(&start)) {
-            // The process may just have ended.
+            // An error says that the process has just ended.
             let _ = kill_process(pid, Signal::KILL);
         }
     }

@@ -1,4 +1,4 @@
-//! The built programs.
+//! The programs under test, and the real Codex.
 
 use std::env;
 use std::path::PathBuf;
@@ -21,8 +21,8 @@ pub fn dir() -> &'static PathBuf {
             .status();
         assert!(status.is_ok_and(|status| status.success()), "relay and worker-agent can't be built");
         // The program of a test is in TARGET/debug/deps.
-        let own = env::current_exe().unwrap_or_default();
-        own.ancestors().nth(2).map(PathBuf::from).unwrap_or_default()
+        let test_program = env::current_exe().unwrap_or_default();
+        test_program.ancestors().nth(2).map(PathBuf::from).unwrap_or_default()
     })
 }
 
@@ -31,7 +31,7 @@ pub fn workspace() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Returns the real Codex: `RELAY_TEST_CODEX`, or the one on `PATH`.
+/// Returns the path of the real Codex: `RELAY_TEST_CODEX` if it is set, otherwise the `codex` on `PATH`.
 pub fn codex() -> PathBuf {
     if let Some(codex) = env::var_os("RELAY_TEST_CODEX") {
         return codex.into();

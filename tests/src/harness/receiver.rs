@@ -1,4 +1,4 @@
-//! A receiver of webhooks that records the requests.
+//! A receiver of webhooks: an HTTP server that records the requests.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,13 +14,13 @@ const MAX_BODY: usize = 1 << 20;
 /// A completely received request.
 #[derive(Debug, Clone)]
 pub struct Post {
-    /// Headers, names in lower case.
+    /// Headers of the request, with names in lower case.
     pub headers: BTreeMap<String, String>,
-    /// Body.
+    /// Body of the request.
     pub body: Vec<u8>,
 }
 
-/// A running receiver. Dropping it closes its port; requests remain available to callers of [`Receiver::posts`].
+/// A running receiver of webhooks. Dropping this value closes the port.
 #[derive(Debug)]
 pub struct Receiver {
     address: SocketAddr,
@@ -36,25 +36,25 @@ pub fn free_port() -> u16 {
 }
 
 impl Receiver {
-    /// Listens on that port and answers each post with `answer` after `delay`.
+    /// Starts a receiver on a port of 127.0.0.1. It answers each request with the status line `answer` after `delay`.
     pub fn start(port: u16, answer: &'static str, delay: Duration) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap_or_else(|e| panic!("port {port}: {e}"));
         let address = listener.local_addr().unwrap_or_else(|e| panic!("{e}"));
         let (posts, stop) = (Arc::<Mutex<Vec<Post>>>::default(), Arc::new(AtomicBool::new(false)));
-        let (seen, stopped) = (Arc::clone(&posts), Arc::clone(&stop));
+        let (received, stopped) = (Arc::clone(&posts), Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 if stopped.load(Ordering::Acquire) {
                     return;
                 }
-                let seen = Arc::clone(&seen);
-                std::thread::spawn(move || take(stream, &seen, answer, delay));
+                let received = Arc::clone(&received);
+                std::thread::spawn(move || handle_request(stream, &received, answer, delay));
             }
         });
         Self { address, posts, stop, thread: Some(thread) }
     }
 
-    /// Returns the URL of the hook.
+    /// Returns the URL to which webhooks are sent.
     pub fn url(&self) -> String {
         format!("http://{}/hook", self.address)
     }
@@ -68,7 +68,7 @@ impl Receiver {
 impl Drop for Receiver {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        // Wakes the thread.
+        // The connection wakes the listening thread.
         let _ = TcpStream::connect(self.address);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -76,14 +76,14 @@ impl Drop for Receiver {
     }
 }
 
-fn take(mut stream: TcpStream, seen: &Mutex<Vec<Post>>, answer: &str, delay: Duration) {
-    let Some(post) = read(&stream) else { return };
-    lock(seen).push(post);
+fn handle_request(mut stream: TcpStream, received: &Mutex<Vec<Post>>, answer: &str, delay: Duration) {
+    let Some(post) = read_request(&stream) else { return };
+    lock(received).push(post);
     std::thread::park_timeout(delay);
     let _ = write!(stream, "HTTP/1.1 {answer}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
 }
 
-fn read(stream: &TcpStream) -> Option<Post> {
+fn read_request(stream: &TcpStream) -> Option<Post> {
     let mut reader = BufReader::new(stream);
     let mut headers = BTreeMap::new();
     let mut line = String::new();
@@ -100,7 +100,7 @@ fn read(stream: &TcpStream) -> Option<Post> {
     Some(Post { headers, body })
 }
 
-/// Locks the list. A panic elsewhere leaves it intact, because each change to it is a single push.
+/// Locks the list. A panic of another thread leaves the list intact, because each change is a single push.
 fn lock(posts: &Mutex<Vec<Post>>) -> MutexGuard<'_, Vec<Post>> {
     posts.lock().unwrap_or_else(PoisonError::into_inner)
 }

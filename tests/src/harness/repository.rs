@@ -1,4 +1,4 @@
-//! Git repositories for tests.
+//! Git commands and generated repositories for tests.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 const FILE_SIZE: usize = 16 * 1024;
 /// Number of generated files in a folder.
 const FILES_PER_FOLDER: usize = 100;
-/// Number of different words in generated text: it compresses to a third, like source code.
+/// Number of different words in generated text. With this number the text compresses to a third, like source code.
 const WORDS: u64 = 4096;
 
 /// Runs git in a folder as a user would; returns its output.
@@ -19,7 +19,7 @@ pub fn git(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// Returns a call of git in a folder, independent of the settings of the user who runs the tests.
+/// Returns a git command in a folder, independent of the settings of the user who runs the tests.
 pub fn git_command(folder: &Path, arguments: &[&str]) -> Command {
     let settings = ["user.name=t", "user.email=t@example.com", "safe.directory=*", "gc.auto=0"];
     let mut command = Command::new("git");
@@ -28,10 +28,10 @@ pub fn git_command(folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// Makes an empty folder a repository with one commit of `bytes` of text in files of 16 KiB.
+/// Makes an empty folder a repository with one commit of `bytes` bytes of text, in files of 16 KiB.
 ///
 /// # Errors
-/// The error of the system, or git has failed.
+/// Returns an error if git fails.
 pub fn generate(folder: &Path, bytes: usize) -> io::Result<()> {
     git(folder, &["init", "-q", "-b", "main"]);
     let mut import = git_command(folder, &["fast-import", "--quiet", "--depth=0"]);
@@ -54,7 +54,7 @@ fn write_commit(mut out: impl Write, files: usize) -> io::Result<()> {
     for file in 0..files {
         text.clear();
         while text.len() < FILE_SIZE {
-            // A common word is one of a few.
+            // Every second word is one of 64, as in text, where few words are common.
             let word = words.next() % if words.next().is_multiple_of(2) { 64 } else { WORDS };
             let end = if words.next().is_multiple_of(8) { '\n' } else { ' ' };
             let _ = write!(text, "{:x}{end}", word * 0x9e37);
@@ -65,7 +65,7 @@ fn write_commit(mut out: impl Write, files: usize) -> io::Result<()> {
     out.flush()
 }
 
-/// Numbers without a pattern, the same in each run.
+/// A generator of pseudo-random numbers, the same in each run.
 #[derive(Debug)]
 pub struct Noise(pub u64);
 

@@ -1,4 +1,4 @@
-//! A project with a registry.
+//! [`Site`]: a separate project with a registry for each test.
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
@@ -18,18 +18,18 @@ use tempfile::TempDir;
 use super::{docker, processes, programs, until};
 
 /// Maximum length of a log in the message of a failed test, in bytes.
-const MOST_SAID: u64 = 4 * 1024 * 1024;
+const MAX_LOG_TAIL: u64 = 4 * 1024 * 1024;
 
-/// Platform of a site.
+/// Engine of a site, which decides where the workers run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {
-    /// This machine.
+    /// On this machine.
     Local,
-    /// A separate Docker container.
+    /// In a Docker container of the site.
     Docker,
 }
 
-/// A separate project for a test. Dropping it stops everything and compares every record with its event log.
+/// A separate project for a test. Dropping it stops everything in it, and compares every record with its log.
 #[derive(Debug)]
 pub struct Site {
     dir: TempDir,
@@ -37,32 +37,32 @@ pub struct Site {
     state_home: TempDir,
     engine: Engine,
     codex_home: PathBuf,
-    /// Image that is removed with the site.
+    /// Image of the site alone, which is removed with the site.
     own_image: Option<String>,
-    /// Settings that the user last approved.
-    approved: Mutex<Option<Vec<u8>>>,
+    /// Content of `relay.toml` when the settings were last approved.
+    approved_settings: Mutex<Option<Vec<u8>>>,
 }
 
 impl Site {
-    /// Creates a project; nothing runs yet.
+    /// Creates a project without starting its relay.
     pub fn new(engine: Engine) -> Self {
         Self::make(engine, None)
     }
 
-    /// Creates a project with a relay that is up.
+    /// Creates a project and starts its relay.
     pub fn up(engine: Engine) -> Self {
         let site = Self::new(engine);
         site.relay(&["up"]);
         site
     }
 
-    /// Creates a project whose container has a separate image, which the caller must build.
+    /// Creates a project whose container uses the image `image`, which the caller must build.
     pub fn with_own_image(image: &str) -> Self {
         Self::make(Engine::Docker, Some(image.to_owned()))
     }
 
     fn make(engine: Engine, own_image: Option<String>) -> Self {
-        // Below the build folder, because Codex refuses a CODEX_HOME below the system's temporary folder.
+        // Codex refuses a CODEX_HOME below the system's temporary folder.
         let parent = programs::workspace().join("target/tests");
         let folder = |prefix| {
             let dir = fs::create_dir_all(&parent)
@@ -72,42 +72,46 @@ impl Site {
         };
         let (dir, state_home) = (folder("site-"), folder("state-"));
         let codex_home = state_home.path().join("codex-home");
-        let site = Self { dir, state_home, engine, codex_home, own_image, approved: Mutex::default() };
+        let site =
+            Self { dir, state_home, engine, codex_home, own_image, approved_settings: Mutex::default() };
         site.write("platform/relay.toml", &site.settings(""));
         site.write("workspace-projects/demo/README", "a workspace\n");
         site.write_home(".npmrc", "update-notifier=false\n");
         site
     }
 
-    /// Adds settings to `relay.toml`: whole tables other than `[platform]`.
-    pub fn configure(&self, more: &str) {
-        self.write("platform/relay.toml", &self.settings(more));
+    /// Writes a `relay.toml` with additional settings: keys of `[platform]`, and then whole tables.
+    pub fn configure(&self, additional: &str) {
+        self.write("platform/relay.toml", &self.settings(additional));
     }
 
-    /// Adds settings like [`Site::configure`], with the default sandbox of the real Codex.
-    pub fn configure_in_sandbox(&self, more: &str) {
+    /// Does the same as [`Site::configure`], with the default sandbox of the real Codex.
+    pub fn configure_in_sandbox(&self, additional: &str) {
         let codex = programs::codex();
         self.configure(&format!(
-            "[codex]\nsandbox = \"workspace-write\"\nprogram = \"{}\"\n{more}",
+            "[codex]\nsandbox = \"workspace-write\"\nprogram = \"{}\"\n{additional}",
             codex.display()
         ));
     }
 
-    fn settings(&self, more: &str) -> String {
+    fn settings(&self, additional: &str) -> String {
         // A plain machine has no Codex, and so no sandbox for shell jobs.
-        let open = if self.engine == Engine::Local && !more.contains("[codex]") {
-            format!("{more}\n[codex]\nsandbox = \"off\"\n")
+        let with_sandbox = if self.engine == Engine::Local && !additional.contains("[codex]") {
+            format!("{additional}\n[codex]\nsandbox = \"off\"\n")
         } else {
-            more.to_owned()
+            additional.to_owned()
         };
         // The machine that runs the tests may be small or busy.
-        let free =
-            if more.contains("min_free_") { "" } else { "min_free_memory = \"0\"\nmin_free_disk = \"0\"\n" };
-        let more = &open;
+        let free = if additional.contains("min_free_") {
+            ""
+        } else {
+            "min_free_memory = \"0\"\nmin_free_disk = \"0\"\n"
+        };
+        let additional = &with_sandbox;
         match self.engine {
-            Engine::Local => format!("[platform]\nengine = \"local\"\n{free}{more}\n"),
+            Engine::Local => format!("[platform]\nengine = \"local\"\n{free}{additional}\n"),
             Engine::Docker => format!(
-                "[platform]\nengine = \"docker\"\nname = \"{}\"\nimage = \"{}\"\ncerts = \"{}\"\n{free}{more}\n",
+                "[platform]\nengine = \"docker\"\nname = \"{}\"\nimage = \"{}\"\ncerts = \"{}\"\n{free}{additional}\n",
                 self.container(),
                 self.own_image.clone().unwrap_or_else(docker::image),
                 programs::workspace().join("docker/certs").display()
@@ -126,7 +130,7 @@ impl Site {
         self.dir.path()
     }
 
-    /// Returns the registry.
+    /// Returns the folder of the registry.
     pub fn registry(&self) -> PathBuf {
         self.root().join("platform/workers")
     }
@@ -136,7 +140,7 @@ impl Site {
         self.state_home.path()
     }
 
-    /// Returns the user's home: outside the project, because no worker may work in a folder that contains one.
+    /// Returns the user's home. It is outside the project, because no job may work in a folder that contains a home.
     pub fn home(&self) -> PathBuf {
         self.state_home().join("home")
     }
@@ -157,25 +161,25 @@ impl Site {
         self.state_home().join("relay").join(&key[..32])
     }
 
-    /// Returns the state folder of the agent with engine `local`.
+    /// Returns the state folder of the agent of engine `local`.
     pub fn agent(&self) -> PathBuf {
         self.state().join("agent")
     }
 
-    /// Creates a token for a simulated agent, as valid as one created by the relay.
-    pub fn mint(&self) -> String {
-        mint(&self.state())
+    /// Creates a valid token for a simulated agent.
+    pub fn create_token(&self) -> String {
+        create_token(&self.state())
     }
 
-    /// Returns a configuration with which a simulated agent finds the relay.
+    /// Returns the configuration of an agent: the relay's address and certificate, and a new token.
     pub fn agent_config(&self) -> serde_json::Value {
         let address = self.address();
         let pem = fs::read_to_string(self.state().join("relay.pem")).unwrap_or_default();
         let url = format!("wss://{address}{}", common::wire::AGENT_PATH);
-        serde_json::json!({"url": url, "certificate": pem, "token": self.mint()})
+        serde_json::json!({"url": url, "certificate": pem, "token": self.create_token()})
     }
 
-    /// Returns the workspace.
+    /// Returns the workspace that most tests use.
     pub fn workspace(&self) -> PathBuf {
         self.root().join("workspace-projects/demo")
     }
@@ -190,45 +194,45 @@ impl Site {
         write_file(&self.root().join(path), text);
     }
 
-    /// Returns a `relay` command in this project, ready to run, by a user who agrees to the current settings.
+    /// Returns a `relay` command in this project, ready to run, with approved settings if it needs them.
     pub fn command(&self, args: &[&str]) -> Command {
-        let verb = args.first().copied().unwrap_or_default();
-        let agrees = ["up", "serve"].contains(&verb) && !args.contains(&"--yes");
-        if ["launch", "run", "resume", "retry", "mcp"].contains(&verb) {
+        let subcommand = args.first().copied().unwrap_or_default();
+        let approves = ["up", "serve"].contains(&subcommand) && !args.contains(&"--yes");
+        if ["launch", "run", "resume", "retry", "mcp"].contains(&subcommand) {
             self.approve();
         }
-        self.plain_command(&[args, if agrees { &["--yes"] } else { &[] }].concat())
+        self.command_without_approval(&[args, if approves { &["--yes"] } else { &[] }].concat())
     }
 
-    /// Agrees to the current settings, as a user's script does; faults in them are detected elsewhere.
+    /// Approves the current settings, as a user's script does, and ignores errors in them.
     pub fn approve(&self) {
         let path = self.root().join("platform/relay.toml");
         // The file may be a pipe, and reading a pipe would never end.
         let settings = path.is_file().then(|| fs::read(&path).ok()).flatten();
-        let mut approved = self.approved.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut approved = self.approved_settings.lock().unwrap_or_else(PoisonError::into_inner);
         if settings.is_some() && *approved != settings {
-            let output = self.plain_command(&["up", "--yes", "--no-start"]).output();
+            let output = self.command_without_approval(&["up", "--yes", "--no-start"]).output();
             output.unwrap_or_else(|e| panic!("relay up: {e}"));
             *approved = settings;
         }
     }
 
-    /// Returns a `relay` command without consent.
-    pub fn plain_command(&self, args: &[&str]) -> Command {
+    /// Returns a `relay` command in this project, ready to run, without approving the settings.
+    pub fn command_without_approval(&self, args: &[&str]) -> Command {
         let mut command = self.environment(Command::new(programs::dir().join("relay")));
         command.args(args).current_dir(self.root()).env("CODEX_HOME", &self.codex_home);
         command
     }
 
-    /// Sets an environment for a command that contains nothing of the user who runs the tests.
+    /// Gives a command an environment that is independent of the user who runs the tests.
     #[must_use]
     pub fn environment(&self, mut command: Command) -> Command {
-        // Codex runs commands in a login shell, and the shell configuration on this machine is not under test.
+        // Codex runs commands in a login shell, whose configuration in the user's HOME is not under test.
         command.env("HOME", self.home()).env("XDG_STATE_HOME", self.state_home());
         for name in ["RELAY_ROOT", "RELAY_JOB", "CODEX_API_KEY", "OPENAI_API_KEY", "RUST_LOG", "NO_COLOR"] {
             command.env_remove(name);
         }
-        // The session in which the tests may run is not under test either.
+        // The tests themselves may run in a session of a coding agent.
         for name in
             ["CODEX_THREAD_ID", "CLAUDECODE", "CLAUDE_CODE_SESSION_ID", "CLAUDE_PROJECT_DIR", "RELAY_SESSION"]
         {
@@ -255,7 +259,7 @@ impl Site {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Runs a `relay` command that must fail with `code`; returns its stderr, a single line.
+    /// Runs a `relay` command that must fail with the exit code `code`; returns its stderr.
     pub fn refused(&self, code: i32, args: &[&str]) -> String {
         let output = self.run(args);
         let stderr = String::from_utf8_lossy(&output.stderr).trim_end().to_owned();
@@ -263,22 +267,22 @@ impl Site {
         stderr
     }
 
-    /// Launches a shell job and returns its id. It does not wait for other jobs in the workspace.
-    pub fn launch_shell(&self, command_line: &str, more: &[&str]) -> String {
+    /// Launches a shell job that waits for no other in the workspace; returns its id.
+    pub fn launch_shell(&self, command_line: &str, flags: &[&str]) -> String {
         let workspace = self.workspace();
         let workspace = workspace.to_string_lossy();
         let mut args = vec!["launch", "-q", "--runner", "shell", "-w", &workspace];
-        if !more.iter().any(|arg| arg.starts_with("--branch")) {
+        if !flags.iter().any(|arg| arg.starts_with("--branch")) {
             args.push("--share");
         }
-        args.extend(more);
+        args.extend(flags);
         args.push(command_line);
         self.relay(&args).trim().to_owned()
     }
 
     /// Launches a shell job, waits until it runs, and returns its id.
-    pub fn launch_running(&self, command_line: &str, more: &[&str]) -> String {
-        let job = self.launch_shell(command_line, more);
+    pub fn launch_running(&self, command_line: &str, flags: &[&str]) -> String {
+        let job = self.launch_shell(command_line, flags);
         self.record_when(&job, "runs", |record| record.state == State::Running);
         job
     }
@@ -289,29 +293,29 @@ impl Site {
         serde_json::from_str(&json).unwrap_or_else(|e| panic!("{job}: {e}: {json}"))
     }
 
-    /// Waits until the record of a job shows a fact.
-    pub fn record_when(&self, job: &str, what: &str, fact: impl Fn(&JobRecord) -> bool) -> JobRecord {
+    /// Waits until `is_wanted` returns true for the record of a job, which must not end before; returns the record.
+    pub fn record_when(&self, job: &str, what: &str, is_wanted: impl Fn(&JobRecord) -> bool) -> JobRecord {
         until(&format!("{job} {what}"), || {
             let record = self.record(job);
-            let ended_otherwise = record.state.is_final() && !fact(&record);
+            let ended_otherwise = record.state.is_final() && !is_wanted(&record);
             assert!(!ended_otherwise, "{job} ended before {what}: {record:#?}\n{}", self.daemon_log());
-            fact(&record).then_some(record)
+            is_wanted(&record).then_some(record)
         })
     }
 
-    /// Waits for the end of a job.
+    /// Waits until a job has ended, and returns its record.
     pub fn ended(&self, job: &str) -> JobRecord {
         self.record_when(job, "ended", |record| record.state.is_final())
     }
 
-    /// Returns the path of a job's file in the registry, or in its archive if it is there: `events.jsonl` and the like.
+    /// Returns the path of a job's file, such as `events.jsonl`, in the registry or its archive.
     pub fn file(&self, job: &str, ending: &str) -> PathBuf {
         let name = format!("{}.{ending}", job.replace('#', "."));
         let archived = self.registry().join("archive").join(&name);
         if archived.exists() { archived } else { self.registry().join(name) }
     }
 
-    /// Returns the event log of a job, each line checked; empty before the relay has received the job.
+    /// Returns the lines of a job's event log, which must all be valid; none before the relay has received the job.
     pub fn events(&self, job: &str) -> Vec<EventLine> {
         let path = self.file(job, "events.jsonl");
         let text = match fs::read(&path) {
@@ -323,26 +327,26 @@ impl Site {
             .collect()
     }
 
-    /// Returns the log of a job.
+    /// Returns the output of `relay logs` for a job.
     pub fn log(&self, job: &str) -> String {
         self.relay(&["logs", job, "-n", "100000"])
     }
 
-    /// Returns the log of the daemon, for the message of a failed test.
+    /// Returns the end of the daemon's log, for the message of a failed test.
     pub fn daemon_log(&self) -> String {
-        said(&self.registry().join("relay.log"))
+        log_tail(&self.registry().join("relay.log"))
     }
 
-    /// Returns the daemon's process id.
+    /// Waits until the relay has written its lease, and returns the daemon's process id.
     pub fn daemon_pid(&self) -> u32 {
-        until("a relay has written its lease", || {
+        until("the relay has written its lease", || {
             self.lease()["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok())
         })
     }
 
     /// Waits until the relay listens and returns its address.
     pub fn address(&self) -> SocketAddr {
-        until("the relay tells where it listens", || self.lease()["listen"][0].as_str()?.parse().ok())
+        until("the relay listens", || self.lease()["listen"][0].as_str()?.parse().ok())
     }
 
     fn lease(&self) -> serde_json::Value {
@@ -350,7 +354,7 @@ impl Site {
         serde_json::from_slice(&lease).unwrap_or_default()
     }
 
-    /// Returns every living process in the workspace.
+    /// Returns every living process whose working folder is in the workspace.
     pub fn workers(&self) -> Vec<processes::Process> {
         processes::inside(&self.workspace())
     }
@@ -368,13 +372,13 @@ impl Site {
 
     /// Prints the logs of relay and agent, to help find out why a test failed.
     #[expect(clippy::print_stderr, reason = "shown in the output of a failed test")]
-    fn tell(&self) {
-        eprintln!("the relay said:\n{}", self.daemon_log());
+    fn print_logs(&self) {
+        eprintln!("log of the relay:\n{}", self.daemon_log());
         let agent = self.agent().join("agent.log");
-        eprintln!("the agent said:\n{}", said(&agent));
+        eprintln!("log of the agent:\n{}", log_tail(&agent));
     }
 
-    /// Compares the record of every ended job with the fold of its event log, byte for byte.
+    /// Compares the record of every job with the fold of its event log, byte for byte.
     fn check_records(&self) {
         let entries = fs::read_dir(self.registry()).into_iter().flatten().flatten();
         for entry in entries {
@@ -394,18 +398,18 @@ impl Site {
     }
 }
 
-/// Creates a token for a simulated agent: the relay's copy of it is stored in the user's `state` folder.
-pub fn mint(state: &Path) -> String {
-    static MINTED: AtomicU32 = AtomicU32::new(0);
-    let token = format!("test-{}-{}", std::process::id(), MINTED.fetch_add(1, Ordering::Relaxed));
+/// Creates a valid token for a simulated agent: stores its hash in the project's state folder, as the relay does.
+pub fn create_token(state_dir: &Path) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let token = format!("test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     let hash = hex::encode(Sha256::digest(token.as_bytes()));
-    let path = state.join("tokens").join(format!("{hash}.json"));
+    let path = state_dir.join("tokens").join(format!("{hash}.json"));
     fs::write(&path, r#"{"holder":"test"}"#).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     token
 }
 
-/// Returns the end of a program's log. Does not read a pipe or device that a test has put in its place.
-fn said(log: &Path) -> String {
+/// Returns the end of a program's log. Does not read a pipe or device that a test has put in the log's place.
+fn log_tail(log: &Path) -> String {
     let read = || -> std::io::Result<Vec<u8>> {
         let flags = (OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW).bits().cast_signed();
         let mut file = fs::File::options().read(true).custom_flags(flags).open(log)?;
@@ -413,9 +417,9 @@ fn said(log: &Path) -> String {
         if !meta.is_file() {
             return Ok(format!("{} is not a file", log.display()).into_bytes());
         }
-        file.seek(SeekFrom::Start(meta.len().saturating_sub(MOST_SAID)))?;
+        file.seek(SeekFrom::Start(meta.len().saturating_sub(MAX_LOG_TAIL)))?;
         let mut end = Vec::new();
-        file.take(MOST_SAID).read_to_end(&mut end)?;
+        file.take(MAX_LOG_TAIL).read_to_end(&mut end)?;
         Ok(end)
     };
     String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
@@ -448,7 +452,7 @@ impl Drop for Site {
             }
         }
         if std::thread::panicking() {
-            return self.tell();
+            return self.print_logs();
         }
         assert!(down.status.success(), "relay down: {}", String::from_utf8_lossy(&down.stderr));
         self.check_records();
@@ -456,7 +460,7 @@ impl Drop for Site {
     }
 }
 
-/// Returns the end state of a job and the kind of its failure: the parts that most tests compare.
+/// Returns the end state of a job and the kind of its failure, which most tests compare.
 pub fn outcome(record: &JobRecord) -> (State, Option<common::event::FailureKind>) {
     (record.state, record.error.as_ref().map(|error| error.kind))
 }

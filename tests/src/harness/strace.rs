@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use super::until;
 
 /// Maximum time for `strace` to detach.
-const LET_GO: Duration = Duration::from_secs(2);
+const DETACH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// `strace` attached to a process; it detaches when this is dropped.
+/// A running `strace` that is attached to a process; dropping this value detaches it.
 #[derive(Debug)]
 pub struct Strace {
     child: Child,
@@ -21,8 +21,8 @@ impl Strace {
     /// Attaches to a process and all of its threads. `options` select the calls to trace and the calls that fail;
     /// `trace` is the file that gets one line per call.
     pub fn attach(pid: u32, options: &[String], trace: &Path) -> Self {
-        let said = trace.with_extension("said");
-        let stderr = fs::File::create(&said).unwrap_or_else(|e| panic!("{}: {e}", said.display()));
+        let messages = trace.with_extension("said");
+        let stderr = fs::File::create(&messages).unwrap_or_else(|e| panic!("{}: {e}", messages.display()));
         let child = Command::new("strace")
             .args(["-f", "-y", "-p", &pid.to_string(), "-o"])
             .arg(trace)
@@ -33,13 +33,13 @@ impl Strace {
         let child = child.unwrap_or_else(|e| panic!("strace: {e}"));
         let strace = Self { child, trace: trace.to_owned() };
         until("strace is attached", || {
-            let said = fs::read_to_string(&said).unwrap_or_default();
-            said.contains("attached").then_some(())
+            let messages = fs::read_to_string(&messages).unwrap_or_default();
+            messages.contains("attached").then_some(())
         });
         strace
     }
 
-    /// Returns the calls traced so far.
+    /// Returns the traced calls so far, one line each.
     pub fn lines(&self) -> Vec<String> {
         let text = fs::read(&self.trace).unwrap_or_default();
         String::from_utf8_lossy(&text).lines().map(ToOwned::to_owned).collect()
@@ -53,12 +53,12 @@ impl Strace {
 
 impl Drop for Strace {
     fn drop(&mut self) {
-        // Interrupted, not killed: `strace` must detach from the traced process.
+        // An interrupt lets `strace` detach from the traced process; a kill would not.
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
         }
         // `strace` can wait forever for a thread of a process that was killed while traced.
-        let deadline = Instant::now() + LET_GO;
+        let deadline = Instant::now() + DETACH_TIMEOUT;
         while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
             std::thread::park_timeout(Duration::from_millis(10));
         }

@@ -1,44 +1,43 @@
-//! A real terminal: a separate tmux server that runs one program.
+//! A real terminal: a separate tmux server that runs one program in it.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use super::sandbox::dressed;
+use super::sandbox::with_environment_of;
 use super::{PATIENCE, Site};
 
-/// A terminal in a site's root. Dropping it ends its server and all programs in it.
+/// A terminal in a site's root. Dropping it ends the tmux server and all programs in the terminal.
 #[derive(Debug)]
 pub struct Terminal {
     socket: PathBuf,
 }
 
 impl Terminal {
-    /// Opens a terminal of this size, with a plain shell that has `relay` on its PATH.
+    /// Opens a terminal of this size that runs a plain shell, with `relay` on the PATH.
     pub fn open(site: &Site, columns: u16, rows: u16) -> Self {
         let mut shell = site.environment(Command::new("sh"));
-        // tmux passes a single word to the user's own shell, whose configuration may remove the prompt.
+        // Without arguments tmux would run the program in the user's own shell, which may have no prompt.
         shell.arg("-i").env("CODEX_HOME", site.codex_home()).env("PS1", "$ ");
-        let terminal = Self::with(site, columns, rows, &shell);
+        let terminal = Self::with_program(site, columns, rows, &shell);
         terminal.shows("the shell's prompt", |screen| screen.starts_with('$'));
         terminal
     }
 
-    /// Opens a terminal of this size that runs a program, in its environment and with the programs under test on its
-    /// PATH.
-    pub fn with(site: &Site, columns: u16, rows: u16, program: &Command) -> Self {
+    /// Opens a terminal of this size that runs `program`, with the programs under test on the PATH.
+    pub fn with_program(site: &Site, columns: u16, rows: u16, program: &Command) -> Self {
         let terminal = Self { socket: site.root().join("terminal") };
         // The server inherits the environment of the client that starts it.
-        let mut tmux = dressed(program, "tmux");
+        let mut tmux = with_environment_of(program, "tmux");
         tmux.arg("-S").arg(&terminal.socket).args(["-f", "/dev/null", "new-session", "-d"]);
         tmux.args(["-x", &columns.to_string(), "-y", &rows.to_string(), "-c"]).arg(site.root());
         tmux.arg("--").arg(program.get_program()).args(program.get_args());
-        done(&mut tmux);
+        run_tmux(&mut tmux);
         terminal
     }
 
     fn tmux(&self, args: &[&str]) -> Output {
-        done(Command::new("tmux").arg("-S").arg(&self.socket).args(args))
+        run_tmux(Command::new("tmux").arg("-S").arg(&self.socket).args(args))
     }
 
     /// Presses keys, as tmux names them: `Enter`, `Down`, `C-c`, or text.
@@ -56,12 +55,12 @@ impl Terminal {
         String::from_utf8_lossy(&self.tmux(&["capture-pane", "-p"]).stdout).into_owned()
     }
 
-    /// Waits until the screen has the wanted content, and returns it.
-    pub fn shows(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
+    /// Waits until `is_wanted` returns true for the content of the screen, and returns the content.
+    pub fn shows(&self, what: &str, is_wanted: impl Fn(&str) -> bool) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let screen = self.screen();
-            if wanted(&screen) {
+            if is_wanted(&screen) {
                 return screen;
             }
             assert!(Instant::now() < deadline, "{what} is not on the screen:\n{screen}");
@@ -78,7 +77,7 @@ impl Drop for Terminal {
 }
 
 /// Runs a tmux command that must succeed.
-fn done(tmux: &mut Command) -> Output {
+fn run_tmux(tmux: &mut Command) -> Output {
     let output = tmux.output().unwrap_or_else(|e| panic!("{tmux:?}: {e}"));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{tmux:?}: {stderr}");

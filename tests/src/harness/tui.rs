@@ -7,23 +7,21 @@ use super::host_session::Host;
 use super::tmux::Terminal;
 use super::{Site, processes, programs};
 
-/// A terminal with a Codex session in it. Both end when this is dropped.
+/// A terminal with a Codex session in it. Dropping this value ends both.
 #[derive(Debug)]
 pub struct Tui {
     terminal: Terminal,
-    /// Dropped after the terminal, whose session would restart its server.
+    /// Server of the session. It is dropped after the terminal, because a running session would restart it.
     _server: Server,
 }
 
 impl Tui {
-    /// Opens a session in the site whose first input is `prompt`, without a sandbox and without the server that Codex
-    /// starts for its sessions.
+    /// Opens a session in the site with `prompt`, without a sandbox and without a server of Codex.
     pub fn open(host: &Host, site: &Site, prompt: &str) -> Self {
         Self::start(host, site, &[&Host::ARGUMENTS[..], &["--no-daemon", prompt]].concat())
     }
 
-    /// Opens a session in the site like a user: in the sandbox, without approval questions, and on the server that
-    /// Codex starts for its sessions.
+    /// Opens a session in the site as a user does: in the sandbox, without approvals, with a server of Codex.
     pub fn open_in_sandbox(host: &Host, site: &Site, prompt: &str) -> Self {
         Self::start(host, site, &["-s", "workspace-write", "-a", "never", prompt])
     }
@@ -39,7 +37,7 @@ impl Tui {
         let mut codex = site.environment(Command::new(programs::codex()));
         codex.env("CODEX_HOME", host.home()).args(arguments);
         Self {
-            terminal: Terminal::with(site, 120, 40, &codex),
+            terminal: Terminal::with_program(site, 120, 40, &codex),
             _server: Server { home: host.home().to_owned() },
         }
     }
@@ -50,9 +48,10 @@ impl Tui {
     }
 }
 
-/// The server of the sessions, which outlives them; its program is in their home.
+/// The server that Codex starts for its sessions and that outlives them. Dropping this value kills it.
 #[derive(Debug)]
 struct Server {
+    /// `CODEX_HOME` of the sessions, which holds the server's program.
     home: PathBuf,
 }
 

@@ -1,4 +1,4 @@
-//! The Responses API items of an answer.
+//! Output items of the Responses API for a scripted answer.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use super::script::{Answer, Call, Command};
 /// Maximum wait of an empty `write_stdin`, in milliseconds; the call returns as soon as the command ends.
 const POLL_YIELD_MS: u64 = 300_000;
 
-/// Returns the output items of a turn; `nonce` is the number of input items of its request.
+/// Returns the output items of a turn; `nonce` is the number of input items of the request that the turn answers.
 pub fn items(answer: &Answer, turn: usize, nonce: usize) -> Vec<Value> {
     let reasoning = answer.reasoning.as_ref().map(|text| {
         json!({"type": "reasoning", "id": format!("rs_t{turn}n{nonce}"),
@@ -17,17 +17,17 @@ pub fn items(answer: &Answer, turn: usize, nonce: usize) -> Vec<Value> {
     });
     let text = answer.message.as_ref().map(|text| message(&format!("msg_t{turn}n{nonce}"), text));
     let calls = answer.calls.iter().enumerate();
-    let calls = calls.map(|(call, what)| tool_call(what, CallId { turn, call, poll: 0, nonce }));
+    let calls = calls.map(|(index, call)| tool_call(call, CallId { turn, call: index, poll: 0, nonce }));
     reasoning.into_iter().chain(text).chain(calls).collect()
 }
 
-/// Returns a message of the model.
+/// Returns the item of a message of the model.
 pub fn message(id: &str, text: &str) -> Value {
     json!({"type": "message", "role": "assistant", "id": id,
            "content": [{"type": "output_text", "text": text}]})
 }
 
-/// Returns the call that waits for a running command.
+/// Returns the item of the call that waits for a running command.
 pub fn poll(poll: &Poll) -> Value {
     let arguments = json!({"session_id": poll.session, "chars": "", "yield_time_ms": POLL_YIELD_MS});
     function_call("write_stdin", poll.id, &arguments)
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tool_of_a_server_is_searched_for_and_called_in_its_namespace() {
+    fn a_tool_of_an_mcp_server_is_searched_for_and_called_in_its_namespace() {
         let status =
             ToolCall { server: "relay".into(), name: "status".into(), arguments: json!({"job": "a"}) };
         let calls = vec![Call::Search("workers".into()), Call::Tool(status)];

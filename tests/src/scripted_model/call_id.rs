@@ -1,4 +1,4 @@
-//! Call ids that contain the position in the script, so that the server stores no state of a thread.
+//! Ids of tool calls. They contain the position in the script, so that the server stores no state of a thread.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,14 +10,14 @@ pub struct CallId {
     pub turn: usize,
     /// Index of the call in the turn, from 0.
     pub call: usize,
-    /// 0 for the call itself, incremented for each poll of the command that it left running.
+    /// Number of the poll that waits for the call's command, from 1; 0 for the call itself.
     pub poll: usize,
-    /// Number of input items of the request. It grows with the thread, and so keeps ids distinct when a resumed thread
-    /// plays the same script again.
+    /// Number of input items of the request that the call answers. It grows with the thread, so that ids stay distinct
+    /// when a resumed thread plays the same script again.
     pub nonce: usize,
 }
 
-/// Error for a text that is not an id of this server, because the call has another origin.
+/// Error for a text that is not a [`CallId`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a call id of the scripted model")]
 pub struct ForeignId;
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_ids_are_told_apart() {
+    fn other_texts_are_no_call_ids() {
         for text in ["", "call_1", "t1c1p1", "t1c1p1n", "tc1p1n1", "t1c1p1n1x", "t99999999999999999999c0p0n0"]
         {
             assert_eq!(text.parse::<CallId>(), Err(ForeignId), "{text}");

@@ -1,4 +1,4 @@
-//! Codex configuration for a scripted model.
+//! Configuration of Codex for a scripted model.
 
 use std::fs;
 use std::io;
@@ -14,8 +14,8 @@ pub fn codex_home(dir: &Path, base_url: &str) -> io::Result<()> {
     fs::write(dir.join("config.toml"), config(base_url))
 }
 
-/// Returns the configuration. The model is gpt-5.5 because it is offered its tools directly; newer models require
-/// programs around them. Plans are off by default. No data of a test may leave the machine.
+/// Returns the content of `config.toml`. The model is gpt-5.5, because Codex offers it the tools directly; newer models
+/// call tools from programs. Plans are enabled, and analytics are off, so that no data of a test leaves the machine.
 fn config(base_url: &str) -> String {
     let base_url = base_url.escape_default();
     format!(

@@ -1,7 +1,7 @@
 //! A scripted model server on loopback for the real Codex.
 //!
 //! ```text
-//! POST /v1/responses ─► request  (which script, which calls were answered)
+//! POST /v1/responses ─► request  (which script, which calls have outputs)
 //!                         │
 //!           script ─────► next   (the turn to play: an answer, a poll, a fault, the end)
 //!                         │
@@ -10,9 +10,9 @@
 //!
 //! * [`script`]: the scripts and their JSON format.
 //! * [`request`]: the relevant part of a request; [`call_id`]: ids that contain the position in the script.
-//! * [`next`]: the pure decision; [`answer`] and [`sse`]: the wire format of its result.
-//! * [`server`] and its handlers: the thin pump around them; [`home`]: the Codex configuration for it; [`cli`]: the
-//!   program.
+//! * [`next`]: choice of the next response, a pure function; [`answer`] and [`sse`]: wire format of the response.
+//! * [`server`]: the HTTP server; [`home`]: a Codex configuration that uses the server; [`cli`]: the command line of
+//!   the program `scripted-model`.
 //!
 //! # Position in a script
 //!
@@ -25,7 +25,8 @@
 //!
 //! `exec_command` stops waiting after `yield_time_ms` (at most 30 s) and answers `Process running with session ID N`.
 //! The server then calls `write_stdin {session_id: N, chars: "", yield_time_ms: 300000}`, which waits without writing,
-//! until no output of the turn contains that answer any more. A command marked `background` is not polled.
+//! until the newest output of each call of the turn no longer contains that answer. A command marked `background` is
+//! not polled.
 
 pub mod answer;
 pub mod call_id;
@@ -40,4 +41,4 @@ pub mod sse;
 
 pub use home::codex_home;
 pub use script::{Script, Scripts};
-pub use server::{ScriptedModel, Seen};
+pub use server::{ReceivedRequest, ScriptedModel};

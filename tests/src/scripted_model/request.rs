@@ -1,17 +1,17 @@
-//! The relevant part of a request of Codex: the script and the outputs of its calls.
+//! The relevant part of a request of Codex: the script, and the outputs of the script's calls.
 
 use serde_json::Value;
 
 use super::call_id::CallId;
 
-/// A request, reduced to the facts that determine the answer.
+/// Facts of a request that determine the answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Asked {
+pub struct RequestFacts {
     /// Name in the newest user message that contains `[script:NAME]`.
     pub script: Option<String>,
     /// Outputs of this server's calls since that message, oldest first.
     pub outputs: Vec<Output>,
-    /// Number of input items.
+    /// Number of input items of the request.
     pub items: usize,
 }
 
@@ -20,33 +20,33 @@ pub struct Asked {
 pub struct Output {
     /// Id of the call.
     pub id: CallId,
-    /// Session of a command that is still running, as stated in the output.
-    pub running: Option<u64>,
+    /// Session of the call's command, if the output says that the command is still running.
+    pub running_session: Option<u64>,
 }
 
-impl Asked {
+impl RequestFacts {
     /// Reads the body of a request. Skips unknown items, because Codex adds new kinds at any time.
     pub fn read(body: &Value) -> Self {
         let input = body["input"].as_array().map_or(&[][..], Vec::as_slice);
-        let mut asked = Self { items: input.len(), ..Self::default() };
+        let mut facts = Self { items: input.len(), ..Self::default() };
         for item in input {
             match item["type"].as_str() {
                 Some("message") if item["role"] == "user" => {
                     if let Some(name) = script_name(&text_of(&item["content"])) {
-                        asked.script = Some(name);
-                        asked.outputs.clear();
+                        facts.script = Some(name);
+                        facts.outputs.clear();
                     }
                 }
                 Some("function_call_output" | "custom_tool_call_output" | "tool_search_output") => {
                     if let Some(id) = item["call_id"].as_str().and_then(|id| id.parse().ok()) {
-                        let running = running_session(&text_of(&item["output"]));
-                        asked.outputs.push(Output { id, running });
+                        let running_session = running_session(&text_of(&item["output"]));
+                        facts.outputs.push(Output { id, running_session });
                     }
                 }
                 _ => {}
             }
         }
-        asked
+        facts
     }
 }
 
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_named_script_wins_and_forgets_older_outputs() {
+    fn the_newest_message_with_a_script_selects_it_and_drops_older_outputs() {
         let body = json!({"input": [
             user("do it [script:one]"),
             output("t0c0p0n1", "Process exited with code 0\nOutput:\n"),
@@ -100,15 +100,15 @@ mod tests {
             user("a hook's text without a name"),
             output("t0c0p0n4", "Process exited with code 1\nOutput:\n"),
         ]});
-        let asked = Asked::read(&body);
-        assert_eq!(asked.script.as_deref(), Some("two"));
-        assert_eq!(asked.items, 5);
-        let ids: Vec<_> = asked.outputs.iter().map(|o| o.id.to_string()).collect();
+        let facts = RequestFacts::read(&body);
+        assert_eq!(facts.script.as_deref(), Some("two"));
+        assert_eq!(facts.items, 5);
+        let ids: Vec<_> = facts.outputs.iter().map(|o| o.id.to_string()).collect();
         assert_eq!(ids, ["t0c0p0n4"]);
     }
 
     #[test]
-    fn only_the_head_of_an_output_tells_that_a_command_still_runs() {
+    fn only_the_head_of_an_output_says_that_a_command_is_still_running() {
         let head = "Chunk ID: 1\nWall time: 1.0 seconds\nProcess running with session ID 4711\nOutput:\nx";
         assert_eq!(running_session(head), Some(4711));
         let forged = "Process exited with code 0\nOutput:\nProcess running with session ID 1";
@@ -117,9 +117,9 @@ mod tests {
     }
 
     #[test]
-    fn a_request_without_anything_known_asks_for_the_default() {
-        assert_eq!(Asked::read(&json!({})), Asked::default());
+    fn a_request_without_known_items_selects_no_script_and_has_no_outputs() {
+        assert_eq!(RequestFacts::read(&json!({})), RequestFacts::default());
         let odd = json!({"input": [{"type": "new_thing"}, output("call_1", ""), 7, {"type": "message", "role": "developer", "content": "[script:x]"}]});
-        assert_eq!(Asked::read(&odd), Asked { items: 4, ..Asked::default() });
+        assert_eq!(RequestFacts::read(&odd), RequestFacts { items: 4, ..RequestFacts::default() });
     }
 }

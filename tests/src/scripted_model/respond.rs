@@ -1,4 +1,4 @@
-//! The HTTP handlers: a request is read, decided on, recorded, and then answered or failed.
+//! HTTP handlers of the scripted model: they choose a response, record the request, and answer or fail.
 
 use std::convert::Infallible;
 use std::io;
@@ -14,9 +14,9 @@ use futures_util::stream::{self, StreamExt};
 use serde_json::{Value, json};
 
 use super::next::{Next, next};
-use super::request::Asked;
+use super::request::RequestFacts;
 use super::script::{Act, Answer, DEFAULT, Fault, Scripts, Turn, Usage};
-use super::server::{Seen, Shared};
+use super::server::{ReceivedRequest, Shared};
 use super::{answer, sse};
 
 /// Answers with an empty list of models. Codex requests the list from time to time, and keeps its own models if it is
@@ -25,24 +25,25 @@ pub(super) async fn models() -> Json<Value> {
     Json(json!({"models": [], "data": []}))
 }
 
-/// Answers one request for a response.
+/// Answers one request of a model's response.
 pub(super) async fn respond(
     State(shared): State<Arc<Shared>>,
     headers: HeaderMap,
     Json(body): Json<Value>,
 ) -> Response {
-    let asked = Asked::read(&body);
-    let name = asked.script.as_deref().unwrap_or(DEFAULT);
+    let facts = RequestFacts::read(&body);
+    let name = facts.script.as_deref().unwrap_or(DEFAULT);
     let thread = text(&headers, "thread-id");
-    let decided = decide(&shared, name, thread.as_deref(), &asked);
-    let turn = match &decided {
+    let next_response = choose(&shared, name, thread.as_deref(), &facts);
+    let turn = match &next_response {
         Some(Next::Play { index, .. }) => Some(*index),
         _ => None,
     };
     let authorization = text(&headers, header::AUTHORIZATION.as_str());
-    let number = shared.record(Seen { script: name.to_owned(), turn, thread, authorization, body });
+    let number =
+        shared.record(ReceivedRequest { script: name.to_owned(), turn, thread, authorization, body });
     let response = format!("resp_{number}");
-    match decided {
+    match next_response {
         None => unknown(name, &shared.scripts),
         Some(Next::Over) => {
             let last = answer::message("msg_over", &format!("The script {name} is over."));
@@ -52,54 +53,59 @@ pub(super) async fn respond(
             let items: Vec<_> = polls.iter().map(answer::poll).collect();
             stream_of(sse::completed(&response, &items, Usage::default()))
         }
-        Some(Next::Play { index, turn }) => play(turn, index, asked.items, &response).await,
+        Some(Next::Play { index, turn }) => play(turn, index, facts.items, &response).await,
     }
 }
 
-/// Decides on the response. The log is locked here, and never across an await.
-fn decide<'a>(shared: &'a Shared, name: &str, thread: Option<&str>, asked: &Asked) -> Option<Next<'a>> {
+/// Chooses the response. The log is locked only in this function, which does not await.
+fn choose<'a>(
+    shared: &'a Shared,
+    name: &str,
+    thread: Option<&str>,
+    facts: &RequestFacts,
+) -> Option<Next<'a>> {
     let script = shared.scripts.get(name)?;
     let log = shared.log();
-    Some(next(script, asked, |turn| log.met(name, thread, turn)))
+    Some(next(script, facts, |turn| log.answered_requests(name, thread, turn)))
 }
 
 async fn play(turn: &Turn, index: usize, items: usize, response: &str) -> Response {
     tokio::time::sleep(turn.delay).await;
     match &turn.act {
-        Act::Answer(said) => say(said, &answer::items(said, index, items), response),
-        Act::Fault { fault, .. } => fail(fault, response).await,
+        Act::Answer(script) => stream_answer(script, &answer::items(script, index, items), response),
+        Act::Fault { fault, .. } => send_fault(fault, response).await,
     }
 }
 
-/// Returns a healthy stream, at once or in pieces.
-fn say(said: &Answer, items: &[Value], response: &str) -> Response {
-    if said.deltas.count == 0 {
-        return stream_of(sse::completed(response, items, said.usage));
+/// Returns a complete stream, which is sent at once or piece by piece.
+fn stream_answer(script: &Answer, items: &[Value], response: &str) -> Response {
+    if script.deltas.count == 0 {
+        return stream_of(sse::completed(response, items, script.usage));
     }
-    let every = Duration::from_millis(said.deltas.every_ms);
-    let pieces = stream::iter(0..said.deltas.count).then(move |n| async move {
+    let every = Duration::from_millis(script.deltas.every_ms);
+    let pieces = stream::iter(0..script.deltas.count).then(move |n| async move {
         if !every.is_zero() {
             tokio::time::sleep(every).await;
         }
         sse::delta(&format!("piece {n} "))
     });
-    let begin = stream::iter([sse::begun(response)]);
-    let end = stream::iter([sse::rest(response, items, said.usage)]);
+    let begin = stream::iter([sse::beginning(response)]);
+    let end = stream::iter([sse::remainder(response, items, script.usage)]);
     let whole = begin.chain(pieces).chain(end).map(|text| Ok::<_, Infallible>(Bytes::from(text)));
     stream_of(Body::from_stream(whole))
 }
 
-async fn fail(fault: &Fault, response: &str) -> Response {
+async fn send_fault(fault: &Fault, response: &str) -> Response {
     match fault {
         Fault::Hang => std::future::pending().await,
         Fault::StallStream => {
-            let begin = stream::iter([Ok::<_, Infallible>(Bytes::from(sse::half(response)))]);
+            let begin = stream::iter([Ok::<_, Infallible>(Bytes::from(sse::first_half(response)))]);
             stream_of(Body::from_stream(begin.chain(stream::pending())))
         }
         Fault::Disconnect => {
-            // An error of the body makes the server drop the connection in the middle of the chunked response. The
-            // error comes one poll later, so that the previous part is already sent.
-            let half = Bytes::from(sse::half(response));
+            // An error of the body makes the server drop the connection in the middle of the response. The error comes
+            // one poll later, so that the part before it has been sent.
+            let half = Bytes::from(sse::first_half(response));
             let broken = stream::once(async {
                 tokio::task::yield_now().await;
                 Err(io::Error::from(io::ErrorKind::ConnectionAborted))
@@ -117,7 +123,7 @@ async fn fail(fault: &Fault, response: &str) -> Response {
     }
 }
 
-/// Rejects an unknown script name. This ends the worker at once, and its error contains the reason.
+/// Rejects an unknown script name. The rejection ends the worker at once, and the worker's error contains the reason.
 fn unknown(name: &str, scripts: &Scripts) -> Response {
     let names: Vec<_> = scripts.names().collect();
     let message = format!("no script is named {name}; there are: {}", names.join(", "));
@@ -141,31 +147,31 @@ mod tests {
     use super::super::{Script, ScriptedModel};
     use super::*;
 
-    /// Requests one response, as a thread named `t`, and returns everything received.
-    async fn ask(model: &ScriptedModel, prompt: &str) -> String {
+    /// Requests a response, as a thread named `t`, and returns everything received.
+    async fn request(model: &ScriptedModel, prompt: &str) -> String {
         let message = json!({"type": "message", "role": "user", "content": prompt});
         let body = json!({ "input": [message] }).to_string();
         let mut stream = TcpStream::connect(model.address()).await.unwrap();
-        let request = format!(
+        let head_and_body = format!(
             "POST /v1/responses HTTP/1.1\r\nhost: x\r\nconnection: close\r\nthread-id: t\r\n\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
-        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.write_all(head_and_body.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
-        // A broken connection also ends the answer.
+        // The answer ends at an error, too.
         let _ = stream.read_to_end(&mut answer).await;
         String::from_utf8(answer).unwrap()
     }
 
     #[tokio::test]
-    async fn a_request_is_answered_by_its_script_and_remembered() {
+    async fn a_request_is_answered_by_its_script_and_recorded() {
         let model = ScriptedModel::start(Scripts::from_iter([Script::new("s").say("done")])).await.unwrap();
-        let answer = ask(&model, "go [script:s]").await;
+        let answer = request(&model, "go [script:s]").await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         assert!(answer.contains("done") && answer.contains("response.completed"), "{answer}");
-        model.requests(1).await;
-        let seen = model.seen();
+        model.wait_for_requests(1).await;
+        let seen = model.requests();
         assert_eq!(
             (seen[0].script.as_str(), seen[0].turn, seen[0].thread.as_deref()),
             ("s", Some(0), Some("t"))
@@ -173,21 +179,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wrong_name_is_refused_with_the_right_ones() {
+    async fn an_unknown_script_name_is_rejected_with_the_known_names() {
         let model = ScriptedModel::start(Scripts::default()).await.unwrap();
-        let answer = ask(&model, "go [script:nope]").await;
+        let answer = request(&model, "go [script:nope]").await;
         assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
         assert!(answer.contains("no script is named nope; there are: default"), "{answer}");
     }
 
     #[tokio::test]
-    async fn a_fault_passes_after_so_many_requests_of_a_thread() {
+    async fn a_fault_with_a_count_ends_after_that_many_requests_of_a_thread() {
         let fault = Fault::HttpError { status: 503, body: "later".into() };
         let script = Script::new("s").then(Act::Fault { fault, times: Some(2) }).say("back");
         let model = ScriptedModel::start(Scripts::from_iter([script])).await.unwrap();
-        assert!(ask(&model, "[script:s]").await.starts_with("HTTP/1.1 503"));
-        assert!(ask(&model, "[script:s]").await.starts_with("HTTP/1.1 503"));
-        assert!(ask(&model, "[script:s]").await.contains("back"));
+        assert!(request(&model, "[script:s]").await.starts_with("HTTP/1.1 503"));
+        assert!(request(&model, "[script:s]").await.starts_with("HTTP/1.1 503"));
+        assert!(request(&model, "[script:s]").await.contains("back"));
     }
 
     #[tokio::test]
@@ -196,17 +202,17 @@ mod tests {
         let answer = Answer { message: Some("whole".into()), deltas, ..Answer::default() };
         let script = Script::new("s").then(Act::Answer(answer));
         let model = ScriptedModel::start(Scripts::from_iter([script])).await.unwrap();
-        let answer = ask(&model, "[script:s]").await;
+        let answer = request(&model, "[script:s]").await;
         assert_eq!(answer.matches("event: response.output_text.delta").count(), 3, "{answer}");
         assert!(answer.find("piece 2") < answer.find("whole"), "{answer}");
         assert_eq!(answer.matches("response.created").count(), 2, "{answer}");
     }
 
     #[tokio::test]
-    async fn a_connection_breaks_after_half_a_stream() {
+    async fn a_disconnect_breaks_the_connection_after_half_a_stream() {
         let script = Script::new("s").fault(Fault::Disconnect);
         let model = ScriptedModel::start(Scripts::from_iter([script])).await.unwrap();
-        let answer = ask(&model, "[script:s]").await;
+        let answer = request(&model, "[script:s]").await;
         assert!(answer.contains("I was about to") && !answer.ends_with("0\r\n\r\n"), "{answer}");
     }
 }

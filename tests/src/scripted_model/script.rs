@@ -5,20 +5,20 @@
 //!
 //! | key | meaning |
 //! |---|---|
-//! | `delay_ms` | wait before answering (both kinds) |
-//! | `repeat` | play this turn this many times (both kinds; default 1) |
+//! | `delay_ms` | delay before the response, of an answer or a fault |
+//! | `repeat` | number of times that the turn is played, of an answer or a fault (default: 1) |
 //! | `reasoning`, `message` | texts; a turn with a message and no call ends the worker's turn |
 //! | `commands` | `[{"cmd", "yield_time_ms", "workdir", "background"}]`, one parallel `exec_command` each |
 //! | `plan` | `[{"step", "status"}]`, an `update_plan` call |
 //! | `search` | query of a `tool_search` call, which finds tools of MCP servers |
 //! | `tools` | `[{"server", "name", "arguments"}]`: one call of an MCP server's tool each |
 //! | `patch` | the text of an `apply_patch` call |
-//! | `deltas` | `{"count", "every_ms"}`: the answer is preceded by this many pieces of text, at this interval |
+//! | `deltas` | `{"count", "every_ms"}`: number and interval of pieces of text that precede the answer |
 //! | `usage` | `{"input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens"}` |
 //! | `hang` | `true`: accept the request and never answer |
 //! | `stall_stream` | `true`: half a stream, then nothing more |
 //! | `disconnect` | `true`: half a stream, then the connection breaks |
-//! | `http_error` | `{"status", "body"}` instead of a stream |
+//! | `http_error` | `{"status", "body"}`: an HTTP error instead of a stream |
 //! | `failed` | `{"code", "message"}`: a stream that ends in `response.failed` |
 //! | `times` | number of requests of a thread that get the fault before the next turn plays (default: all) |
 
@@ -37,10 +37,10 @@ pub use set::Scripts;
 /// The script that plays if a request names none.
 pub const DEFAULT: &str = "default";
 
-/// Maximum wait of `exec_command`, in milliseconds, and its default: fewer polls disturb a measurement less.
+/// Maximum and default time that `exec_command` waits for a command, in milliseconds.
 pub const MAX_YIELD_MS: u64 = 30_000;
 
-/// One script.
+/// A script: the responses of the model, turn by turn.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Script {
     /// Name used in requests.
@@ -54,11 +54,11 @@ pub struct Script {
 pub struct Turn {
     /// Delay before the first byte.
     pub delay: Duration,
-    /// Action after the delay.
+    /// Answer or fault after the delay.
     pub act: Act,
 }
 
-/// Action of a turn.
+/// Content of a turn: an answer or a fault.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Act {
     /// A complete, healthy stream.
@@ -87,7 +87,7 @@ pub struct Answer {
     pub usage: Usage,
 }
 
-/// Pieces of a text in progress; without any, the answer is sent at once.
+/// Pieces of text that precede an answer; without any, the answer is sent at once.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Deltas {
@@ -132,7 +132,7 @@ pub struct ToolCall {
 pub struct Command {
     /// The command line, for the worker's shell.
     pub cmd: String,
-    /// Maximum wait of the call for the end of the command, in milliseconds (250 to 30,000).
+    /// Longest time that the call waits for the end of the command, in milliseconds (250 to 30,000).
     #[serde(default = "max_yield")]
     pub yield_time_ms: u64,
     /// Working folder; defaults to the worker's.
@@ -207,7 +207,7 @@ pub enum ScriptError {
     Read {
         /// Path of the file or folder.
         path: PathBuf,
-        /// Cause.
+        /// Underlying error.
         source: std::io::Error,
     },
     /// The text is not JSON of the expected shape.
@@ -215,17 +215,17 @@ pub enum ScriptError {
     Parse {
         /// Name of the script.
         name: String,
-        /// Cause.
+        /// Underlying error.
         source: serde_json::Error,
     },
-    /// A turn contradicts itself.
+    /// A turn has keys that contradict each other, or a value out of range.
     #[error("script {name}, turn {turn}: {why}")]
     Turn {
         /// Name of the script.
         name: String,
         /// Index of the turn as written, from 0.
         turn: usize,
-        /// Description of the contradiction.
+        /// Description of the mistake.
         why: &'static str,
     },
 }

@@ -1,4 +1,4 @@
-//! The running server: its port, its task, and the requests received.
+//! The running server of a scripted model, with the requests that it has received.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,14 +16,13 @@ use tokio::task::JoinHandle;
 use super::respond::{models, respond};
 use super::script::Scripts;
 
-/// Maximum length of a request, in bytes. A request has some 40 KiB and grows with its thread; this is far above the
-/// size that a test's thread reaches.
+/// Maximum length of a request, in bytes: far more than the 40 KiB and more of a test's thread.
 const MAX_REQUEST: usize = 64 << 20;
 
-/// Maximum number of requests kept with their bodies.
-const MAX_SEEN: usize = 256;
+/// Number of the newest requests that are kept, with their bodies.
+const MAX_KEPT: usize = 256;
 
-/// A running server; it ends when this is dropped.
+/// A running server of a scripted model; dropping this value ends it.
 #[derive(Debug)]
 pub struct ScriptedModel {
     address: SocketAddr,
@@ -33,10 +32,10 @@ pub struct ScriptedModel {
 
 /// A received request.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Seen {
-    /// Selected script.
+pub struct ReceivedRequest {
+    /// Name of the selected script.
     pub script: String,
-    /// Turn that answered the request; `None` for a poll and after the end.
+    /// Index of the turn that answered the request; `None` for a poll and after the last turn.
     pub turn: Option<usize>,
     /// Thread of the request.
     pub thread: Option<String>,
@@ -54,10 +53,10 @@ pub(super) struct Shared {
     count: watch::Sender<usize>,
 }
 
-/// The newest requests, and the total number.
+/// The newest requests, and the number of all requests.
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    seen: VecDeque<Seen>,
+    requests: VecDeque<ReceivedRequest>,
     total: usize,
 }
 
@@ -67,7 +66,7 @@ impl ScriptedModel {
         Self::listen(SocketAddr::from(([127, 0, 0, 1], 0)), scripts).await
     }
 
-    /// Starts a server on that address; port 0 means any free port.
+    /// Starts a server on `address`; port 0 means any free port.
     pub async fn listen(address: SocketAddr, scripts: Scripts) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
@@ -92,12 +91,12 @@ impl ScriptedModel {
     }
 
     /// Returns the newest requests, oldest first.
-    pub fn seen(&self) -> Vec<Seen> {
-        self.shared.log().seen.iter().cloned().collect()
+    pub fn requests(&self) -> Vec<ReceivedRequest> {
+        self.shared.log().requests.iter().cloned().collect()
     }
 
     /// Waits until `count` requests have been received.
-    pub async fn requests(&self, count: usize) {
+    pub async fn wait_for_requests(&self, count: usize) {
         let mut total = self.shared.count.subscribe();
         // The sender is in `shared`, which this handle keeps alive, so waiting can't fail.
         let _ = total.wait_for(|total| *total >= count).await;
@@ -116,34 +115,34 @@ impl Drop for ScriptedModel {
 }
 
 impl Shared {
-    /// Adds a request to the log; returns its number, from 1.
-    pub(super) fn record(&self, seen: Seen) -> usize {
-        let total = self.log().push(seen);
+    /// Adds a request to the log; returns the request's number, from 1.
+    pub(super) fn record(&self, request: ReceivedRequest) -> usize {
+        let total = self.log().push(request);
         self.count.send_replace(total);
         total
     }
 
-    /// Locks the log. A panic elsewhere leaves it intact, because each change to it is a single push.
+    /// Locks the log. A panic of another task leaves the log intact, because each change is a single push.
     pub(super) fn log(&self) -> MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Log {
-    fn push(&mut self, seen: Seen) -> usize {
-        if self.seen.len() == MAX_SEEN {
-            self.seen.pop_front();
+    fn push(&mut self, request: ReceivedRequest) -> usize {
+        if self.requests.len() == MAX_KEPT {
+            self.requests.pop_front();
         }
-        self.seen.push_back(seen);
+        self.requests.push_back(request);
         self.total += 1;
         self.total
     }
 
     /// Returns the number of requests of a thread that this turn has answered.
-    pub(super) fn met(&self, script: &str, thread: Option<&str>, turn: usize) -> usize {
-        let same = |seen: &&Seen| {
-            seen.script == script && seen.thread.as_deref() == thread && seen.turn == Some(turn)
+    pub(super) fn answered_requests(&self, script: &str, thread: Option<&str>, turn: usize) -> usize {
+        let matches = |request: &&ReceivedRequest| {
+            request.script == script && request.thread.as_deref() == thread && request.turn == Some(turn)
         };
-        self.seen.iter().filter(same).count()
+        self.requests.iter().filter(matches).count()
     }
 }

@@ -1,16 +1,16 @@
-//! Server-sent events, as the Responses API streams them.
+//! Streams of server-sent events in the format of the Responses API.
 
 use serde_json::{Value, json};
 
 use super::script::Usage;
 
-/// Returns a whole stream: the items, then the end.
+/// Returns a complete stream: beginning, items and end.
 pub fn completed(response: &str, items: &[Value], usage: Usage) -> String {
-    created(response) + &rest(response, items, usage)
+    created(response) + &remainder(response, items, usage)
 }
 
-/// Returns a stream without its beginning.
-pub fn rest(response: &str, items: &[Value], usage: Usage) -> String {
+/// Returns a stream of items and end, without the beginning.
+pub fn remainder(response: &str, items: &[Value], usage: Usage) -> String {
     let done = items.iter().enumerate().map(|(index, item)| {
         event(&json!({"type": "response.output_item.done", "output_index": index, "item": item}))
     });
@@ -32,18 +32,18 @@ pub fn failed(response: &str, code: &str, message: &str) -> String {
 }
 
 /// Returns the first half of a stream, ending in the middle of a message.
-pub fn half(response: &str) -> String {
-    begun(response) + &delta("I was about to")
+pub fn first_half(response: &str) -> String {
+    beginning(response) + &delta("I was about to")
 }
 
 /// Returns the beginning of a stream, up to the first piece of a message.
-pub fn begun(response: &str) -> String {
+pub fn beginning(response: &str) -> String {
     let item = json!({"type": "message", "role": "assistant", "id": "msg_half", "content": []});
     created(response)
         + &event(&json!({"type": "response.output_item.added", "output_index": 0, "item": item}))
 }
 
-/// Returns a piece of the message that [`begun`] opened.
+/// Returns a piece of the message that [`beginning`] opened.
 pub fn delta(text: &str) -> String {
     event(&json!({"type": "response.output_text.delta", "item_id": "msg_half",
         "output_index": 0, "content_index": 0, "delta": text}))
@@ -53,7 +53,7 @@ fn created(response: &str) -> String {
     event(&json!({"type": "response.created", "response": {"id": response}}))
 }
 
-/// Formats one event. JSON contains no raw line break, so one `data:` line is enough.
+/// Formats one event. Compact JSON contains no line break, so one `data:` line is enough.
 fn event(data: &Value) -> String {
     format!("event: {}\ndata: {data}\n\n", data["type"].as_str().unwrap_or_default())
 }
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_ends_its_stream() {
+    fn a_failed_stream_ends_with_the_error() {
         insta::assert_snapshot!(failed("r1", "server_error", "boom"), @r#"
         event: response.created
         data: {"type":"response.created","response":{"id":"r1"}}
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn half_a_stream_has_no_end() {
-        let text = half("r1");
+        let text = first_half("r1");
         assert!(text.contains("response.output_text.delta") && !text.contains("response.completed"));
     }
 }

@@ -1,4 +1,4 @@
-//! Load of a crowd on a relay: jobs end and are replaced, and latencies are measured.
+//! Load on a relay, caused by a [`Crowd`] of agents: jobs end and are replaced, and the latencies are measured.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -8,17 +8,17 @@ use tokio::process::Command;
 use tokio::time::{interval, timeout};
 
 use super::crowd::Report;
-use super::{Crowd, Door};
+use super::{Crowd, Endpoint};
 use crate::harness::Site;
 
 /// Maximum time for a crowd to reach a wanted state.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Interval between the ends of jobs.
-const BEAT: Duration = Duration::from_millis(100);
+/// Interval between the ends of two jobs.
+const END_INTERVAL: Duration = Duration::from_millis(100);
 /// Number of jobs that end each second.
-pub const A_SECOND: usize = 10;
+pub const ENDS_PER_SECOND: usize = 10;
 
-/// Waits for the next `count` reports of one kind.
+/// Waits for the next `count` reports for which `wanted` returns something.
 pub async fn reports<T>(crowd: &mut Crowd, count: usize, wanted: impl Fn(&Report) -> Option<T>) -> Vec<T> {
     let mut found = Vec::with_capacity(count);
     let collected = timeout(PATIENCE, async {
@@ -31,16 +31,16 @@ pub async fn reports<T>(crowd: &mut Crowd, count: usize, wanted: impl Fn(&Report
     found
 }
 
-/// Returns the time at which an agent received the welcome.
-pub fn welcomed(report: &Report) -> Option<Instant> {
+/// Returns the time at which an agent received the welcome, if this is the report's content.
+pub fn welcomed_at(report: &Report) -> Option<Instant> {
     if let Report::Welcomed(at) = report { Some(*at) } else { None }
 }
 
-/// Connects a crowd of `agents` agents to a running relay, with one running job on each. The site's own agent is
-/// killed; it is not restarted as long as other agents are connected.
-pub async fn gather(site: &Site, agents: usize) -> Crowd {
-    let mut crowd = Crowd::start(&Door::of(site), agents);
-    reports(&mut crowd, agents, welcomed).await;
+/// Connects a crowd of `agents` agents to a running relay, and starts a job on each. Kills the site's own agent; the
+/// relay does not restart it as long as other agents are connected.
+pub async fn start_crowd(site: &Site, agents: usize) -> Crowd {
+    let mut crowd = Crowd::start(&Endpoint::of_site(site), agents);
+    reports(&mut crowd, agents, welcomed_at).await;
     let lock = fs::read_to_string(site.agent().join("agent.lock")).unwrap_or_default();
     let own = lock.trim().parse().ok().and_then(Pid::from_raw);
     let ended = own.map(|own| kill_process(own, Signal::KILL));
@@ -53,14 +53,14 @@ pub async fn gather(site: &Site, agents: usize) -> Crowd {
     crowd
 }
 
-/// Ends [`A_SECOND`] jobs each second and replaces them by new ones; returns the time until each end was acknowledged.
-pub async fn turnover(site: &Site, crowd: &mut Crowd, seconds: usize) -> Vec<Duration> {
+/// Ends [`ENDS_PER_SECOND`] jobs each second and launches others; returns the delays of the acknowledgements.
+pub async fn replace_jobs(site: &Site, crowd: &mut Crowd, seconds: usize) -> Vec<Duration> {
     let acked = |report: &Report| if let Report::Acked(after) = report { Some(*after) } else { None };
     let mut acks = Vec::new();
-    let mut beats = interval(BEAT);
-    for number in 0..A_SECOND * seconds {
-        beats.tick().await;
-        crowd.end_one(number);
+    let mut ticks = interval(END_INTERVAL);
+    for number in 0..ENDS_PER_SECOND * seconds {
+        ticks.tick().await;
+        crowd.end_job_of(number);
         launch(site).await;
         acks.extend(reports(crowd, 1, acked).await);
     }
@@ -77,6 +77,6 @@ async fn launch(site: &Site) {
 pub async fn run(site: &Site, args: &[&str]) {
     let output = Command::from(site.command(args)).output().await;
     let output = output.unwrap_or_else(|e| panic!("relay {args:?}: {e}"));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "relay {args:?}: {}: {said}", output.status);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "relay {args:?}: {}: {stderr}", output.status);
 }

@@ -9,8 +9,7 @@ use super::{
     Act, Answer, Call, Command, Deltas, Fault, PlanStep, Script, ScriptError, ToolCall, Turn, Usage,
 };
 
-/// Maximum repeat count of a turn. Scripts are kept in memory with their repeats expanded, and no test needs more
-/// turns.
+/// Maximum of `repeat`. Scripts are kept in memory with repeated turns expanded, and no test needs more turns.
 const MAX_REPEAT: usize = 100_000;
 
 #[derive(Deserialize)]
@@ -79,8 +78,8 @@ impl RawTurn {
         let delay = Duration::from_millis(self.delay_ms);
         let mut faults = self.take_faults();
         let calls = self.take_calls();
-        let says = self.reasoning.is_some() || self.message.is_some() || !calls.is_empty();
-        let act = match (faults.pop(), says) {
+        let has_content = self.reasoning.is_some() || self.message.is_some() || !calls.is_empty();
+        let act = match (faults.pop(), has_content) {
             (Some(_), _) if !faults.is_empty() => return Err("more than one fault"),
             (Some(_), true) => return Err("a fault and an answer"),
             (Some(_), false) if self.usage.is_some() => return Err("a fault with usage"),
@@ -129,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_becomes_turns_with_its_repeats_written_out() {
+    fn a_script_file_becomes_turns_with_repeats_expanded() {
         let json = r#"{"turns": [
             {"delay_ms": 5, "repeat": 2, "commands": [{"cmd": "true"}]},
             {"http_error": {"status": 500, "body": "no"}, "times": 1},
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_that_contradicts_itself_is_refused_with_its_place() {
+    fn a_contradictory_turn_is_refused_with_its_index() {
         let cases = [
             (r"{}", "neither an answer nor a fault"),
             (r#"{"hang": true, "disconnect": true}"#, "more than one fault"),
@@ -164,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_is_refused() {
+    fn an_unknown_key_of_a_turn_is_refused() {
         assert!(Script::parse("stem", r#"{"turns": [{"mesage": "x"}]}"#).is_err());
     }
 }

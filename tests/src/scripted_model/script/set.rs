@@ -1,4 +1,4 @@
-//! The scripts of a server.
+//! Set of the scripts of a server.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{DEFAULT, Script, ScriptError};
 
-/// Scripts of a server, by name. There is always a [`DEFAULT`].
+/// Scripts of a server, by name. A script named [`DEFAULT`] always exists.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scripts(BTreeMap<String, Script>);
 

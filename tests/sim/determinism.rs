@@ -1,5 +1,4 @@
-//! Determinism: the same seed repeats every step, every line and every record of the registry, under any load of the
-//! machine.
+//! Determinism: a repeated seed repeats every step, log and record, under any load of the machine.
 
 use std::cell::RefCell;
 use std::fs;
@@ -10,15 +9,15 @@ use std::rc::Rc;
 use relay_tests::harness::figures::figure;
 
 use crate::disk::lengths;
-use crate::planted::Planted;
+use crate::planted::PlantedBug;
 use crate::trace::Trace;
-use crate::{cases, folder, play, seeds};
+use crate::{cases, create_folder, play, seed_count};
 
-/// Digest of everything that a seed did. Clones share it.
+/// Digest of all steps of a seed and of the final registry. Clones share one digest.
 #[derive(Debug, Clone)]
 pub(crate) struct Digest {
     state: Rc<RefCell<DefaultHasher>>,
-    /// Name of the seed's folder, which differs each time.
+    /// Path of the seed's folder. It differs in each play, so it is left out of the digest.
     folder: String,
 }
 
@@ -48,28 +47,31 @@ impl Digest {
 
 /// Plays a seed and returns its digest.
 fn digest(seed: u64) -> u64 {
-    let folder = folder();
+    let folder = create_folder();
     let digest = Digest::new(folder.path());
-    let played = play(seed, folder.path(), Planted::default(), Trace::Digested(digest.clone()));
+    let played = play(seed, folder.path(), PlantedBug::default(), Trace::Digested(digest.clone()));
     digest.add(&format!("{played:?}"));
     digest.add_registry(&folder.path().join("project/platform/workers"));
     digest.value()
 }
 
-/// Returns the digests of all seeds up to this number, by seed.
+/// Returns the digests of the first `seeds` seeds, by seed.
 fn digests(seeds: u64) -> Vec<u64> {
-    let found = cases::each(seeds, || (), |(), number| Some(digest(number)));
+    let found = cases::run_cases(seeds, || (), |(), number| Some(digest(number)));
     found.into_iter().map(|(_, digest)| digest).collect()
 }
 
 #[test]
-fn the_same_seed_does_the_same() {
-    let seeds = seeds(100, 1_000);
+fn a_repeated_seed_repeats_every_step_and_leaves_the_same_registry() {
+    let seeds = seed_count(100, 1_000);
     let (first, second) = (digests(seeds), digests(seeds));
     let different = first.iter().zip(&second).enumerate().filter(|(_, (first, second))| first != second);
     let different: Vec<usize> = different.map(|(seed, _)| seed).collect();
     assert!(different.is_empty(), "seeds that do something else the second time: {different:?}");
-    let mut all = DefaultHasher::new();
-    first.hash(&mut all);
-    figure(&format!("N17: {seeds} seeds played twice, the same both times, digest {:016x}", all.finish()));
+    let mut all_digests = DefaultHasher::new();
+    first.hash(&mut all_digests);
+    figure(&format!(
+        "N17: {seeds} seeds played twice, the same both times, digest {:016x}",
+        all_digests.finish()
+    ));
 }

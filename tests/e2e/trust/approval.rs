@@ -1,4 +1,4 @@
-//! Approval of settings: only a person can approve them.
+//! Approval of settings, which only a person can give.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,71 +7,75 @@ use std::process::{Command, Output};
 use relay_tests::harness::tmux::Terminal;
 use relay_tests::harness::{Engine, Site, programs};
 
-/// Variable that marks a session of a host agent.
-const THREAD: (&str, &str) = ("CODEX_THREAD_ID", "01a203ca-9b3a-74f0-a0f9-92040009a617");
+/// Variable, with its value, that marks a session of Codex.
+const SESSION_VARIABLE: (&str, &str) = ("CODEX_THREAD_ID", "01a203ca-9b3a-74f0-a0f9-92040009a617");
 
-fn said(output: &Output) -> String {
+fn stderr_text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-fn refused(mut command: Command) -> String {
+/// Runs a command that must fail with exit code 5 and one line on stderr; returns the line.
+fn check_refused(mut command: Command) -> String {
     let output = command.output().unwrap();
-    let said = said(&output);
-    assert_eq!(output.status.code(), Some(5), "{said}");
-    assert_eq!(said.lines().count(), 1, "{said}");
-    said
+    let stderr = stderr_text(&output);
+    assert_eq!(output.status.code(), Some(5), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    stderr
 }
 
 #[test]
-fn a_notifier_that_a_session_adds_does_not_run_when_a_person_launches_later() {
+fn a_notify_command_that_a_session_adds_does_not_run_after_a_later_launch() {
     let site = Site::up(Engine::Local);
     site.configure("[notify]\ncommand = [\"touch\", \"ran\"]\n");
     site.relay(&["down"]);
     let launch = ["launch", "--runner", "shell", "-w", "workspace-projects/demo", "true"];
-    let output = site.plain_command(&launch).output().unwrap();
-    let told = said(&output);
+    let output = site.command_without_approval(&launch).output().unwrap();
+    let text = stderr_text(&output);
     assert!(
-        output.status.success() && told.contains("has changed since the settings were approved"),
-        "{told}"
+        output.status.success() && text.contains("has changed since the settings were approved"),
+        "{text}"
     );
-    assert!(told.contains("relay up"), "{told}");
-    assert!(refused(site.plain_command(&["up"])).contains("--yes"));
-    assert!(refused(site.plain_command(&["serve"])).contains("--yes"));
+    assert!(text.contains("relay up"), "{text}");
+    assert!(check_refused(site.command_without_approval(&["up"])).contains("--yes"));
+    assert!(check_refused(site.command_without_approval(&["serve"])).contains("--yes"));
     assert!(!site.root().join("ran").exists());
     assert_eq!(site.record("demo#1").state, common::record::State::Queued);
-    // A session may choose the settings for jobs.
+    // A session may change `[limits]` without an approval.
     site.configure("[limits]\njob = \"1h\"\n");
-    assert!(site.plain_command(&launch).output().unwrap().status.success());
+    assert!(site.command_without_approval(&launch).output().unwrap().status.success());
     site.ended("demo#1");
 }
 
 #[test]
-fn nobody_agrees_off_a_terminal_or_in_a_session() {
+fn settings_can_not_be_approved_without_a_terminal_or_in_a_session() {
     let site = Site::new(Engine::Local);
-    let off = refused(site.plain_command(&["up"]));
+    let off = check_refused(site.command_without_approval(&["up"]));
     assert!(off.contains("have not been approved yet") && off.contains("--yes"), "{off}");
     for args in [&["up"][..], &["up", "--yes"], &["up", "--yes", "--no-start"], &["serve", "--yes"]] {
-        let mut command = site.plain_command(args);
-        command.env(THREAD.0, THREAD.1);
-        let said = refused(command);
-        assert!(said.contains("a person has to"), "{args:?}: {said}");
+        let mut command = site.command_without_approval(args);
+        command.env(SESSION_VARIABLE.0, SESSION_VARIABLE.1);
+        let stderr = check_refused(command);
+        assert!(stderr.contains("a person has to"), "{args:?}: {stderr}");
     }
-    // A command line can remove a variable, but not its ancestor processes.
+    // A session can remove the variable, but relay also recognises a `codex` among its ancestor processes.
     let host = site.root().join("codex");
     fs::copy("/bin/sh", &host).unwrap();
     fs::set_permissions(&host, fs::Permissions::from_mode(0o755)).unwrap();
     let mut below = site.environment(Command::new(&host));
     let relay = programs::dir().join("relay");
     below.args(["-c", &format!("{} up --yes; exit $?", relay.display())]).current_dir(site.root());
-    assert!(refused(below).contains("a person has to"));
+    assert!(check_refused(below).contains("a person has to"));
     assert!(!site.registry().join("relay.json").exists());
     site.relay(&["up"]);
-    let mut session = site.plain_command(&["up"]);
-    assert!(session.env(THREAD.0, THREAD.1).output().unwrap().status.success(), "what is agreed to goes on");
+    let mut session = site.command_without_approval(&["up"]);
+    assert!(
+        session.env(SESSION_VARIABLE.0, SESSION_VARIABLE.1).output().unwrap().status.success(),
+        "a session may start a relay with approved settings"
+    );
 }
 
 #[test]
-fn a_person_at_a_terminal_is_shown_what_changed_and_asked() {
+fn relay_up_at_a_terminal_shows_the_changed_settings_and_asks() {
     let site = Site::new(Engine::Local);
     site.approve();
     site.configure("[notify]\ndesktop = true\n");
@@ -86,12 +90,12 @@ fn a_person_at_a_terminal_is_shown_what_changed_and_asked() {
     terminal.shows("the second question", |screen| screen.matches("[y/N]").count() == 2);
     terminal.press(&["y", "Enter"]);
     terminal.shows("the relay", |screen| screen.contains("relay is up: engine local"));
-    // One approval is enough.
-    assert!(site.plain_command(&["up"]).output().unwrap().status.success());
+    // The same settings need no second approval.
+    assert!(site.command_without_approval(&["up"]).output().unwrap().status.success());
 }
 
 #[test]
-fn doctor_runs_no_program_that_settings_name_before_they_are_approved() {
+fn relay_doctor_runs_no_program_of_settings_that_are_not_approved() {
     let site = Site::new(Engine::Local);
     site.approve();
     let ran = site.root().join("ran");
@@ -103,21 +107,21 @@ fn doctor_runs_no_program_that_settings_name_before_they_are_approved() {
     site.configure(&text);
     fs::create_dir_all(site.root().join(".codex/rules")).unwrap();
     fs::write(site.root().join(".codex/rules/relay.rules"), "").unwrap();
-    let doctor = site.plain_command(&["doctor"]).output().unwrap();
-    let told = String::from_utf8_lossy(&doctor.stdout).into_owned();
-    assert!(told.contains("was not run: the settings are not approved"), "{told}");
-    assert!(!ran.exists(), "{told}");
-    let mut session = site.plain_command(&["doctor"]);
-    let told = session.env(THREAD.0, THREAD.1).output().unwrap().stdout;
-    let told = String::from_utf8_lossy(&told).into_owned();
-    assert!(told.contains("settings are not approved") && told.contains("a person has to run"), "{told}");
+    let doctor = site.command_without_approval(&["doctor"]).output().unwrap();
+    let text = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(text.contains("was not run: the settings are not approved"), "{text}");
+    assert!(!ran.exists(), "{text}");
+    let mut session = site.command_without_approval(&["doctor"]);
+    let text = session.env(SESSION_VARIABLE.0, SESSION_VARIABLE.1).output().unwrap().stdout;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    assert!(text.contains("settings are not approved") && text.contains("a person has to run"), "{text}");
     site.approve();
-    site.plain_command(&["doctor"]).output().unwrap();
+    site.command_without_approval(&["doctor"]).output().unwrap();
     assert!(ran.exists());
 }
 
 #[test]
-fn the_engine_is_that_of_the_settings_or_the_consent_whatever_the_lease_says() {
+fn the_engine_is_taken_from_the_approved_settings_and_not_from_the_lease() {
     let site = Site::new(Engine::Local);
     site.write(
         "platform/relay.toml",
@@ -128,23 +132,25 @@ fn the_engine_is_that_of_the_settings_or_the_consent_whatever_the_lease_says() {
     let lease = site.registry().join("relay.json");
     let forged = fs::read_to_string(&lease).unwrap().replace("\"local\"", "\"podman\"");
     fs::write(&lease, forged).unwrap();
-    let output =
-        site.plain_command(&["run", "-w", "workspace-projects/demo", "--", "true"]).output().unwrap();
-    assert!(output.status.success(), "{}", said(&output));
+    let output = site
+        .command_without_approval(&["run", "-w", "workspace-projects/demo", "--", "true"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr_text(&output));
     assert_eq!(site.record("demo#1").engine, "local");
     site.relay(&["down"]);
 }
 
 #[test]
-fn a_daemon_is_started_with_the_settings_that_were_agreed_to_or_not_at_all() {
+fn a_daemon_does_not_start_if_the_settings_have_changed_since_the_approval() {
     let site = Site::new(Engine::Local);
     site.approve();
     let other = "0".repeat(64);
-    let changed = refused(site.plain_command(&["serve", "--approved-digest", &other]));
+    let changed = check_refused(site.command_without_approval(&["serve", "--approved-digest", &other]));
     assert!(changed.contains("has changed"), "{changed}");
-    let mut session = site.plain_command(&["doctor"]);
+    let mut session = site.command_without_approval(&["doctor"]);
     site.configure("[codex]\nprogram = \"./evil\"\n");
-    let listed = session.env(THREAD.0, THREAD.1).output().unwrap();
+    let listed = session.env(SESSION_VARIABLE.0, SESSION_VARIABLE.1).output().unwrap();
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
     assert!(listed.contains("the settings changed since they were approved"), "{listed}");
     site.configure("");
