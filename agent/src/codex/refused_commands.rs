@@ -8,13 +8,20 @@
 //! ```
 //!
 //! The line is not a documented interface, and its reason is Rust's debug output of a string.
+//!
+//! If the sandbox of a command can't be made, there is an item: a command whose only output is one line of the sandbox's
+//! program. A path that is hidden from the job and disappears meanwhile has this effect.
 
 use common::text_format;
+
+use super::event::{CodexEvent, Item, Phase};
 
 /// Log target of a line about a refused command, and the beginning of the line's text.
 const TARGET: &str = "codex_core::tools::router: error=exec_command failed";
 /// Text before the reason.
 const REASON_PREFIX: &str = "CreateProcess { message: ";
+/// Beginning of the message of Codex's sandbox program.
+const SANDBOX_PREFIX: &str = "bwrap: ";
 /// Maximum length of a reason in a warning, in bytes.
 const MAX_REASON: usize = 300;
 
@@ -27,7 +34,28 @@ pub(crate) struct RefusedCommands {
 impl RefusedCommands {
     /// Handles a line of stderr. Returns a warning with the reason if it is about the first refused command.
     pub(crate) fn take_line(&mut self, line: &str) -> Option<String> {
-        let reason = parse_line(line)?;
+        parse_line(line).and_then(|reason| self.count_and_warn(&reason))
+    }
+
+    /// Handles an event. Returns a warning with the reason if it is about the first refused command.
+    pub(crate) fn take_event(&mut self, event: &CodexEvent) -> Option<String> {
+        let CodexEvent::Item {
+            phase: Phase::Completed, item: Item::Command { output, exit_code, .. }, ..
+        } = event
+        else {
+            return None;
+        };
+        let message = output.trim_end();
+        let is_sandbox_failure =
+            *exit_code != Some(0) && message.starts_with(SANDBOX_PREFIX) && !message.contains('\n');
+        if is_sandbox_failure {
+            self.count_and_warn(&text_format::one_line(message, MAX_REASON))
+        } else {
+            None
+        }
+    }
+
+    fn count_and_warn(&mut self, reason: &str) -> Option<String> {
         self.count += 1;
         (self.count == 1).then(|| format!("Codex did not start a command of the model: {reason}"))
     }
@@ -78,6 +106,31 @@ mod tests {
         let more = refused.finish().unwrap();
         assert_eq!(more, "Codex did not start 1 more command of the model: the log has the reasons");
         assert_eq!(refused.finish(), None);
+    }
+
+    #[test]
+    fn a_sandbox_that_can_not_be_made_is_told_and_a_failing_command_is_not() {
+        let told = |output: &str, exit_code: i32| {
+            let item = Item::Command {
+                command: "bash -lc true".to_owned(),
+                output: output.to_owned(),
+                gap: None,
+                exit_code: Some(exit_code),
+                failed: exit_code != 0,
+            };
+            RefusedCommands::default().take_event(&CodexEvent::Item {
+                phase: Phase::Completed,
+                id: "item_1".to_owned(),
+                item,
+            })
+        };
+        let failure = "bwrap: Can't mkdir parents for /w/socket: Read-only file system\n";
+        assert!(
+            told(failure, 1).unwrap().ends_with("Can't mkdir parents for /w/socket: Read-only file system")
+        );
+        assert_eq!(told(failure, 0), None);
+        assert_eq!(told("bwrap: a\nsecond line of a program's own output\n", 1), None);
+        assert_eq!(told("error: bwrap: x\n", 1), None);
     }
 
     #[test]

@@ -191,7 +191,9 @@ impl CodexHandler {
         let Some(event) = event::parse(line) else { return Vec::new() };
         log.write(self.transcript.render_event(now, Timestamp::now(), &event).as_bytes());
         let Some(tracker) = &mut self.tracker else { return Vec::new() };
-        let events = tracker.take_event(now, &event, steps);
+        let mut events = tracker.take_event(now, &event, steps);
+        let warning = self.refused_commands.take_event(&event);
+        events.extend(warning.map(|message| EventBody::Warning { message }));
         self.turn_ended_at = tracker.last_turn().map(|_| self.turn_ended_at.unwrap_or(now));
         events
     }
