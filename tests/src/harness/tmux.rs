@@ -1,6 +1,5 @@
 //! A real terminal: a separate tmux server that runs one program in it.
 
-use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,9 @@ use super::{PATIENCE, Site};
 /// A terminal in a site's root. Dropping it ends the tmux server and all programs in the terminal.
 #[derive(Debug)]
 pub struct Terminal {
-    socket: PathBuf,
+    /// Name of the server's socket in tmux's own folder. Sandboxes hide that folder as a whole, so the jobs of other tests
+    /// don't depend on how long this server lives.
+    socket_name: String,
 }
 
 impl Terminal {
@@ -26,10 +27,11 @@ impl Terminal {
 
     /// Opens a terminal of this size that runs `program`, with the programs under test on the PATH.
     pub fn with_program(site: &Site, columns: u16, rows: u16, program: &Command) -> Self {
-        let terminal = Self { socket: site.root().join("terminal") };
+        let site_name = site.root().file_name().unwrap_or_default().to_string_lossy();
+        let terminal = Self { socket_name: format!("relay-test-{site_name}") };
         // The server inherits the environment of the client that starts it.
         let mut tmux = with_environment_of(program, "tmux");
-        tmux.arg("-S").arg(&terminal.socket).args(["-f", "/dev/null", "new-session", "-d"]);
+        tmux.arg("-L").arg(&terminal.socket_name).args(["-f", "/dev/null", "new-session", "-d"]);
         tmux.args(["-x", &columns.to_string(), "-y", &rows.to_string(), "-c"]).arg(site.root());
         tmux.arg("--").arg(program.get_program()).args(program.get_args());
         run_tmux(&mut tmux);
@@ -37,7 +39,7 @@ impl Terminal {
     }
 
     fn tmux(&self, args: &[&str]) -> Output {
-        run_tmux(Command::new("tmux").arg("-S").arg(&self.socket).args(args))
+        run_tmux(Command::new("tmux").arg("-L").arg(&self.socket_name).args(args))
     }
 
     /// Presses keys, as tmux names them: `Enter`, `Down`, `C-c`, or text.
@@ -72,7 +74,9 @@ impl Terminal {
 impl Drop for Terminal {
     fn drop(&mut self) {
         // Fails harmlessly if the server has already ended.
-        let _ = Command::new("tmux").arg("-S").arg(&self.socket).arg("kill-server").output();
+        let _ = Command::new("tmux").arg("-L").arg(&self.socket_name).arg("kill-server").output();
+        let user = rustix::process::geteuid().as_raw();
+        let _ = std::fs::remove_file(format!("/tmp/tmux-{user}/{}", self.socket_name));
     }
 }
 
