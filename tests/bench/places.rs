@@ -2,15 +2,14 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::os::unix::fs::chown;
+use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use common::event::EventBody;
 use common::job::StepKind;
-use relay_tests::harness::docker::docker;
 use relay_tests::harness::figures::times;
-use relay_tests::harness::repository::{self, git, git_command};
+use relay_tests::harness::repository::{self, git, git_command, prepared_clone};
 use relay_tests::harness::{Engine, Site, until_by};
 
 use crate::peers::Pueue;
@@ -20,8 +19,6 @@ use crate::{Fallible, stop};
 
 /// Sizes of the repositories in megabytes, each with its number of rounds. The last one only in nightly runs.
 const SIZES: [(usize, usize); 3] = [(1, 20), (100, 5), (1000, 2)];
-/// User of the workers in a container.
-const WORKER: u32 = 1234;
 /// Number of launches.
 const LAUNCHES: usize = 60;
 /// Maximum time of a job on the largest repository.
@@ -44,7 +41,7 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
 
 /// Measures places of one repository: of a platform that has nothing of it, and of one that had a job on it before.
 fn ready(megabytes: usize, rounds: usize) -> Fallible<Vec<Row>> {
-    let open = site(Engine::Local, megabytes)?;
+    let open = site(false, megabytes)?;
     let source = format!("file://{}", open.workspace().display());
     let [mut cloned, mut made] = <[Samples; 2]>::default();
     for round in 0..=rounds {
@@ -66,31 +63,26 @@ fn ready(megabytes: usize, rounds: usize) -> Fallible<Vec<Row>> {
             .beside("git clone --depth 1", Ok(cloned.median()?))
             .target(Target::Times(1.2)),
     ];
-    rows.extend(ready_in_container(megabytes, rounds)?);
+    rows.extend(ready_in_sandbox(megabytes, rounds)?);
     Ok(rows)
 }
 
-/// Measures places of workers in a container, which has a cache of the repository after its first job.
-fn ready_in_container(megabytes: usize, rounds: usize) -> Fallible<[Row; 2]> {
-    let site = site(Engine::Docker, megabytes)?;
+/// Measures places of workers in a sandbox: their agent keeps a cache of the repository and prepares the next clone.
+fn ready_in_sandbox(megabytes: usize, rounds: usize) -> Fallible<[Row; 2]> {
+    let site = site(true, megabytes)?;
     let [mut first, mut second, mut advanced] = <[Samples; 3]>::default();
     for round in 0..=rounds {
         stop::pause(Duration::ZERO)?;
-        docker(&[
-            "exec",
-            "-u",
-            "0",
-            &site.container(),
-            "sh",
-            "-c",
-            "rm -rf /var/lib/worker-agent.repositories",
-        ]);
+        forget_repository(&site)?;
         let by_first = time_to_ready(&site)?;
+        prepared_clone(&site);
         let by_second = time_to_ready(&site)?;
+        prepared_clone(&site);
         site.write("workspace-projects/demo/round", &round.to_string());
         git(&site.workspace(), &["add", "round"]);
         git(&site.workspace(), &["commit", "-qm", "round"]);
         let by_advanced = time_to_ready(&site)?;
+        prepared_clone(&site);
         if round > 0 {
             first.push(by_first);
             second.push(by_second);
@@ -98,26 +90,33 @@ fn ready_in_container(megabytes: usize, rounds: usize) -> Fallible<[Row; 2]> {
         }
     }
     let row = |which: &str, samples: &Samples| -> Fallible<Row> {
-        let name = format!("{megabytes} MB, container: place of {which}");
+        let name = format!("{megabytes} MB, sandbox: place of {which}");
         Ok(Row::new(&name, samples.median()?).beside("the first job", Ok(first.median()?)))
     };
     Ok([
         row("a second job", &second)?.target(Target::Times(0.3)),
-        row("a second job from one more commit", &advanced)?,
+        row("a second job, from one more commit", &advanced)?,
     ])
 }
 
-/// Creates a site whose workspace is a generated repository of this size. In a container, workers have a user of their
-/// own, the owner of the folder of all workspaces.
-fn site(engine: Engine, megabytes: usize) -> Fallible<Site> {
-    let site = Site::new(engine);
-    if engine == Engine::Docker {
-        chown(site.root().join("workspace-projects"), Some(WORKER), Some(WORKER))?;
+/// Creates a site whose workspace is a generated repository of this size.
+fn site(in_sandbox: bool, megabytes: usize) -> Fallible<Site> {
+    let site = Site::new(Engine::Local);
+    if in_sandbox {
+        site.configure_in_sandbox("");
     }
     fs::remove_file(site.workspace().join("README"))?;
     repository::generate(&site.workspace(), megabytes << 20)?;
     site.relay(&["up"]);
     Ok(site)
+}
+
+/// Removes everything that the agent has kept of the repositories of earlier jobs.
+fn forget_repository(site: &Site) -> Fallible<()> {
+    match fs::remove_dir_all(site.home().join(".local/share/relay/repositories")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Runs a job with a place of its own; returns the time from the end of its launch to the end of the step that made the
@@ -146,7 +145,7 @@ fn time_to_ready(site: &Site) -> Fallible<Duration> {
 
 /// Measures launches with a place and without one, beside pueue.
 fn launches() -> Fallible<[Row; 2]> {
-    let site = site(Engine::Local, 1)?;
+    let site = site(false, 1)?;
     site.launch_running("sleep 100000", &["-n", "busy"]);
     let pueue = Pueue::start(site.root()).map_err(|e| e.to_string());
     let launch = |more: &[&str]| {

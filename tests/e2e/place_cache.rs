@@ -1,10 +1,11 @@
 //! The cache of repositories: a second job in a repository fetches nothing.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use common::record::State;
-use relay_tests::harness::repository::git;
+use relay_tests::harness::repository::{git, prepared_clone};
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site};
 
@@ -44,6 +45,7 @@ fn a_sandboxed_worker_reads_the_cache_of_its_repository_and_can_not_change_it() 
     let first = step_titles(&site, &site.launch_shell("true", &["--branch"]));
     assert_eq!(first[..2], [fetch.clone(), format!("{checkout}1")], "{first:?}");
     let caches = site.home().join(".local/share/relay/repositories");
+    prepared_clone(&site);
     let before = file_sizes(&caches);
     assert!(!before.is_empty());
     let line = format!(
@@ -53,7 +55,41 @@ fn a_sandboxed_worker_reads_the_cache_of_its_repository_and_can_not_change_it() 
     );
     let second = step_titles(&site, &site.launch_shell(&line, &["--branch"]));
     assert_eq!(second[0], format!("{checkout}2"), "nothing was fetched: {second:?}");
+    prepared_clone(&site);
     assert_eq!(file_sizes(&caches), before);
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn the_next_place_is_prepared_and_starts_from_its_own_base() {
+    let site = Site::new(Engine::Local);
+    site.configure_in_sandbox("");
+    let root = site.workspace();
+    git(&root, &["init", "-q", "-b", "main"]);
+    for (name, content) in [("changed", "old"), ("removed", "old"), ("same", "same")] {
+        fs::write(root.join(name), content).unwrap();
+    }
+    git(&root, &["add", "."]);
+    git(&root, &["commit", "-qm", "base"]);
+    site.relay(&["up"]);
+    site.ended(&site.launch_shell("true", &["--branch"]));
+    let prepared = fs::metadata(prepared_clone(&site)).unwrap().ino();
+
+    git(&root, &["rm", "-q", "removed"]);
+    fs::write(root.join("changed"), "new").unwrap();
+    git(&root, &["commit", "-qam", "second"]);
+    fs::write(root.join("untracked"), "by the user").unwrap();
+    let look = "stat -c %i .; git status --porcelain --ignored; git branch --format='%(refname:short)'; ls; \
+                cat changed untracked; git fsck --strict --no-dangling; git diff --stat HEAD; echo result >> same";
+    let job = site.launch_shell(look, &["--branch"]);
+    assert_eq!(outcome(&site.ended(&job)), (State::Completed, None), "{}", site.log(&job));
+    let log = site.log(&job);
+    let seen: Vec<&str> = log.lines().skip_while(|line| !line.starts_with(&prepared.to_string())).collect();
+    let inode = prepared.to_string();
+    let expected = [&inode, "relay/demo-2", "README", "changed", "same", "untracked", "newby the user"];
+    assert_eq!(seen, expected, "{log}");
+    let files = git(&root, &["diff", "--name-only", "main", "relay/demo-2"]);
+    assert_eq!(files, "same\nuntracked");
 }
 
 #[test]

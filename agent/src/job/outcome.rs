@@ -57,6 +57,7 @@ pub(crate) fn classify_exit(stage: &Stage, is_codex: bool, result: &CommandResul
     match stage {
         Stage::FillCache
         | Stage::Clone(_)
+        | Stage::Advance(_)
         | Stage::Continue
         | Stage::Setup(_)
         | Stage::Check(_)
@@ -65,7 +66,7 @@ pub(crate) fn classify_exit(stage: &Stage, is_codex: bool, result: &CommandResul
         {
             Ok(())
         }
-        Stage::FillCache | Stage::Clone(_) | Stage::Continue => {
+        Stage::FillCache | Stage::Clone(_) | Stage::Advance(_) | Stage::Continue => {
             fail(FailureKind::SetupFailed, place_failure(&git::failure_line(result.tail.as_bytes())))
         }
         Stage::Setup(line) => fail(

@@ -14,10 +14,11 @@ use super::running_command::EndReason;
 use super::stage::{Stage, clone_title};
 use super::supervisor::Supervisor;
 use crate::git_stream::OpenedStream;
-use crate::place::cache::WritableCache;
+use crate::place::cache::{RepositoryCache, WritableCache};
 use crate::place::checkpoints::{Checkpoints, PushState, replaced_warning};
 use crate::place::folder;
 use crate::place::git::{PlaceGit, PushError, depth, is_known_cause};
+use crate::place::prepared;
 use crate::process::OutputPipes;
 use crate::workspace::WorkspaceDir;
 
@@ -91,19 +92,47 @@ impl Supervisor {
         }
         let readable_cache = writable_cache.into_readable();
         self.log.write_line(&format!("$ {}", clone_title(&self.spec, true)));
-        let stage = Stage::Clone(Some(readable_cache.folder.path().to_owned()));
-        let made = self.run_command(stage, OutputPipes::Merged).await;
+        let cache_path = readable_cache.folder.path().to_owned();
+        let is_advanced = self.advance_prepared_clone(place, cache, &cache_path).await?;
+        let made = if is_advanced || self.end_reason.is_some() {
+            Ok(())
+        } else {
+            self.run_command(Stage::Clone(Some(cache_path)), OutputPipes::Merged).await
+        };
         match made {
             Ok(()) => {
                 drop(readable_cache);
-                let cache = cache.clone();
-                tokio::task::spawn_blocking(move || cache.trim_all());
+                prepare_next_clone(place, cache);
                 Ok(self.end_reason.is_none())
             }
             Err(error) if error.kind == FailureKind::SetupFailed => {
                 readable_cache.clear();
                 Ok(false)
             }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Checks the base out in a place that was made ahead. Returns false if the place was not made ahead, or if that
+    /// fails: the place is empty then.
+    async fn advance_prepared_clone(
+        &mut self,
+        place: &PlaceGit,
+        cache: &RepositoryCache,
+        cache_path: &str,
+    ) -> Result<bool, JobError> {
+        if !folder::is_prepared(place.path()) {
+            return Ok(false);
+        }
+        let arguments = ["advance", place.spec.base(), place.spec.branch(), cache_path];
+        let home = prepared::home(&self.resources.worker_env);
+        let command = cache.prepared_clone().command(&arguments, place.user, home);
+        let stage = Stage::Advance(cache_path.to_owned());
+        let advanced = self.run_in_folder(stage, command, OutputPipes::Merged, &place.top).await;
+        folder::mark_not_prepared(place.path());
+        match advanced {
+            Ok(()) => Ok(self.end_reason.is_none()),
+            Err(error) if error.kind == FailureKind::SetupFailed => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -226,6 +255,17 @@ impl Supervisor {
             None => folder::remove(&path),
         });
     }
+}
+
+/// Prepares a clone for the next job on the same repository, and removes caches until all fit their limit. In the
+/// background: no job waits for it.
+fn prepare_next_clone(place: &PlaceGit, cache: &RepositoryCache) {
+    let (place, cache) = (place.clone(), cache.clone());
+    tokio::spawn(async move {
+        let home = prepared::home(&place.env);
+        cache.prepared_clone().make(place.path(), place.spec.base(), place.user, home).await;
+        let _ = tokio::task::spawn_blocking(move || cache.trim_all()).await;
+    });
 }
 
 fn setup_failed(message: String) -> JobError {

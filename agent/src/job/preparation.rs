@@ -123,9 +123,14 @@ impl JobManager {
             folder::create(kind, &self.context.state_dir, run, ids, is_confined, &worker_env)
                 .map_err(Refusal::Invalid)
         };
+        let cache = self.repository_cache(&spec, ids, is_confined, &worker_env).map_err(Refusal::Invalid)?;
         let folder = match &spec.place {
-            Some(_) => {
+            Some(place) => {
                 folder::take_over_kept_place(&self.context.state_dir, run, &spec, is_confined, &worker_env);
+                if let Some(cache) = cache.as_ref().filter(|_| place.continues().is_none()) {
+                    let (clone, state) = (cache.prepared_clone(), &self.context.state_dir);
+                    folder::take_over_prepared_clone(&clone, state, run, is_confined, &worker_env);
+                }
                 make(FolderKind::Place)?
             }
             None => WorkspaceDir::open(&spec.workspace, &config.roots).map_err(Refusal::Invalid)?,
@@ -147,7 +152,6 @@ impl JobManager {
             self.images_folder(&mut spec, run, is_confined, &worker_env).map_err(Refusal::Invalid)?;
         let rules = Rules::new(&spec.rules).map_err(Refusal::Invalid)?.with_mask(Arc::clone(mask));
         let observer = self.observer.get_or_init(|| Observer::new(ids)).clone();
-        let cache = self.repository_cache(&spec, ids, is_confined, &worker_env).map_err(Refusal::Invalid)?;
         let place = spec.place.clone().map(|spec| PlaceGit {
             run: run.clone(),
             spec,

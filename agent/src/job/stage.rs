@@ -19,6 +19,9 @@ pub(crate) enum Stage {
     FillCache,
     /// The making of the job's place: from the cache at this path, else by a fetch. It precedes [`Self::from_spec`].
     Clone(Option<String>),
+    /// The checkout of the base in a place that was made ahead, with what is new in the cache at this path, instead of
+    /// [`Self::Clone`]. It runs outside of the sandbox.
+    Advance(String),
     /// The checkout of the base in the clone that was kept for the job's thread, instead of [`Self::Clone`].
     Continue,
     /// A command before the worker.
@@ -43,7 +46,7 @@ impl Stage {
             (Self::Clone(cache), _) => {
                 Some(Classification::without_rule(StepKind::Clone, clone_title(spec, cache.is_some())))
             }
-            (Self::Continue, _) => {
+            (Self::Continue | Self::Advance(_), _) => {
                 Some(Classification::without_rule(StepKind::Clone, clone_title(spec, true)))
             }
             (Self::Setup(line), _) => {
@@ -61,7 +64,7 @@ impl Stage {
     pub(crate) fn display_name(&self, is_codex: bool) -> String {
         match self {
             Self::FillCache => "the fetch into the cache".to_owned(),
-            Self::Clone(_) | Self::Continue => "the clone".to_owned(),
+            Self::Clone(_) | Self::Advance(_) | Self::Continue => "the clone".to_owned(),
             Self::Setup(line) => format!("setup '{}'", text_format::one_line(line, 200)),
             Self::Check(line) => format!("check '{}'", text_format::one_line(line, 200)),
             Self::Worker if is_codex => "codex".to_owned(),
@@ -99,8 +102,8 @@ impl Stage {
             (Self::Continue, _) => {
                 (spec.place.as_ref().map(git::continue_argv).unwrap_or_default(), String::new())
             }
-            // `WritableCache::fetch_command` builds this command.
-            (Self::FillCache, _) => (Vec::new(), String::new()),
+            // `WritableCache` and `PreparedClone` build these commands.
+            (Self::FillCache | Self::Advance(_), _) => (Vec::new(), String::new()),
             (Self::Worker, Runner::Shell) => shell_argv_and_stdin(&spec.prompt),
             (Self::Setup(line) | Self::Check(line), _) => shell_argv_and_stdin(line),
         };

@@ -23,6 +23,7 @@ use std::time::SystemTime;
 use common::job::JobSpec;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
+use super::prepared::PreparedClone;
 use super::script::argv;
 use crate::environment::{DEFAULT_PATH, Variables};
 use crate::shim::protocol::Command;
@@ -40,7 +41,7 @@ const MAX_PACKS: usize = 32;
 pub(crate) struct CacheLocks(Arc<Mutex<HashMap<PathBuf, Arc<RwLock<()>>>>>);
 
 impl CacheLocks {
-    fn of(&self, path: &Path) -> Arc<RwLock<()>> {
+    pub(super) fn of(&self, path: &Path) -> Arc<RwLock<()>> {
         let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // A lock that no job holds or waits for is not needed.
         locks.retain(|_, lock| Arc::strong_count(lock) > 1);
@@ -108,6 +109,35 @@ impl RepositoryCache {
         }
         let path = self.path.canonicalize()?;
         WorkspaceDir::open(&path.to_string_lossy(), &[]).map_err(io::Error::other)
+    }
+
+    /// Returns the clone that is made ahead from this cache.
+    pub(crate) fn prepared_clone(&self) -> PreparedClone {
+        let mut name = self.path.file_name().unwrap_or_default().to_owned();
+        name.push(".next");
+        PreparedClone::of_cache(self, self.caches.join(name))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn locks(&self) -> &CacheLocks {
+        &self.locks
+    }
+
+    pub(super) fn search_path(&self) -> &str {
+        &self.search_path
+    }
+
+    /// Returns the space that the cache takes on its disk, in bytes. Blocks on the disk.
+    pub(super) fn size(&self) -> u64 {
+        size(&self.path)
+    }
+
+    /// Returns the maximum size of all caches, in bytes.
+    pub(super) fn size_limit(&self) -> u64 {
+        size_limit(&self.caches)
     }
 
     /// Removes caches that were not used for longest, until all fit their limit. One in use stays. Blocks on the disk.

@@ -11,6 +11,7 @@ use common::ids::JobId;
 use common::job::JobSpec;
 use rustix::fs::{Gid, Uid, fchown};
 
+use super::prepared::PreparedClone;
 use crate::environment::Variables;
 use crate::spool::RunId;
 use crate::user::UserIds;
@@ -127,6 +128,8 @@ const COMPLETE_ENDING: &str = ".made";
 /// Ending of the name of a file beside a kept place. The file contains the Codex thread that may be continued in the
 /// place, or is empty because the place's commits could not be pushed. Confined workers and other users can't write it.
 const KEPT_ENDING: &str = ".kept";
+/// Ending of the name of an empty file beside a place that was made ahead, and in which no command of a job ran yet.
+const PREPARED_ENDING: &str = ".prepared";
 /// Ending of the name of a file of a run that has taken over the place of an earlier job. It contains that job's id.
 const TAKEN_OVER_ENDING: &str = ".at";
 /// Maximum number of kept places.
@@ -179,6 +182,29 @@ fn try_take_over(places: &Path, run: &RunId, spec: &JobSpec) -> Option<()> {
     Some(())
 }
 
+/// Makes a clone that was prepared the place of this run, if the run has no place yet. Blocks on the disk.
+pub(crate) fn take_over_prepared_clone(
+    clone: &PreparedClone,
+    state: &Path,
+    run: &RunId,
+    is_confined: bool,
+    env: &Variables,
+) {
+    if let Ok(place) = place_path(state, run, is_confined, env) {
+        clone.move_to(&place, || write_marker(&place, PREPARED_ENDING, ""));
+    }
+}
+
+/// Returns true if a place was made ahead, and no command of its job ran yet.
+pub(crate) fn is_prepared(place: &Path) -> bool {
+    marker_path(place, PREPARED_ENDING).exists()
+}
+
+/// Records that a place is like any other, also if it was made ahead.
+pub(crate) fn mark_not_prepared(place: &Path) {
+    let _ = fs::remove_file(marker_path(place, PREPARED_ENDING));
+}
+
 /// Records that a place is complete.
 pub(crate) fn mark_complete(place: &Path) {
     write_marker(place, COMPLETE_ENDING, "");
@@ -197,7 +223,7 @@ pub(crate) fn mark_kept(place: &Path) {
 /// Removes a place. Follows no link, so nothing outside of it is touched. If the agent ends meanwhile,
 /// [`remove_leftovers`] does the rest.
 pub(crate) fn remove(place: &Path) {
-    for marker in [COMPLETE_ENDING, KEPT_ENDING] {
+    for marker in [COMPLETE_ENDING, KEPT_ENDING, PREPARED_ENDING] {
         // Most places have at most one of these files.
         let _ = fs::remove_file(marker_path(place, marker));
     }

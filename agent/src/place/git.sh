@@ -6,6 +6,11 @@
 #   sh -c SCRIPT sh clone BASE BRANCH DEPTH CACHE
 #                                        copies the objects in CACHE, or fetches the commit BASE if CACHE is empty, and
 #                                        checks it out as BRANCH
+#   sh -c SCRIPT sh copy BASE CACHE      makes a clone without files from the objects in CACHE, of which BASE is one
+#   sh -c SCRIPT sh prepare BASE         checks BASE out in such a clone, with little priority
+#   sh -c SCRIPT sh advance BASE BRANCH CACHE
+#                                        checks BASE out as BRANCH in such a clone, with the objects that are new in CACHE;
+#                                        empties the folder if that fails
 #   sh -c SCRIPT sh continue BASE BRANCH checks BASE out as BRANCH, with the files that git ignores; empties the folder if its
 #                                        clone is not at BASE
 #   sh -c SCRIPT sh commit               commits what is not committed
@@ -94,6 +99,36 @@ check_fetched() {
     exit 1
 }
 
+# Makes a repository without a commit.
+init_clone() {
+    [ ! -e .git ] || rm -rf .git || exit
+    git init -q --template= $(format_of "$1") . || exit
+    enter
+    printf '[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n' >>"$GIT_DIR/config" || exit
+}
+
+add_identity() {
+    has_identity ||
+        printf '[user]\n\tname = relay worker\n\temail = worker@relay.invalid\n' >>"$GIT_DIR/config"
+}
+
+# Copies the objects of a cache that are not in the place yet.
+copy_objects() {
+    for pack in "$1"/objects/pack/*.pack "$1"/objects/pack/*.idx; do
+        [ -e "$GIT_DIR/objects/pack/${pack##*/}" ] || cp "$pack" "$GIT_DIR/objects/pack" || return
+    done
+    [ -e "$1/shallow" ] || return 0
+    cat "$1/shallow" >>"$GIT_DIR/shallow" && sort -u -o "$GIT_DIR/shallow" "$GIT_DIR/shallow"
+}
+
+tell_missing_files() {
+    [ ! -e .gitmodules ] || echo "relay: the submodules of the repository are not in the job's place"
+    [ ! -e .gitattributes ] || [ -z "$(git ls-files -- ':(attr:filter=lfs)' 2>/dev/null)" ] ||
+        echo "relay: files of Git LFS are pointers in the job's place, without their content"
+}
+
+empty_folder() { find . -mindepth 1 -maxdepth 1 -exec rm -rf {} +; }
+
 # Removes what git would wait for: it opens pipes and devices like files. Settings that are included from other files are
 # dropped for the same reason.
 remove_traps() {
@@ -127,29 +162,41 @@ cache)
 clone)
     use_stream
     need_git
-    [ ! -e .git ] || rm -rf .git || exit
-    git init -q --template= $(format_of "$2") . || exit
-    enter
-    printf '[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n' >>"$GIT_DIR/config" || exit
-    has_identity ||
-        printf '[user]\n\tname = relay worker\n\temail = worker@relay.invalid\n' >>"$GIT_DIR/config" || exit
+    init_clone "$2"
+    add_identity || exit
     if [ -n "$5" ]; then
-        cp "$5"/objects/pack/*.pack "$5"/objects/pack/*.idx "$GIT_DIR/objects/pack" || exit
-        [ ! -e "$5/shallow" ] || cp "$5/shallow" "$GIT_DIR/shallow" || exit
+        copy_objects "$5" || exit
     else
         fetch_base "" "$4" || exit
         check_fetched "$2" "$GIT_DIR/FETCH_HEAD"
     fi
     git checkout -q -f -B "$3" "$2" || exit
-    [ ! -e .gitmodules ] || echo "relay: the submodules of the repository are not in the job's place"
-    [ ! -e .gitattributes ] || [ -z "$(git ls-files -- ':(attr:filter=lfs)' 2>/dev/null)" ] ||
-        echo "relay: files of Git LFS are pointers in the job's place, without their content"
+    tell_missing_files
+    ;;
+copy)
+    need_git
+    init_clone "$2"
+    copy_objects "$3"
+    ;;
+prepare)
+    renice -n 19 -p $$ >/dev/null 2>&1
+    enter
+    set_config core.logAllRefUpdates false
+    git checkout -q -f --detach "$2"
+    ;;
+advance)
+    enter
+    # An agent that was killed may have left it.
+    rm -f "$GIT_DIR/index.lock"
+    add_identity && copy_objects "$4" && git checkout -q -f -B "$3" "$2" && tell_missing_files && exit
+    empty_folder
+    exit 1
     ;;
 continue)
     enter
     remove_traps
     [ "$(git rev-parse HEAD)" = "$2" ] && git checkout -q -B "$3" && exit
-    find . -mindepth 1 -maxdepth 1 -exec rm -rf {} +
+    empty_folder
     exit 1
     ;;
 commit)

@@ -1,10 +1,16 @@
 //! Git commands and generated repositories for tests.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
+use super::{Site, until_by};
+
+/// Maximum time until a clone is prepared, for the largest repositories.
+const PREPARE_TIMEOUT: Duration = Duration::from_secs(600);
 /// Size of a generated file, in bytes.
 const FILE_SIZE: usize = 16 * 1024;
 /// Number of generated files in a folder.
@@ -26,6 +32,19 @@ pub fn git_command(folder: &Path, arguments: &[&str]) -> Command {
     command.current_dir(folder).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
     command.args(settings.iter().flat_map(|setting| ["-c", setting])).args(arguments);
     command
+}
+
+/// Waits until the agent of a site with sandboxes has prepared a clone for the next job on the site's only repository,
+/// and returns its path.
+pub fn prepared_clone(site: &Site) -> PathBuf {
+    let caches = site.home().join(".local/share/relay/repositories");
+    let subfolders = |folder: &Path| -> Vec<PathBuf> {
+        fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+    };
+    until_by(Instant::now() + PREPARE_TIMEOUT, "a clone is prepared", || {
+        let folders = subfolders(&caches).iter().flat_map(|agent| subfolders(agent)).collect::<Vec<_>>();
+        folders.into_iter().map(|folder| folder.join("clone")).find(|clone| clone.exists())
+    })
 }
 
 /// Makes an empty folder a repository with one commit of `bytes` bytes of text, in files of 16 KiB.
