@@ -83,6 +83,7 @@ fn the_next_place_is_prepared_and_starts_from_its_own_base() {
                 cat changed untracked; git fsck --strict --no-dangling; git diff --stat HEAD; echo result >> same";
     let job = site.launch_shell(look, &["--branch"]);
     assert_eq!(outcome(&site.ended(&job)), (State::Completed, None), "{}", site.log(&job));
+    site.relay(&["wait", &job]);
     let log = site.log(&job);
     let seen: Vec<&str> = log.lines().skip_while(|line| !line.starts_with(&prepared.to_string())).collect();
     let inode = prepared.to_string();

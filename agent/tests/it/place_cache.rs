@@ -5,6 +5,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use common::event::EventBody;
 use common::place::PlaceSpec;
@@ -15,6 +16,9 @@ use crate::support::{Agent, Relay, StartOptions, relay_and_agent_with};
 
 /// Size of the large file in the repository, in bytes. Git can't compress the file.
 const FILE_SIZE: usize = 4 << 20;
+
+/// Maximum time until a small clone is prepared on a busy machine.
+const PREPARE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A fake relay and its agent, whose workers run as another user, and the bare repository of all jobs.
 struct Setup {
@@ -72,8 +76,20 @@ impl Setup {
     fn cache(&self) -> PathBuf {
         let caches = fs::read_dir(self.agent.dir.path().join("state.repositories")).unwrap();
         let mut caches: Vec<PathBuf> = caches.map(|entry| entry.unwrap().path()).collect();
+        caches.retain(|path| path.extension().is_some_and(|end| end == "git"));
         assert_eq!(caches.len(), 1, "{caches:?}");
         caches.remove(0)
+    }
+
+    /// Waits until the clone for the next job is prepared, and returns its path.
+    async fn prepared_clone(&self) -> PathBuf {
+        let clone = self.cache().with_extension("git.next").join("clone");
+        let deadline = Instant::now() + PREPARE_TIMEOUT;
+        while !clone.exists() {
+            assert!(Instant::now() < deadline, "no clone is prepared");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        clone
     }
 }
 
@@ -117,14 +133,25 @@ async fn no_worker_can_write_to_a_cache_and_a_damaged_cache_is_not_used() {
     let base = setup.base();
     setup.run(&base, &base, "true").await;
     let cache = setup.cache();
+    let prepared = setup.prepared_clone().await;
     let line = format!(
-        "cd {}; touch x objects/x objects/pack/x refs/bases/x; for file in HEAD config objects/pack/*; do \
+        "ls {}; cd {}; touch x objects/x objects/pack/x refs/bases/x; for file in HEAD config objects/pack/*; do \
          echo x >> $file; chmod u+w $file; rm -f $file; done; ls objects/pack | wc -l",
+        prepared.display(),
         cache.display()
     );
     let before = tree(&cache);
-    setup.run(&base, &base, &line).await;
+    let (text, _) = setup.run(&base, &base, &line).await;
     assert_eq!(tree(&cache), before);
+    assert!(text.contains("Permission denied"), "no worker enters the folder of the next clone: {text}");
+
+    // Git notices that it can't use this clone, and a new one is made from the cache.
+    let index = setup.prepared_clone().await.join(".git/index");
+    fs::write(&index, "damaged").unwrap();
+    let (text, sent) =
+        setup.run(&base, &base, "git status --porcelain; git fsck --strict; echo $?; cat a").await;
+    assert!(text.ends_with("\n0\n0\n") && sent == 0, "{sent}: {text}");
+    fs::remove_dir_all(setup.prepared_clone().await.parent().unwrap()).unwrap();
 
     let packs = fs::read_dir(cache.join("objects/pack")).unwrap().map(|entry| entry.unwrap().path());
     let pack = packs.into_iter().find(|path| path.extension().is_some_and(|end| end == "pack")).unwrap();
@@ -135,7 +162,7 @@ async fn no_worker_can_write_to_a_cache_and_a_damaged_cache_is_not_used() {
     fs::write(&pack, bytes).unwrap();
     let (text, sent) = setup.run(&base, &base, "git fsck --strict; echo $?; cat a").await;
     assert!(text.ends_with("\n0\n0\n") && sent > FILE_SIZE, "{sent}: {text}");
-    // The next job fetches everything into a new cache.
+    // The next job fetches everything into a new cache. From a damaged one, no clone was prepared.
     let (_, sent) = setup.run(&base, &base, "true").await;
     assert!(sent > FILE_SIZE, "{sent}");
     let (_, sent) = setup.run(&base, &base, "true").await;
