@@ -1,6 +1,6 @@
 //! Timers of time limits, and the clock that they are measured with. Pure.
 //!
-//! [`WorkTime`] is monotonic time without the pauses of the machine: if a container is frozen or a laptop sleeps for
+//! [`WorkClock`] is monotonic time without the pauses of the machine: if a container is frozen or a laptop sleeps for
 //! five minutes, these minutes do not count towards any limit. One [`TICK`] of each pause counts as work time.
 //! Otherwise a machine too busy for the regular checks would pause every limit for ever.
 
@@ -20,14 +20,14 @@ const BUSY_DELAY: Duration = Duration::from_secs(1);
 
 /// Clock of a job's work time: the time in which the job could work.
 #[derive(Debug, Default)]
-pub struct WorkTime {
+pub struct WorkClock {
     last_real: Duration,
     pause_total: Duration,
     /// True while the job can't work, or the agent can't observe it.
     on_hold: bool,
 }
 
-impl WorkTime {
+impl WorkClock {
     /// Advances the clock to `real`, a monotonic time since the job began. Returns the work time at that moment.
     pub fn advance_to(&mut self, real: Duration) -> Duration {
         let gap = real.saturating_sub(self.last_real);
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn time_on_hold_is_no_work_time() {
-        let mut time = WorkTime::default();
+        let mut time = WorkClock::default();
         time.set_on_hold(s(1), true);
         assert_eq!((time.advance_to(s(2)), time.advance_to(s(60))), (s(1), s(1)));
         time.set_on_hold(s(100), false);
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn pauses_are_no_work_time_and_a_busy_machine_is_no_pause() {
-        let mut time = WorkTime::default();
+        let mut time = WorkClock::default();
         assert_eq!(time.advance_to(s(1)), s(1));
         assert_eq!(time.advance_to(Duration::from_millis(2900)), Duration::from_millis(2900));
         assert_eq!(time.advance_to(Duration::from_millis(302_900)), Duration::from_millis(3900));

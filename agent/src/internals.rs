@@ -1,7 +1,7 @@
 //! Internals of the agent, for the simulation and the fuzz targets.
 
 pub use crate::codex::test_support::{codex_events, codex_truncated};
-pub use crate::deadline::{Action as LimitAction, Timer, TimerEvent, WorkTime};
+pub use crate::deadline::{Action as LimitAction, Timer, TimerEvent, WorkClock};
 pub use crate::relay_time::{ClockSource, SimulatedClocks};
 pub use crate::spool::{JobSpool, RunId, Spool, test_support};
 pub use crate::uplink::LinkError;

@@ -17,7 +17,8 @@ pub(crate) const JOBS: u32 = 10_000;
 /// Number of commands of each ended job. Each gives four events, which makes a hundred events per job with the others.
 const COMMANDS: u32 = 23;
 
-/// Creates a site of engine `local` that runs this many jobs at once. Its Codex is this program: the stand-in.
+/// Creates a site of engine `local` that runs this many jobs at once. As Codex it uses this benchmark's own
+/// program, which imitates Codex.
 pub(crate) fn empty_site(max_jobs: u32) -> Fallible<Site> {
     let site = Site::new(Engine::Local);
     let this_program = env::current_exe()?;

@@ -133,7 +133,7 @@ fn p16_outcomes_are_recorded_within_the_ten_seconds_of_docker_stop() {
         assert_eq!(outcome(&site.ended(job)), (State::Failed, Some(FailureKind::AgentLost)));
     }
     assert!(took < Duration::from_secs(9), "{took:?}");
-    figure(&format!("P16 docker stop with a job that ignores TERM: {}, both ends recorded", ms(took)));
+    figure(&format!("fault P16 docker stop with a job that ignores TERM: {}, both ends recorded", ms(took)));
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn p12_a_worker_that_the_kernel_kills_for_its_memory_ends_as_oom_killed() {
     assert_eq!(outcome(&site.ended(&below)), (State::Failed, Some(FailureKind::OomKilled)));
     let other = site.launch_shell("kill -9 $$", &[]);
     assert_eq!(outcome(&site.ended(&other)), (State::Failed, Some(FailureKind::Exited)));
-    figure(&format!("P12 killed for its memory: '{message}'"));
+    figure(&format!("fault P12 killed for its memory: '{message}'"));
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn t02_time_in_a_paused_container_does_not_count_for_limits() {
     for job in &jobs {
         assert_eq!(outcome(&site.ended(job)), (State::Completed, None));
     }
-    figure("T02 container paused for 8 s, limit 6 s, 2 s of work: false kills 0 of 4");
+    figure("fault T02 container paused for 8 s, limit 6 s, 2 s of work: false kills 0 of 4");
 }
 
 #[test]

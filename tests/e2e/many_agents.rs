@@ -39,7 +39,7 @@ fn n09_two_hundred_agents_are_back_within_five_seconds_when_their_relay_is_kille
         }
         let (half, most) = (percentile(all.clone(), 50), percentile(all.clone(), 99));
         figure(&format!(
-            "N09: {AGENTS} agents back after {} kills of the relay, from its serving again: p50 {}, p99 {}",
+            "fault N09: {AGENTS} agents back after {} kills of the relay, from its serving again: p50 {}, p99 {}",
             all.len() / AGENTS,
             ms(half),
             ms(most)

@@ -66,7 +66,7 @@ fn n04_a_silent_partition_is_detected_in_15_s_and_the_agent_reconnects_after_it(
     assert!(detected <= MAX_DETECTION, "{detected:?}");
     assert!(recovered <= MAX_RECOVERY, "{recovered:?}");
     figure(&format!(
-        "N04: partition detected after {}, healed {} after its end; of {lines} lines lost 0, duplicated 0, gaps 0",
+        "fault N04: partition detected after {}, healed {} after its end; of {lines} lines lost 0, duplicated 0, gaps 0",
         ms(detected),
         ms(recovered)
     ));
@@ -89,7 +89,9 @@ fn n05_a_network_that_loses_one_direction_duplicates_nothing() {
         wait_for_link(site, &job, Link::Connected);
     }
     let lines = check_nothing_is_lost(site, &job);
-    figure(&format!("N05: acks, then events lost for 20 s: of {lines} lines lost 0, duplicated 0, gaps 0"));
+    figure(&format!(
+        "fault N05: acks, then events lost for 20 s: of {lines} lines lost 0, duplicated 0, gaps 0"
+    ));
 }
 
 /// Returns the number of times that an agent has connected.
@@ -128,7 +130,7 @@ fn n06_everything_arrives_over_a_network_that_loses_delays_and_reorders() {
         .map(|(at, seen)| Duration::try_from(seen.duration_since(*at)).unwrap_or_default())
         .collect();
     figure(&format!(
-        "N06: 20 % loss, 200 ± 100 ms, reordered: {} events, p50 {}, p99 {} to the registry; lost 0, duplicated 0, gaps 0",
+        "fault N06: 20 % loss, 200 ± 100 ms, reordered: {} events, p50 {}, p99 {} to the registry; lost 0, duplicated 0, gaps 0",
         delays.len(),
         ms(percentile(delays.clone(), 50)),
         ms(percentile(delays, 99))

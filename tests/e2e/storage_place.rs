@@ -25,7 +25,10 @@ fn s12_the_lock_is_free_at_once_after_a_kill_although_child_processes_live_on() 
     lock.unlock().unwrap();
     let agent = site.agent();
     assert!(!processes::running(&agent.display().to_string()).is_empty() && !site.workers().is_empty());
-    figure(&format!("S12: the lock was free {} after kill -9, with the agent and a worker alive", ms(free)));
+    figure(&format!(
+        "fault S12: the lock was free {} after kill -9, with the agent and a worker alive",
+        ms(free)
+    ));
     assert!(free <= Duration::from_millis(200), "{free:?}");
     site.relay(&["up"]);
     site.relay(&["cancel", "--grace", "1s", &job]);
@@ -118,7 +121,9 @@ fn s13_an_unusable_registry_is_reported_in_one_line_and_reads_go_on() {
         assert_eq!((code, stderr.lines().count()), (Some(5), 1), "{args:?}: {stderr}");
         assert!(stderr.contains("Permission denied"), "{args:?}: {stderr}");
     }
-    figure("S13: read-only, missing and another user's registry: exit code 5 and one line each, reads go on");
+    figure(
+        "fault S13: read-only, missing and another user's registry: exit code 5 and one line each, reads go on",
+    );
 }
 
 #[test]
@@ -165,7 +170,7 @@ fn s14_a_relay_without_free_descriptors_goes_on_and_does_not_spin() {
         answer.starts_with("HTTP/1.1 200").then_some(())
     });
     figure(&format!(
-        "S14: 32 descriptors, all taken: {:.1} % of a core, 4 of 4 jobs completed, the last {} after descriptors were freed",
+        "fault S14: 32 descriptors, all taken: {:.1} % of a core, 4 of 4 jobs completed, the last {} after descriptors were freed",
         busy * 100.0,
         ms(ended)
     ));

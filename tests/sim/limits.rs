@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use common::event::{EventBody, FailureKind, FinalState, JobError};
-use worker_agent::internals::{LimitAction, Timer, TimerEvent, WorkTime};
+use worker_agent::internals::{LimitAction, Timer, TimerEvent, WorkClock};
 
 use crate::agent_node::AgentNode;
 use crate::planted::AgentBug;
@@ -14,7 +14,8 @@ use crate::world::{STEP, World};
 pub(crate) struct Limit {
     /// Reading of the agent's monotonic clock when the job began.
     started_at: Duration,
-    work_time: WorkTime,
+    /// The agent's own clock of the job, which leaves out long pauses of the machine.
+    work_clock: WorkClock,
     timer: Timer,
     /// Time that the job may take.
     length: Duration,
@@ -35,7 +36,7 @@ impl Limit {
         let timer = Timer::new(Duration::ZERO, common::duration::to_millis(length), LimitAction::Fail);
         Self {
             started_at,
-            work_time: WorkTime::default(),
+            work_clock: WorkClock::default(),
             timer,
             length,
             run_time: Duration::ZERO,
@@ -48,7 +49,7 @@ impl Limit {
         let real = now.saturating_sub(self.started_at);
         let worked = match planted_bug {
             Some(AgentBug::FrozenTimeCounts) => real,
-            _ => self.work_time.advance_to(real),
+            _ => self.work_clock.advance_to(real),
         };
         self.timer.check(worked) == Some(TimerEvent::Expired)
     }

@@ -61,7 +61,10 @@ fn s03_a_spooled_segment_cut_anywhere_gives_exactly_its_whole_records() {
         },
     );
     let cases = SIZE + 1;
-    figure(&format!("S03: {cases} truncations of a spooled segment of {SIZE} bytes, wrong {}", wrong.len()));
+    figure(&format!(
+        "fault S03: {cases} truncations of a spooled segment of {SIZE} bytes, wrong {}",
+        wrong.len()
+    ));
     assert_eq!(wrong, Vec::<String>::new());
 }
 
@@ -95,6 +98,9 @@ fn s04_a_spooled_segment_with_any_single_bit_flipped_is_never_accepted_altered()
         },
     );
     let cases = cases.len();
-    figure(&format!("S04: {cases} flipped bits of a spooled segment of {SIZE} bytes, wrong {}", wrong.len()));
+    figure(&format!(
+        "fault S04: {cases} flipped bits of a spooled segment of {SIZE} bytes, wrong {}",
+        wrong.len()
+    ));
     assert_eq!(wrong, Vec::<String>::new());
 }

@@ -140,7 +140,7 @@ fn s03_a_log_cut_anywhere_gives_exactly_its_whole_lines() {
             }
         },
     );
-    figure(&format!("S03: {} truncations of a log of {SIZE} bytes, wrong {}", SIZE + 1, wrong.len()));
+    figure(&format!("fault S03: {} truncations of a log of {SIZE} bytes, wrong {}", SIZE + 1, wrong.len()));
     assert_eq!(wrong, Vec::<String>::new());
 }
 
@@ -162,7 +162,7 @@ fn s04_a_log_with_any_single_bit_flipped_is_never_accepted_altered() {
     );
     let count = wrong.len();
     figure(&format!(
-        "S04: {} flipped bits of a log of {SIZE} bytes, accepted or lost without a report {count}",
+        "fault S04: {} flipped bits of a log of {SIZE} bytes, accepted or lost without a report {count}",
         cases.len()
     ));
     assert_eq!(wrong, Vec::<String>::new());
@@ -188,7 +188,10 @@ fn s05_zeroes_after_the_last_line_are_cut_off_as_a_torn_tail() {
         let log = read_log(&path).expect("a log");
         assert_eq!((log.torn_bytes, &log.bad_lines), (0, &Vec::new()));
         assert_eq!(log.lines[..sample.lines.len()], sample.lines);
-        figure(&format!("S05: {zeroes} zeroes after a log: cut off, {} lines kept", sample.lines.len()));
+        figure(&format!(
+            "fault S05: {zeroes} zeroes after a log: cut off, {} lines kept",
+            sample.lines.len()
+        ));
     }
 }
 
@@ -208,7 +211,7 @@ fn s04_a_start_repairs_damage_keeps_the_rest_and_sets_the_damage_aside_once() {
             check_repair(&sample, folder.path(), &path, sample.line_of(byte))
         },
     );
-    figure(&format!("S04: {cases} damaged logs repaired twice each at a start, wrong {}", wrong.len()));
+    figure(&format!("fault S04: {cases} damaged logs repaired twice each at a start, wrong {}", wrong.len()));
     assert_eq!(wrong, Vec::<String>::new());
 }
 

@@ -49,7 +49,7 @@ pub(crate) fn codex_argv(
         Some(sandbox) => argv.extend(sandbox),
     }
     let mut hidden: Vec<String> =
-        secret_variable_names(spec, env).iter().map(|name| exact_pattern(name)).collect();
+        secret_variable_names(spec, env).iter().map(|name| pattern_for_name(name)).collect();
     if !env.contains_key(model_activity::LOG_VARIABLE) {
         // Only Codex gets the trace filter, not every Rust program that the model runs.
         hidden.push(model_activity::LOG_VARIABLE.to_owned());
@@ -79,7 +79,7 @@ fn secret_variable_names(spec: &JobSpec, env: &Variables) -> Vec<String> {
 }
 
 /// Returns a pattern that matches `name`, with `?` for each special character, because Codex takes names as patterns.
-fn exact_pattern(name: &str) -> String {
+fn pattern_for_name(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '?' }).collect()
 }
 

@@ -20,7 +20,7 @@ use super::stage::Stage;
 use crate::codex::mcp::ServerTracker;
 use crate::codex::model_activity::ActivityDetector;
 use crate::confine::sandbox::JobSandbox;
-use crate::deadline::{TICK, WorkTime};
+use crate::deadline::{TICK, WorkClock};
 use crate::environment::Variables;
 use crate::git_diff::{self, GitCall};
 use crate::mask::Masker;
@@ -51,7 +51,7 @@ pub(crate) struct Supervisor {
     pub(super) applied_control: ControlState,
     pub(super) resources: JobResources,
     pub(super) started_at: Instant,
-    pub(super) work_time: WorkTime,
+    pub(super) work_clock: WorkClock,
     pub(super) steps: Steps,
     pub(super) end_reason: Option<EndReason>,
     killed_count: u32,
@@ -121,7 +121,7 @@ impl Supervisor {
             applied_control: ControlState::default(),
             resources,
             started_at: Instant::now(),
-            work_time: WorkTime::default(),
+            work_clock: WorkClock::default(),
             steps,
             end_reason: None,
             killed_count: 0,
@@ -238,7 +238,7 @@ impl Supervisor {
             let is_congested = self.spool.is_congested() || self.log.is_congested();
             running.process.set_output_paused(is_congested);
             // The work time stops while the job's output is not read, because its activity can't be observed then.
-            self.work_time.set_on_hold(self.started_at.elapsed(), is_congested && !running.is_ending());
+            self.work_clock.set_on_hold(self.started_at.elapsed(), is_congested && !running.is_ending());
             let wake = self.next_wake(&running);
             let must_observe = running.leader_pid.is_some() && !running.is_ending();
             // Cancel-safe: `Process::next` and `Subscription::next` are cancel-safe, and a new control state stays
@@ -281,7 +281,7 @@ impl Supervisor {
     }
 
     pub(super) fn now(&mut self) -> Duration {
-        self.work_time.advance_to(self.started_at.elapsed())
+        self.work_clock.advance_to(self.started_at.elapsed())
     }
 
     /// Writes the output and the events of one iteration of the loop: first the log, then the events, with one write

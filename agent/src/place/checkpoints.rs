@@ -18,7 +18,8 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 const PUSH_INTERVAL: Duration = Duration::from_secs(2);
 /// Minimum time between two snapshots until the first change, so that a user soon sees that change.
 const FIRST_CHANGE_INTERVAL: Duration = Duration::from_millis(750);
-/// Time between two snapshots of a job without new events and output. Its command may write files all the same.
+/// Time between two snapshots of a job without new events and output. Snapshots go on: a silent command may
+/// still write files.
 const IDLE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Handle of the task that pushes new commits and snapshots.

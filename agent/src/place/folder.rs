@@ -96,7 +96,7 @@ pub(crate) fn create(
 /// Returns the path of a run's place, which may not exist.
 ///
 /// # Errors
-/// No place was ever made with this environment.
+/// The folder of all places does not exist yet, or `env` has no home folder to derive it from.
 pub(crate) fn place_path(
     state: &Path,
     run: &RunId,

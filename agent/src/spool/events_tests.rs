@@ -206,7 +206,7 @@ fn s04_no_flipped_bit_of_a_segment_changes_or_skips_an_event() {
         }
     }
     figure(&format!(
-        "S04 spool: {flips} flipped bits: {told} told as damage, {torn} cut as torn, 0 accepted"
+        "fault S04 spool: {flips} flipped bits: {told} told as damage, {torn} cut as torn, 0 accepted"
     ));
 }
 

@@ -60,7 +60,7 @@ async fn t01_a_clock_that_jumps_by_a_year_changes_no_state_and_no_duration() {
     for result in &results[1..] {
         similar_asserts::assert_eq!(&results[0], result);
     }
-    figure("T01 wall clock moved by a year, there and back: order, states and lengths equal in 3 of 3");
+    figure("fault T01 wall clock moved by a year, there and back: order, states and lengths equal in 3 of 3");
 }
 
 /// Starts four jobs that take two seconds, with a limit of five: the machine may be busy.
@@ -102,13 +102,13 @@ async fn jobs_survive_a_pause(with_descendants: bool) {
 #[tokio::test]
 async fn t02_a_pause_of_the_agent_and_its_jobs_counts_for_no_limit() {
     jobs_survive_a_pause(true).await;
-    figure("T02 everything stopped for 6 s, limit 5 s, 2 s of work: false kills 0 of 4");
+    figure("fault T02 everything stopped for 6 s, limit 5 s, 2 s of work: false kills 0 of 4");
 }
 
 #[tokio::test]
 async fn t02_a_pause_of_the_agent_alone_counts_for_no_limit() {
     jobs_survive_a_pause(false).await;
-    figure("T02 agent stopped for 6 s, limit 5 s, 2 s of work: false kills 0 of 4");
+    figure("fault T02 agent stopped for 6 s, limit 5 s, 2 s of work: false kills 0 of 4");
 }
 
 /// A process that uses as much CPU time as it can get. Killed when dropped.
@@ -158,7 +158,7 @@ async fn t03_on_a_busy_machine_pings_are_answered_and_deadlines_are_kept() {
     assert!(ping_count > 1, "{ping_count}");
     let (late, slowest) = (ms(late), ms(slowest));
     figure(&format!(
-        "T03 32 busy loops: deadline and end {late} late, slowest of {ping_count} heartbeats {slowest}"
+        "fault T03 32 busy loops: deadline and end {late} late, slowest of {ping_count} heartbeats {slowest}"
     ));
 }
 
@@ -179,5 +179,7 @@ async fn t04_a_limit_of_zero_is_refused_and_the_maximum_is_never_reached() {
     relay.until_run("most#2", "runs", |run| run.pid().is_some()).await;
     relay.cancel("most#2", u64::MAX).await;
     assert_eq!(relay.until_finished("most#2").await.outcome().unwrap().0, FinalState::Cancelled);
-    figure("T04 limits of 0 and of u64::MAX: refused; never reached, nor does such a grace hang the end");
+    figure(
+        "fault T04 limits of 0 and of u64::MAX: refused; never reached, nor does such a grace hang the end",
+    );
 }

@@ -113,7 +113,7 @@ async fn p12_a_codex_that_a_signal_kills_is_reported_with_the_signal() {
     assert!(kind == FailureKind::CodexExit && message.contains("signal 9"), "{message}");
     let (relay, _agent) = run(&format!("{BEGIN_TURN}; kill -SEGV $$"), |_| {}).await;
     assert!(failure(&relay).1.contains("SEGV"));
-    figure("P12 Codex ended by KILL and SEGV: cause recorded 2 of 2");
+    figure("fault P12 Codex ended by KILL and SEGV: cause recorded 2 of 2");
 }
 
 #[tokio::test]
@@ -126,7 +126,10 @@ async fn p11_a_codex_that_stays_after_its_turn_is_ended_and_the_job_completes() 
     let (first, last) = (run.events.first().unwrap(), run.events.last().unwrap());
     let took = last.at.duration_since(first.at).unsigned_abs();
     assert!(took >= Duration::from_secs(10) && took < Duration::from_secs(13), "{took:?}");
-    figure(&format!("P11 Codex alive after its turn: completed, misclassified 0, ended after {}", ms(took)));
+    figure(&format!(
+        "fault P11 Codex alive after its turn: completed, misclassified 0, ended after {}",
+        ms(took)
+    ));
 }
 
 #[tokio::test]

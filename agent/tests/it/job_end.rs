@@ -77,7 +77,7 @@ async fn p04_a_grandchild_with_open_stdout_delays_the_end_by_the_drain_only() {
     let mark = mark();
     let took = run_with_leftovers(&format!("sleep {mark} & echo ready; exit 0"), &mark).await;
     assert!(took >= Duration::from_millis(1900) && took < Duration::from_secs(4), "{took:?}");
-    figure(&format!("P04 stdout held by a grandchild: end {} after the exit", ms(took)));
+    figure(&format!("fault P04 stdout held by a grandchild: end {} after the exit", ms(took)));
 }
 
 #[tokio::test]
@@ -86,7 +86,7 @@ async fn p05_a_process_substitution_delays_the_end_by_the_drain_only() {
     let line = format!("bash -c 'exec > >(sleep {mark}) 2>&1; true'; echo ready; sleep {mark} &");
     let took = run_with_leftovers(&line, &mark).await;
     assert!(took < Duration::from_secs(4), "{took:?}");
-    figure(&format!("P05 process substitution: end {} after the exit", ms(took)));
+    figure(&format!("fault P05 process substitution: end {} after the exit", ms(took)));
 }
 
 #[tokio::test]
@@ -148,7 +148,7 @@ async fn p17_a_second_signal_kills_at_once() {
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(1), "{took:?}");
     assert_eq!(processes(&mark), [] as [u32; 0]);
-    figure(&format!("P17 second TERM: end after {}", ms(took)));
+    figure(&format!("fault P17 second TERM: end after {}", ms(took)));
     eventually("the agent exits", || agent.child.try_wait().unwrap().is_some()).await;
 }
 
@@ -187,7 +187,7 @@ async fn p13_an_agent_killed_at_any_instant_leaves_no_process_and_loses_no_event
         not_started += u32::from(relay.demo().pid().is_none());
     }
     figure(&format!(
-        "P13 agent killed at {rounds} instants: survivors 0, lost events 0, {not_started} before the job had started"
+        "fault P13 agent killed at {rounds} instants: survivors 0, lost events 0, {not_started} before the job had started"
     ));
 }
 
@@ -227,5 +227,5 @@ async fn p16_an_agent_stopped_at_any_instant_reports_one_end_and_exits_in_time()
     }
     let p99 = p99(took);
     assert!(p99 < Duration::from_secs(9), "{p99:?}");
-    figure(&format!("P16 TERM at {rounds} instants: one end each, exit p99 {}", ms(p99)));
+    figure(&format!("fault P16 TERM at {rounds} instants: one end each, exit p99 {}", ms(p99)));
 }

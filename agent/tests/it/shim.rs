@@ -110,7 +110,7 @@ fn t05_a_process_id_that_was_reused_is_never_signalled() {
     until("the process with the reused id lives", || (sleeping(&mark).len() == 1).then_some(()));
     shim.request_kill(new);
     assert_eq!(shim.read_line(), "137");
-    figure(&format!("T05 signals to a reused process id: 0 of {}", wrong_identities.len()));
+    figure(&format!("fault T05 signals to a reused process id: 0 of {}", wrong_identities.len()));
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn p01_a_child_that_ignores_term_is_gone_right_after_the_grace_period() {
     let line = format!("trap '' TERM; echo ready; sleep {mark}; sleep {mark}");
     let overrun = p99(overruns(&line, &mark, 2, Duration::from_millis(200)));
     assert!(overrun < Duration::from_millis(100), "{overrun:?}");
-    figure(&format!("P01 ignores TERM: gone p99 {} after the grace", ms(overrun)));
+    figure(&format!("fault P01 ignores TERM: gone p99 {} after the grace", ms(overrun)));
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn p06_stopped_processes_are_continued_and_gone_within_the_grace_period() {
         format!("sh -c 'sleep {mark} & kill -STOP $!; echo ready; kill -STOP $$; wait' & sleep {mark}; true");
     let overrun = p99(overruns(&line, &mark, 4, Duration::from_secs(5)));
     assert_eq!(overrun, Duration::ZERO);
-    figure(&format!("P06 stopped child and grandchild: gone p99 {} after the grace", ms(overrun)));
+    figure(&format!("fault P06 stopped child and grandchild: gone p99 {} after the grace", ms(overrun)));
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn p07_all_processes_of_a_fork_bomb_are_ended() {
     assert_eq!((survivors, count_bomb_processes()), (0, 0));
     assert!(took < Duration::from_millis(3300), "{took:?}");
     figure(&format!(
-        "P07 fork bomb of {started}: 0 processes after {} (grace 200 ms), {killed} killed",
+        "fault P07 fork bomb of {started}: 0 processes after {} (grace 200 ms), {killed} killed",
         ms(took)
     ));
 }
@@ -284,7 +284,10 @@ fn p08_ten_thousand_orphans_are_reaped_when_they_die() {
     shim.request_end(Duration::from_secs(1));
     shim.wait_exit();
     assert_eq!(shim.wait_end(), (1, 0));
-    figure(&format!("P08 10,000 orphans: at most {max_zombies} zombies, the last reaped after {}", ms(lag)));
+    figure(&format!(
+        "fault P08 10,000 orphans: at most {max_zombies} zombies, the last reaped after {}",
+        ms(lag)
+    ));
 }
 
 #[test]
@@ -307,5 +310,5 @@ fn p10_a_child_that_can_not_be_signalled_is_reported_as_a_survivor_in_time() {
     let pid = rustix::process::Pid::from_raw(child.cast_signed()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     assert!(overrun < Duration::from_millis(3200), "{overrun:?}");
-    figure(&format!("P10 unsignalable: 1 survivor reported, end {} after the grace", ms(overrun)));
+    figure(&format!("fault P10 unsignalable: 1 survivor reported, end {} after the grace", ms(overrun)));
 }

@@ -66,7 +66,7 @@ async fn n16_an_agent_of_a_refused_version_retries_only_after_a_new_configuratio
     agent.kill().unwrap();
     agent.wait().unwrap();
     figure(&format!(
-        "N16: a refused agent was quiet for 5 s, then asked {} ms after a new configuration",
+        "fault N16: a refused agent was quiet for 5 s, then asked {} ms after a new configuration",
         delay.as_millis()
     ));
     assert!(delay < Duration::from_secs(5), "{delay:?}");

@@ -77,7 +77,7 @@ impl ContainerTracker {
     }
 
     /// Records a `relay up`.
-    pub(super) fn set_up_requested(&mut self, wall_time: Timestamp) {
+    pub(super) fn record_up_request(&mut self, wall_time: Timestamp) {
         self.up_requested_at = Some(wall_time);
     }
 

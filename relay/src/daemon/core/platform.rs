@@ -79,7 +79,7 @@ pub(super) enum AttemptEvent {
 
 impl StartAttempt {
     /// Records that `relay up` requested the platform during this attempt.
-    pub(super) fn set_up_requested(&mut self, now: Instant) {
+    pub(super) fn record_up_request(&mut self, now: Instant) {
         self.newest_event = Some(match self.newest_event {
             None | Some(AttemptEvent::UpRequested) => AttemptEvent::UpRequested,
             Some(AttemptEvent::ContainerExited { .. } | AttemptEvent::ContainerStopped) => {
@@ -229,11 +229,11 @@ impl Core {
     /// Handles a `relay up`.
     pub(super) fn on_up_requested(&mut self, wall_time: jiff::Timestamp, context: &mut InputContext) {
         tracing::info!("the platform was requested");
-        self.container.set_up_requested(wall_time);
+        self.container.record_up_request(wall_time);
         let detail = format!("starting {}", self.platform.engine);
         self.publish_platform_status(PlatformStatus::Starting { detail }, context);
         if let Some(attempt) = &mut self.platform.running_attempt {
-            attempt.set_up_requested(context.now);
+            attempt.record_up_request(context.now);
         }
         self.start_attempt_if_needed(context);
     }
