@@ -12,7 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::config::{self, Config, ConfigFile, MAX_CONFIG};
 use crate::config_source::ConfigSource;
 use crate::output::collector;
-use crate::{agent, exit, shim, state_dir};
+use crate::{exit, lifecycle, shim, state_dir};
 
 /// Runs workers, supervises them, and reports their events to a relay.
 #[derive(Debug, Parser)]
@@ -96,7 +96,7 @@ fn run(dir: &std::path::Path, config_stdin: bool) -> ExitCode {
     };
     // One thread is enough, because all long-running work is in separate processes.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime.and_then(|runtime| runtime.block_on(agent::run(&state, source))) {
+    match runtime.and_then(|runtime| runtime.block_on(lifecycle::run(&state, source))) {
         Ok(()) => ExitCode::from(exit::OK),
         Err(error) => exit::print_error(exit::FAILED, &format!("the agent can't run: {error}")),
     }

@@ -7,7 +7,6 @@
 //!                    └──────── spool (disk) ◄──────────── transcript, tracker
 //! ```
 
-mod agent;
 mod backoff;
 mod cli;
 mod codex;
@@ -23,6 +22,7 @@ mod git_head;
 mod git_stream;
 mod inherited_state;
 mod job;
+mod lifecycle;
 mod mask;
 mod observe;
 mod oom;

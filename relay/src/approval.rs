@@ -34,7 +34,7 @@ use crate::state_dir;
 pub enum Initiator {
     /// A person, or a script of a person.
     Person,
-    /// A session of a host agent, through a command or a tool.
+    /// A session of Codex, Claude Code or the like, through a command or a tool of `relay mcp`.
     Session,
 }
 

@@ -82,7 +82,7 @@ pub fn ensure_daemon(
             if lease::running_lease(registry).is_some() {
                 return Ok(());
             }
-            // The daemon holds the registry but has not written its lease yet.
+            // A daemon that holds the registry may not have written its lease yet. If none holds it, the start has failed.
             if !lease::is_held(registry) {
                 return Err(Failure::unreachable(last_log_line(registry, log_length)));
             }

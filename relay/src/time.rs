@@ -92,7 +92,7 @@ impl ClockSource {
 impl Clock {
     /// Continues the scale of an earlier relay; starts with the wall clock if there is no scale of this boot.
     pub fn new(earlier_scale: Option<&BootScale>) -> Self {
-        let clock = Self::starting_at_wall_clock(ClockSource::Real);
+        let clock = Self::by_wall_clock(ClockSource::Real);
         if let Some(scale) = earlier_scale.and_then(BootScale::scale) {
             *clock.lock_scale() = scale;
         }
@@ -102,7 +102,7 @@ impl Clock {
     /// Creates a clock that reads the given clocks.
     #[cfg(any(test, feature = "internals"))]
     pub fn simulated(machine: Arc<Mutex<SimulatedTime>>) -> Self {
-        Self::starting_at_wall_clock(ClockSource::Simulated(machine))
+        Self::by_wall_clock(ClockSource::Simulated(machine))
     }
 
     /// Returns a clock with the same time scale for the next relay of a simulation.
@@ -112,7 +112,7 @@ impl Clock {
         Self { scale: Arc::new(Mutex::new(*self.lock_scale())), source: self.source.clone() }
     }
 
-    fn starting_at_wall_clock(source: ClockSource) -> Self {
+    fn by_wall_clock(source: ClockSource) -> Self {
         let scale =
             Arc::new(Mutex::new(TimeScale::from_reading(source.wall_time(), source.monotonic_time())));
         Self { scale, source }
@@ -140,7 +140,7 @@ impl Clock {
     }
 
     /// Adopts the wall clock's time. Only for a relay without jobs, because the ages of jobs would change.
-    pub fn set_starting_at_wall_clock(&self) {
+    pub fn set_by_wall_clock(&self) {
         *self.lock_scale() = TimeScale::from_reading(self.source.wall_time(), self.source.monotonic_time());
     }
 }
@@ -198,7 +198,7 @@ mod tests {
             assert_eq!((clock.now().as_second(), clock.wall_clock_step_ms()), (7, None));
             advance(&machine, 1, set_by);
             assert_eq!((clock.now().as_second(), clock.wall_clock_step_ms()), (8, Some(set_by * 1000)));
-            clock.set_starting_at_wall_clock();
+            clock.set_by_wall_clock();
             assert_eq!((clock.now().as_second(), clock.wall_clock_step_ms()), (8 + set_by, None));
         }
     }

@@ -10,7 +10,7 @@ use relay_tests::harness::figures::{figure, ms, percentile, times};
 use relay_tests::harness::outbox::{self, create_ended_job};
 use relay_tests::harness::{Engine, Site};
 
-/// Creates ended jobs without a session and their completion notices, the oldest first.
+/// Creates ended jobs that no session launched, each with its completion notice, the oldest first.
 fn create_notices(site: &Site, count: u32) -> Vec<JobId> {
     let end = |n: u32| {
         let age = SignedDuration::from_secs(i64::from(10_000 - n));

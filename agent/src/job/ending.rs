@@ -49,7 +49,7 @@ impl Supervisor {
 
     /// Handles a snapshot of the processes.
     pub(super) fn on_snapshot(&mut self, running: &mut RunningCommand, tree: &Snapshot) {
-        let now = self.work_time.advance_to(tree.scanned_at.saturating_duration_since(self.started_at));
+        let now = self.work_clock.advance_to(tree.scanned_at.saturating_duration_since(self.started_at));
         if let Some(leader) = running.leader_pid.filter(|_| !running.is_ending()) {
             // A running shim reaps its child at once; a stopped one does not.
             if tree.process(leader).is_some_and(|process| process.is_zombie) {

@@ -6,7 +6,7 @@ use common::job::Runner;
 use common::text_format;
 use sha2::{Digest, Sha256};
 
-use super::output_digest::OutputDigest;
+use super::check_output_digest::OutputDigest;
 use super::running_command::RunningCommand;
 use super::stage::Stage;
 use super::supervisor::Supervisor;
@@ -18,7 +18,7 @@ impl Supervisor {
         if self.checks.len() >= MAX_CHECKS {
             return;
         }
-        let OutputDigest { sha256, bytes } = running.output_digest.clone();
+        let OutputDigest { sha256, bytes } = running.check_output_digest.clone();
         self.checks.push(CheckEvidence {
             command: text_format::one_line(line, MAX_COMMAND),
             command_sha256: hex::encode(Sha256::digest(line.as_bytes())),

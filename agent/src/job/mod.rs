@@ -12,7 +12,8 @@
 //!   or a request.
 //! * [`own_place`]: the job's own clone, which is made before its commands, and whose commits are pushed after them;
 //!   [`leftover_place`]: the clone of a run whose agent was killed. [`changes`]: what the job changed.
-//! * [`expectation`]: checks of the job's expectations. [`evidence`]: the evidence for the job's receipt.
+//! * [`expectation`]: checks of the job's expectations. [`evidence`]: the evidence for the job's receipt;
+//!   [`check_output_digest`]: the hash of a check's output, a part of it.
 //! * [`images`]: the images of the job. [`output`]: the push of the job's output.
 //! * [`running_command`]: the current command.
 //! * [`stage`]: the commands of a job, in order.
@@ -25,6 +26,7 @@
 //! * [`recover()`]: ends the jobs of an earlier agent process.
 
 mod changes;
+mod check_output_digest;
 mod control;
 mod ending;
 mod evidence;
@@ -37,7 +39,6 @@ mod manager;
 mod masked_output;
 mod outcome;
 mod output;
-mod output_digest;
 mod output_handler;
 mod own_place;
 mod preparation;

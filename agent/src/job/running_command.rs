@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use common::event::JobError;
 
+use super::check_output_digest::OutputDigest;
 use super::masked_output::MaskedOutput;
-use super::output_digest::OutputDigest;
 use super::output_handler::OutputHandler;
 use super::stage::Stage;
 use crate::observe::Snapshot;
@@ -31,7 +31,7 @@ pub(super) struct RunningCommand {
     /// Masker that all output of the command goes through.
     pub(super) masked_output: MaskedOutput,
     /// Digest of the masked output of a check.
-    pub(super) output_digest: OutputDigest,
+    pub(super) check_output_digest: OutputDigest,
     pub(super) oom_watch: OomWatch,
     /// Process id of the command's leader, once it runs.
     pub(super) leader_pid: Option<u32>,
@@ -62,7 +62,7 @@ impl RunningCommand {
             process,
             handler,
             masked_output,
-            output_digest: OutputDigest::default(),
+            check_output_digest: OutputDigest::default(),
             oom_watch,
             leader_pid: None,
             exit: None,

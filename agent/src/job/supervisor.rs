@@ -356,7 +356,7 @@ impl Supervisor {
     fn on_output(&mut self, running: &mut RunningCommand, now: Duration, source: OutputSource, bytes: &[u8]) {
         if !bytes.is_empty() {
             if matches!(running.stage, Stage::Check(_)) {
-                running.output_digest.add(bytes);
+                running.check_output_digest.add(bytes);
             }
             let events = running.handler.on_output(now, source, bytes, &mut self.steps, &mut self.log);
             self.emit(events);

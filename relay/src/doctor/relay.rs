@@ -11,8 +11,8 @@ use crate::{plural, times};
 
 const RELAY_CHECK: &str = "relay";
 const QUEUE_CHECK: &str = "queue";
-/// Maximum age of a heartbeat that is not reported, in milliseconds: six heartbeats, to tolerate a busy or sleeping
-/// machine.
+/// Age of the daemon's last heartbeat above which the check warns, in milliseconds: six intervals, because a busy or
+/// sleeping machine delays some heartbeats.
 const MAX_HEARTBEAT_AGE_MS: u64 = 30_000;
 
 /// Checks that the daemon runs, and that queued jobs can start.

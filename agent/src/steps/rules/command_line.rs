@@ -90,8 +90,8 @@ fn classify_command(command: &SimpleCommand, is_piped: bool, depth: usize, candi
         return collect_candidates(&script.text, is_piped, depth - 1, candidates);
     }
     candidates.push(match match_command(words) {
-        // After it was fetched, the program may make no progress for any time. The fetch itself is detected in the
-        // process tree.
+        // No install, whose stall limit would end it: once fetched, the program may be idle for as long as it likes, such
+        // as a server. The fetch itself is detected in the process tree.
         Some(table_match) if table_match.fetches_program => {
             Candidate { kind: StepKind::Command, title: title::from_words(&table_match.words) }
         }
