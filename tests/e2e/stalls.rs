@@ -17,7 +17,7 @@ use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site, programs, until_by};
 
 /// Maximum delay of the detection, in milliseconds: the machine may be busy.
-const MAX_DELAY_MS: i128 = 8_000;
+const MAX_DELAY_MS: i128 = 15_000;
 
 /// Creates a site whose workers, the real Codex, run one command.
 fn site_with_command(command: &str) -> (Model, Site) {

@@ -18,7 +18,7 @@ use crate::place::cache::{RepositoryCache, WritableCache};
 use crate::place::checkpoints::{Checkpoints, PushState, replaced_warning};
 use crate::place::folder;
 use crate::place::git::{PlaceGit, PushError, depth, is_known_cause};
-use crate::place::prepared;
+use crate::place::prepared::{self, PreparedClone};
 use crate::process::OutputPipes;
 use crate::workspace::WorkspaceDir;
 
@@ -126,7 +126,7 @@ impl Supervisor {
         }
         let arguments = ["advance", place.spec.base(), place.spec.branch(), cache_path];
         let home = prepared::home(&self.resources.worker_env);
-        let command = cache.prepared_clone().command(&arguments, place.user, home);
+        let command = PreparedClone::of_cache(cache).command(&arguments, place.user, home);
         let stage = Stage::Advance(cache_path.to_owned());
         let advanced = self.run_in_folder(stage, command, OutputPipes::Merged, &place.top).await;
         folder::mark_not_prepared(place.path());
@@ -263,7 +263,7 @@ fn prepare_next_clone(place: &PlaceGit, cache: &RepositoryCache) {
     let (place, cache) = (place.clone(), cache.clone());
     tokio::spawn(async move {
         let home = prepared::home(&place.env);
-        cache.prepared_clone().make(place.path(), place.spec.base(), place.user, home).await;
+        PreparedClone::of_cache(&cache).make(place.path(), place.spec.base(), place.user, home).await;
         let _ = tokio::task::spawn_blocking(move || cache.trim_all()).await;
     });
 }

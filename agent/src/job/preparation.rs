@@ -26,6 +26,7 @@ use crate::output::job_output::JobOutput;
 use crate::place::cache::RepositoryCache;
 use crate::place::folder::{self, FolderKind};
 use crate::place::git::PlaceGit;
+use crate::place::prepared::PreparedClone;
 use crate::spool::RunId;
 use crate::steps::rules::Rules;
 use crate::user::{self, User, UserIds};
@@ -128,7 +129,7 @@ impl JobManager {
             Some(place) => {
                 folder::take_over_kept_place(&self.context.state_dir, run, &spec, is_confined, &worker_env);
                 if let Some(cache) = cache.as_ref().filter(|_| place.continues().is_none()) {
-                    let (clone, state) = (cache.prepared_clone(), &self.context.state_dir);
+                    let (clone, state) = (PreparedClone::of_cache(cache), &self.context.state_dir);
                     folder::take_over_prepared_clone(&clone, state, run, is_confined, &worker_env);
                 }
                 make(FolderKind::Place)?

@@ -23,7 +23,6 @@ use std::time::SystemTime;
 use common::job::JobSpec;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
-use super::prepared::PreparedClone;
 use super::script::argv;
 use crate::environment::{DEFAULT_PATH, Variables};
 use crate::shim::protocol::Command;
@@ -111,11 +110,11 @@ impl RepositoryCache {
         WorkspaceDir::open(&path.to_string_lossy(), &[]).map_err(io::Error::other)
     }
 
-    /// Returns the clone that is made ahead from this cache.
-    pub(crate) fn prepared_clone(&self) -> PreparedClone {
+    /// Returns the folder of the clone that is made ahead from this cache.
+    pub(super) fn prepared_clone_folder(&self) -> PathBuf {
         let mut name = self.path.file_name().unwrap_or_default().to_owned();
         name.push(".next");
-        PreparedClone::of_cache(self, self.caches.join(name))
+        self.caches.join(name)
     }
 
     pub(super) fn path(&self) -> &Path {

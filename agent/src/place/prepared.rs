@@ -44,8 +44,8 @@ pub(crate) struct PreparedClone {
 
 impl PreparedClone {
     /// Returns the prepared clone of the repository of a cache.
-    pub(super) fn of_cache(cache: &RepositoryCache, folder: PathBuf) -> Self {
-        Self { cache: cache.clone(), folder }
+    pub(crate) fn of_cache(cache: &RepositoryCache) -> Self {
+        Self { cache: cache.clone(), folder: cache.prepared_clone_folder() }
     }
 
     /// Moves the clone to the path of a place that does not exist yet, after a call of `before_move`. Returns false if
