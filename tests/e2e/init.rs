@@ -378,6 +378,7 @@ async fn codex_uses_everything_that_init_writes() {
     assert_eq!(complaints(&stderr), Vec::<&str>::new(), "{stderr}");
     let input = request_text(&model.requests()[0]);
     assert!(input.contains("Be kind.") && input.contains("Delegating a task with relay"), "{input}");
+    // Codex lists each skill as `NAME: DESCRIPTION`.
     assert!(input.contains("relay: Hand a task to a worker"), "{input}");
     let calls = fs::read_to_string(site.root().join("calls")).unwrap();
     for call in ["mcp", "hook SessionStart", "hook UserPromptSubmit", "hook Stop"] {

@@ -114,7 +114,7 @@ fn hidden_paths(
         hidden.extend(states.or_else(|| Some(home?.join(".local/state"))).map(|state| state.join("relay")));
     }
     hidden.extend_from_slice(codex_homes);
-    hidden.extend(sockets::service_sockets(agent_env)?);
+    hidden.extend(sockets::paths_to_hide(agent_env)?);
     let real_paths = hidden.into_iter().map(|path| path.canonicalize().unwrap_or(path));
     let mut paths: Vec<PathBuf> = real_paths.filter(|path| path.is_absolute()).collect();
     paths.sort();

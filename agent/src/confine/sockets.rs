@@ -44,11 +44,12 @@ const MAX_SOCKETS: usize = 400;
 /// path they were bound to.
 const MAX_SEARCHED_ENTRIES: usize = 10_000;
 
-/// Returns the existing sockets of services that start programs. `env` is the environment of the user.
+/// Returns what a job must not reach: existing sockets and socket folders of well-known services, and every other
+/// listening socket to which this user could connect. `env` is the environment of the user.
 ///
 /// # Errors
 /// One line with advice if there are more sockets than can be hidden.
-pub(super) fn service_sockets(env: &Variables) -> Result<Vec<PathBuf>, String> {
+pub(super) fn paths_to_hide(env: &Variables) -> Result<Vec<PathBuf>, String> {
     let user = rustix::process::geteuid().as_raw();
     let mut services: Vec<PathBuf> = SERVICES.map(PathBuf::from).into();
     services.push(PathBuf::from(format!("/run/user/{user}")));
@@ -165,7 +166,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     fn is_hidden(path: &Path, env: &Variables) -> bool {
-        service_sockets(env).unwrap().contains(&path.canonicalize().unwrap())
+        paths_to_hide(env).unwrap().contains(&path.canonicalize().unwrap())
     }
 
     #[test]
@@ -201,7 +202,7 @@ mod tests {
         fs::write(&path, "").unwrap();
         for name in ENGINE_VARIABLES {
             let env = Variables::from([(name.to_owned(), format!("unix://{}", path.display()))]);
-            assert!(service_sockets(&env).unwrap().contains(&path), "{name}");
+            assert!(paths_to_hide(&env).unwrap().contains(&path), "{name}");
         }
     }
 

@@ -58,8 +58,8 @@ pub(crate) struct JobManager {
     start_lock: tokio::sync::Mutex<()>,
     /// Locks of the repository caches.
     pub(super) cache_locks: CacheLocks,
-    /// Observer with the credentials of the workers' user, created with the first job.
-    pub(super) observer: OnceLock<Observer>,
+    /// Observer of the jobs' processes, with the credentials of the workers' user. Created with the first job.
+    pub(super) process_observer: OnceLock<Observer>,
     state: Mutex<ManagerState>,
     run_ended: Notify,
 }
@@ -111,7 +111,7 @@ impl JobManager {
             verified_programs: VerifiedPrograms::default(),
             start_lock: tokio::sync::Mutex::default(),
             cache_locks: CacheLocks::default(),
-            observer: OnceLock::new(),
+            process_observer: OnceLock::new(),
             state: Mutex::default(),
             run_ended: Notify::new(),
         }

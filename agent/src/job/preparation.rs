@@ -152,7 +152,7 @@ impl JobManager {
         let images =
             self.images_folder(&mut spec, run, is_confined, &worker_env).map_err(Refusal::Invalid)?;
         let rules = Rules::new(&spec.rules).map_err(Refusal::Invalid)?.with_mask(Arc::clone(mask));
-        let observer = self.observer.get_or_init(|| Observer::new(ids)).clone();
+        let observer = self.process_observer.get_or_init(|| Observer::new(ids)).clone();
         let place = spec.place.clone().map(|spec| PlaceGit {
             run: run.clone(),
             spec,

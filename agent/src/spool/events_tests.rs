@@ -248,7 +248,7 @@ fn the_final_event_can_follow_events_that_only_the_relay_has() {
 }
 
 #[test]
-fn events_added_before_the_welcome_move_after_those_of_the_relay() {
+fn events_added_before_the_relay_answers_are_renumbered_after_its_last() {
     // The file has 3 events. New events get sequences from 4 on, although the relay may have events up to `durable`.
     for (durable, first) in [(3, 1), (4, 5), (5, 6), (9, 10)] {
         let site = Site::new();

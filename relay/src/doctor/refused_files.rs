@@ -26,7 +26,7 @@ pub(super) fn find_refused_files(registry: &Registry) -> Vec<(String, String)> {
 fn find_in_folder(registry: &Registry, folder: &RegistryDir, name: &str) -> Option<(String, String)> {
     let is_top = folder == registry.folder();
     if is_top && (Registry::is_folder(name) || layout::is_old_agent_state(name)) {
-        // Each folder of the registry is searched separately.
+        // The folders of the registry are searched separately. Relay never opens an old agent's state.
         return None;
     }
     let reason = folder.file(name).refusal_reason().ok().flatten();

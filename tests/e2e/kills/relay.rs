@@ -16,7 +16,7 @@ const MAX_LIFETIME: Duration = Duration::from_millis(150);
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Creates a site with jobs that report messages without pause, and kills its relay.
-fn site_with_talking_jobs() -> (Site, Vec<String>) {
+fn talking_jobs_without_relay() -> (Site, Vec<String>) {
     let site = talker::site();
     let jobs: Vec<String> = (1..=JOBS).map(|n| talker::launch(&site, &format!("w{n}"))).collect();
     for job in &jobs {
@@ -42,7 +42,7 @@ fn tally_of(site: &Site, jobs: &[String]) -> Tally {
 
 /// Starts and kills `kills` relays, one after the other, at instants that differ.
 fn kill_at_instants(kills: u32) -> Tally {
-    let (site, jobs) = site_with_talking_jobs();
+    let (site, jobs) = talking_jobs_without_relay();
     for round in 0..kills {
         let before = log_length(&site, &jobs);
         let mut relay = Program::relay(&site, None);
@@ -60,7 +60,7 @@ fn kill_at_instants(kills: u32) -> Tally {
 
 /// Starts relays and kills each at a system call, later in each round; returns the number of those that reached it.
 fn kill_at_calls(rounds: u32) -> (u32, Tally) {
-    let (site, jobs) = site_with_talking_jobs();
+    let (site, jobs) = talking_jobs_without_relay();
     let mut kills = 0;
     for round in 1..=rounds {
         for call in CALLS {

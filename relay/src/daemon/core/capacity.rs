@@ -10,8 +10,8 @@ use super::scheduler::AgentId;
 struct AgentCapacity {
     /// Maximum number of concurrent jobs; `None` while the agent is disconnected.
     capacity: Option<usize>,
-    /// True after the agent reported that it is full: it gets no job until one of its jobs ends, or until the next
-    /// retry.
+    /// True after the agent reported that it is full: it gets no job until one of its jobs ends, or until
+    /// [`AgentTable::clear_reported_full`] gives all full agents another chance.
     has_reported_full: bool,
     /// True while the agent's machine has too little memory or disk space for another job.
     has_low_resources: bool,
