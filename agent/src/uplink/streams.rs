@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream as StdStream;
 use common::stream::{StreamEnd, StreamError, StreamHandle, StreamPart, StreamViolation};
 use common::wire::AgentFrame;
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::git_stream::{OpenedStream, StreamRequest, StreamResult};
@@ -131,13 +131,29 @@ fn socket_pair() -> io::Result<(UnixStream, StdStream)> {
 
 /// Moves the bytes of one stream until both directions have ended.
 async fn transfer(handle: &StreamHandle, mut socket: UnixStream) -> StreamEnd {
-    let (reader, writer) = socket.split();
+    let (mut reader, writer) = socket.split();
+    let relay_has_ended = Notify::new();
     let sending = async {
-        handle.send_from(reader).await?;
-        handle.close(None).await
+        tokio::select! {
+            sent = handle.send_from(&mut reader) => {
+                sent?;
+                handle.close(None).await
+            }
+            // The relay closes a stream when its git has ended. If git here still sends, as part of a push that was refused,
+            // nothing else would read its bytes, and git would wait for ever.
+            () = relay_has_ended.notified() => {
+                let discarded = tokio::io::copy(&mut reader, &mut tokio::io::sink()).await;
+                discarded.map(drop).map_err(|error| StreamError::Local(error.to_string()))
+            }
+        }
+    };
+    let receiving = async {
+        handle.receive_into(writer).await?;
+        relay_has_ended.notify_one();
+        Ok(())
     };
     // The first failure ends both directions.
-    let result = tokio::try_join!(sending, handle.receive_into(writer));
+    let result = tokio::try_join!(sending, receiving);
     if let Err(StreamError::Local(error)) = &result {
         // Git has closed its end early. The relay's git has to end, too.
         let _ = handle.close(Some(error.clone())).await;
@@ -187,5 +203,30 @@ mod tests {
         git.set_nonblocking(false).unwrap();
         git.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         assert_eq!(git.read(&mut [0; 1]).unwrap(), 0, "the end of the stream");
+    }
+
+    #[tokio::test]
+    async fn a_git_that_still_sends_when_the_relay_has_ended_is_read_to_its_end() {
+        let (socket, mut git) = socket_pair().unwrap();
+        let (parts, mut queue) = mpsc::channel(1);
+        let handle = StreamHandle::new(1, parts);
+        let moving = handle.clone();
+        let transfer = tokio::spawn(async move { transfer(&moving, socket).await });
+        // More than the window: without a reader at the relay, this blocks.
+        let sender = std::thread::spawn(move || {
+            git.write_all(&vec![0; 16 << 20]).unwrap();
+            git.shutdown(Shutdown::Write).unwrap();
+            git.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            let mut answer = String::new();
+            git.read_to_string(&mut answer).unwrap();
+            answer
+        });
+        queue.recv().await.unwrap();
+        handle.receive(StreamPart::Data(b"refused".to_vec())).unwrap();
+        handle.receive(StreamPart::Close(None)).unwrap();
+        let others = tokio::spawn(async move { while queue.recv().await.is_some() {} });
+        assert_eq!(transfer.await.unwrap(), Ok(()));
+        assert_eq!(sender.join().unwrap(), "refused");
+        others.abort();
     }
 }
