@@ -10,7 +10,7 @@ const FILE: &str = "RELAY_TEST_FIGURES";
 /// Environment variable that is set in nightly runs, which repeat each test as often as the design requires.
 const NIGHTLY: &str = "RELAY_TEST_NIGHTLY";
 
-/// Writes `figure: TEXT` to stdout, and to the file that [`FILE`] names, if it is set.
+/// Writes `figure: TEXT` to stdout, and to the file that `RELAY_TEST_FIGURES` names, if it is set.
 #[expect(clippy::print_stdout, reason = "a manual run prints the figure")]
 pub fn figure(text: &str) {
     println!("figure: {text}");
