@@ -149,7 +149,7 @@ impl Job {
     }
 
     /// Compares the spool with the entries after a restart of the agent, and marks the entries after `spooled` as lost.
-    /// Of the first `logged` entries, which the log has passed, the spool may lack any number.
+    /// The spool may lack any number of the first `logged` entries, which the log has passed.
     pub(crate) fn compare_with_spool(&mut self, spooled: &[EventBody], logged: usize) -> Result<(), String> {
         if self.is_spool_damaged {
             return Ok(());

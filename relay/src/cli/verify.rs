@@ -61,7 +61,7 @@ struct Finding {
     /// The claim, such as `signature`, `change` or `check 1`.
     what: String,
     agrees: bool,
-    /// What the check found, in one line.
+    /// Result of the check, in one line.
     found: String,
 }
 
