@@ -168,6 +168,14 @@ pub(super) fn select_group(context: &Context, group: &JobName) -> Result<Vec<Rec
     Ok(jobs)
 }
 
+/// Returns the ids of the jobs of a group, oldest first.
+///
+/// # Errors
+/// Those of [`select_group`].
+pub(super) fn select_group_ids(context: &Context, group: &JobName) -> Result<Vec<JobId>, Failure> {
+    Ok(select_group(context, group)?.into_iter().map(|head| head.job).collect())
+}
+
 /// Returns the current time by the registry's clock, which also gave the times in the records.
 pub(super) fn registry_time(context: &Context) -> Timestamp {
     lease::current_time(&context.registry)

@@ -48,7 +48,7 @@ pub struct WaitArgs {
 /// Exit code 3 if a job does not exist, 2 if one is ambiguous, and the errors of [`wait_until_ended`].
 pub fn run(args: &WaitArgs, context: &Context) -> Result<ExitCode, Failure> {
     let jobs = match &args.group {
-        Some(group) => job_filter::select_group(context, group)?.into_iter().map(|head| head.job).collect(),
+        Some(group) => job_filter::select_group_ids(context, group)?,
         None => job_ref::resolve_jobs(context, &args.jobs)?,
     };
     wait_until_ended(context, jobs, args.timeout, args.any)

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use common::origin::Origin;
+use common::record::State;
 use jiff::SignedDuration;
 use relay_tests::harness::figures::{figure, ms, percentile, times};
 use relay_tests::harness::mcp::McpClient;
@@ -46,13 +47,36 @@ fn tools_show_extend_cancel_and_explain_a_job() {
 }
 
 #[test]
+fn a_group_is_waited_for_and_cancelled_as_a_whole() {
+    let site = Site::new(Engine::Local);
+    let launch =
+        |name: &str, group: &str, line: &str| site.launch_shell(line, &["--name", name, "--group", group]);
+    let quick = [launch("a", "quick", "true"), launch("b", "quick", "true")];
+    let endless = [launch("c", "endless", "sleep 1000"), launch("d", "endless", "sleep 1000")];
+    let mut mcp = McpClient::start(&site);
+    let ended = mcp.call("wait", &json!({"group": "quick", "jobs": null}));
+    let jobs = |result: &Value, field: &str| -> Vec<String> {
+        let records = result["structuredContent"][field].as_array().unwrap();
+        records.iter().map(|record| record["job"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!((jobs(&ended, "ended"), &ended["structuredContent"]["code"]), (quick.to_vec(), &json!(0)));
+    let cancelled = mcp.call("cancel", &json!({"group": "endless"}));
+    assert_eq!(jobs(&cancelled, "records"), endless);
+    assert!(endless.iter().all(|job| site.record(job).state == State::Cancelled), "{cancelled}");
+    assert_eq!(mcp.close(), Some(0));
+}
+
+#[test]
 fn a_failed_call_has_the_message_and_the_exit_code_of_the_command_line() {
     let site = Site::new(Engine::Local);
     let mut mcp = McpClient::start(&site);
     for (tool, input, code, line) in [
         ("status", json!({"job": "nope"}), 3, "no job 'nope': `status` lists them"),
         ("logs", json!({"lines": 0}), 2, "`lines`: 0 is not between 1 and 200"),
-        ("wait", json!({"jobs": []}), 2, "no job: name at least one in `jobs`"),
+        ("compare", json!({"jobs": []}), 2, "no job: name at least one in `jobs`"),
+        ("wait", json!({"jobs": []}), 2, "name either `jobs` or a `group`"),
+        ("cancel", json!({"jobs": ["a"], "group": "g"}), 2, "name either `jobs` or a `group`"),
+        ("wait", json!({"group": "g"}), 3, "no job of a group 'g': `status` JOB shows the group of a job"),
         (
             "wait",
             json!({"jobs": ["a"], "timeout": "5"}),

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::super::cancel::{self, CancelArgs};
 use super::compact;
-use super::tool_context::{self, ToolContext};
+use super::tool_context::{self, Selection, ToolContext};
 use crate::exit::Failure;
 use crate::mcp::{CallContext, Reply, Tool, ToolEffect};
 
@@ -13,9 +13,12 @@ use crate::mcp::{CallContext, Reply, Tool, ToolEffect};
 #[serde(deny_unknown_fields)]
 struct Input {
     /// The jobs: abe#1, or abe for its newest one.
-    #[schemars(length(min = 1, max = 20))]
-    #[serde(alias = "job", deserialize_with = "tool_context::text_or_list")]
+    #[schemars(length(max = 20))]
+    #[serde(default, alias = "job", deserialize_with = "tool_context::text_or_list")]
     jobs: Vec<String>,
+    /// Instead of jobs: every job of this group that has not ended.
+    #[schemars(length(max = 41))]
+    group: Option<String>,
 }
 
 /// Builds the tool `cancel`.
@@ -31,8 +34,11 @@ pub(super) fn tool(tool_context: ToolContext) -> Tool {
 }
 
 fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
-    let args =
-        CancelArgs { jobs: tool_context::check_job_count(input.jobs)?, group: None, all: false, grace: None };
+    let (jobs, group) = match Selection::from_fields(input.jobs, input.group.as_deref())? {
+        Selection::Jobs(jobs) => (jobs, None),
+        Selection::Group(group) => (Vec::new(), Some(group)),
+    };
+    let args = CancelArgs { jobs, group, all: false, grace: None };
     let (reply, captured) = tool_context.run(call, |context| cancel::run(&args, context))?;
     Ok(compact::with_records(reply, &captured.data))
 }

@@ -48,9 +48,30 @@ impl ToolContext {
     }
 }
 
-/// Deserializes a list, or a single text instead of a list, because models use both.
+/// The jobs of a call that takes jobs or a group.
+pub(super) enum Selection {
+    Jobs(Vec<String>),
+    Group(JobName),
+}
+
+impl Selection {
+    /// Reads the fields `jobs` and `group`, of which a call gives one.
+    ///
+    /// # Errors
+    /// Exit code 2 if both or none are given, or one is invalid.
+    pub(super) fn from_fields(jobs: Vec<String>, group: Option<&str>) -> Result<Self, Failure> {
+        match (parse_name_field("group", group)?, jobs.is_empty()) {
+            (None, false) => check_job_count(jobs).map(Self::Jobs),
+            (Some(group), true) => Ok(Self::Group(group)),
+            _ => Err(Failure::usage("name either `jobs` or a `group`")),
+        }
+    }
+}
+
+/// Deserializes a list, or a single text or nothing instead of a list, because models use all three.
 pub(super) fn text_or_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     match Value::deserialize(deserializer)? {
+        Value::Null => Ok(Vec::new()),
         Value::String(text) => Ok(vec![text]),
         list => serde_json::from_value(list).map_err(D::Error::custom),
     }

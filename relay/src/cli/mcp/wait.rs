@@ -8,9 +8,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::claim_notice::claim_and_show;
-use super::super::{Context, exit_code, job_ref, job_result, view_context};
+use super::super::{Context, exit_code, job_filter, job_ref, job_result, view_context};
 use super::compact;
-use super::tool_context::{self, ToolContext};
+use super::tool_context::{self, Selection, ToolContext};
 use crate::exit::{ExitCode, Failure};
 use crate::files::watch::FolderWatch;
 use crate::mcp::{CallContext, Reply, Tool, ToolEffect};
@@ -25,9 +25,12 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(280);
 #[serde(deny_unknown_fields)]
 struct Input {
     /// The jobs: abe#1, or abe for its newest one.
-    #[schemars(length(min = 1, max = 20))]
-    #[serde(alias = "job", deserialize_with = "tool_context::text_or_list")]
+    #[schemars(length(max = 20))]
+    #[serde(default, alias = "job", deserialize_with = "tool_context::text_or_list")]
     jobs: Vec<String>,
+    /// Instead of jobs: every job of this group.
+    #[schemars(length(max = 41))]
+    group: Option<String>,
     /// Return when the first job has ended.
     #[serde(default)]
     any: bool,
@@ -50,9 +53,12 @@ pub(super) fn tool(tool_context: ToolContext) -> Tool {
 fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<Reply, Failure> {
     let timeout =
         tool_context::parse_duration_field("timeout", input.timeout.as_deref())?.unwrap_or(DEFAULT_TIMEOUT);
-    let names = tool_context::check_job_count(input.jobs)?;
+    let selection = Selection::from_fields(input.jobs, input.group.as_deref())?;
     let context = tool_context.context(call)?;
-    let jobs = job_ref::resolve_jobs(&context, &names)?;
+    let jobs = match selection {
+        Selection::Jobs(names) => job_ref::resolve_jobs(&context, &names)?,
+        Selection::Group(group) => job_filter::select_group_ids(&context, &group)?,
+    };
     let deadline = Instant::now() + timeout.min(MAX_TIMEOUT);
     let watch = FolderWatch::registry_folder(context.registry.folder());
     loop {
