@@ -57,7 +57,10 @@ fn a_group_is_waited_for_and_cancelled_as_a_whole() {
     let ended = mcp.call("wait", &json!({"group": "quick", "jobs": null}));
     let jobs = |result: &Value, field: &str| -> Vec<String> {
         let records = result["structuredContent"][field].as_array().unwrap();
-        records.iter().map(|record| record["job"].as_str().unwrap().to_owned()).collect()
+        let mut jobs: Vec<String> =
+            records.iter().map(|record| record["job"].as_str().unwrap().to_owned()).collect();
+        jobs.sort();
+        jobs
     };
     assert_eq!((jobs(&ended, "ended"), &ended["structuredContent"]["code"]), (quick.to_vec(), &json!(0)));
     let cancelled = mcp.call("cancel", &json!({"group": "endless"}));
