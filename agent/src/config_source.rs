@@ -54,7 +54,8 @@ impl ConfigSource {
     }
 }
 
-/// Returns the relay's address in a file. Without a valid address it returns `None`, and the last one stays in use.
+/// Reads the relay's address from a file. If the file has no valid address, returns `None`, and the last address stays
+/// in use.
 fn read_address(path: &Path) -> Option<String> {
     let meta = fs::metadata(path).ok().filter(|meta| meta.is_file() && meta.len() <= MAX_ADDRESS)?;
     let text = if meta.len() > 0 { fs::read_to_string(path).ok()? } else { return None };

@@ -28,8 +28,9 @@
 //!
 //! * [`world`]: play of one seed. [`mix`]: frequency of each action. [`healing`]: recovery at the end. [`network`]:
 //!   connections between agent and relay.
-//! * [`relay`]: the relay. [`agent_node`]: the agent's spool. [`agent`]: the agent's workers. [`limits`]: time limits
-//!   of the workers. [`uplink`]: the agent's end of its connection. [`agent_exit`]: deaths and restarts of the agent.
+//! * [`relay`]: the relay. [`agent_node`]: the agent and its spool. [`workers`]: the agent's workers. [`limits`]: time
+//!   limits of the workers. [`uplink`]: the agent's end of its connection. [`agent_exit`]: deaths and restarts of the
+//!   agent.
 //! * [`faults`]: other faults. [`clocks`]: time on both machines. [`bad_files`]: an unreadable record or segment.
 //!   [`planted`]: bugs that must be found.
 //! * [`disk`]: files after a power failure. [`model`]: expected log content. [`log_checker`]: actual log content.
@@ -39,7 +40,6 @@
 
 #![expect(clippy::expect_used, reason = "a panic in a helper fails the test")]
 
-mod agent;
 mod agent_exit;
 mod agent_node;
 mod bad_files;
@@ -60,6 +60,7 @@ mod segments;
 mod storage;
 mod trace;
 mod uplink;
+mod workers;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -7,12 +7,12 @@ use common::ids::JobId;
 use common::wire::{self, AgentFrame, RelayFrame};
 use worker_agent::internals::{Action, Input, Link, LinkError, RunId, apply_action, next_frame};
 
-use crate::agent::short_debug;
 use crate::agent_node::AgentNode;
 use crate::limits::Limit;
 use crate::model::Stage;
 use crate::network::{Arrival, ConnId};
 use crate::planted::AgentBug;
+use crate::workers::short_debug;
 use crate::world::World;
 
 /// The agent's end of its connection.

@@ -211,7 +211,7 @@ fn stop_all(
 /// (Linux since 4.19), and its child could appear after the next scan.
 fn wait_stopped(deadline: Instant, mut stopping: Vec<ProcessEntry>) {
     loop {
-        stopping.retain(|entry| tree::is_runnable(entry.key));
+        stopping.retain(|entry| !tree::is_stopped(entry.key));
         if stopping.is_empty() || Instant::now() >= deadline {
             return;
         }

@@ -179,15 +179,15 @@ pub(super) fn is_alive(key: ProcessKey) -> bool {
     current.is_some_and(|entry| entry.key == key && !entry.is_zombie)
 }
 
-/// Returns true if any thread of the process with this key is running or runnable, and not stopped or ended.
+/// Returns true if every thread of the process with this key is stopped or has ended, or the process is gone.
 ///
 /// A thread in an uninterruptible call may be in the middle of a fork (which waits for memory or for a disk), so it
-/// counts as runnable. The exception is the parent of a `vfork` whose child is stopped: it waits for that child.
-pub(super) fn is_runnable(key: ProcessKey) -> bool {
-    let Ok(mut proc) = ProcFs::open() else { return false };
+/// does not count as stopped. The exception is the parent of a `vfork` whose child is stopped: it waits for that child.
+pub(super) fn is_stopped(key: ProcessKey) -> bool {
+    let Ok(mut proc) = ProcFs::open() else { return true };
     let states = thread_states(&mut proc, key);
-    states.iter().any(|state| matches!(state, b'R' | b'S'))
-        || (states.contains(&b'D') && !has_stopped_child(&mut proc, key.pid))
+    !states.iter().any(|state| matches!(state, b'R' | b'S'))
+        && (!states.contains(&b'D') || has_stopped_child(&mut proc, key.pid))
 }
 
 /// Returns true if every thread of the process with this key waits for an outside event.
@@ -313,12 +313,12 @@ mod tests {
             child = descendants_of(key.pid, &children_by_parent(&mut proc)).first().copied();
             child.is_some() && proc.stat(key.pid).is_some_and(|now| now.state == b'D')
         });
-        assert!(is_runnable(key));
+        assert!(!is_stopped(key));
         let child = child.unwrap().key;
         let child_pid = Pid::from_raw(child.pid.cast_signed()).unwrap();
         rustix::process::kill_process(child_pid, Signal::STOP).unwrap();
-        wait_until("the child stops", &mut || !is_runnable(child));
-        assert!(!is_runnable(key));
+        wait_until("the child stops", &mut || is_stopped(child));
+        assert!(is_stopped(key));
         rustix::process::kill_process(child_pid, Signal::KILL).unwrap();
         parent.kill().unwrap();
         parent.wait().unwrap();

@@ -107,8 +107,8 @@ pub fn run(args: &InitArgs, global: &Global) -> Result<ExitCode, Failure> {
     output.check_written().map(|()| ExitCode::Done)
 }
 
-/// Approves the settings if a person has just written them with this command. Returns true if they were approved;
-/// `relay up` shows all other settings first.
+/// Approves the settings if a person has just written them with this command. Returns true if it approved them.
+/// Otherwise `relay up` shows the settings and asks, unless they were approved before.
 fn approve_written_settings(plan: &InitPlan, root: &Path) -> Result<bool, Failure> {
     let is_written_config =
         |file: &PlannedFile| file.display_path == config::CONFIG_PATH && file.outcome != FileOutcome::Kept;

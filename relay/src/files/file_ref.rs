@@ -163,7 +163,8 @@ impl FileRef {
         String::from_utf8(self.read(max_bytes)?).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
     }
 
-    /// Removes the entry with this name. A missing entry is not an error. An entry that is not a file is set aside.
+    /// Removes the entry with this name, which may also be a link or a special file. A folder is set aside. A missing
+    /// entry is not an error.
     pub fn remove(&self) -> io::Result<()> {
         let fd = match self.dir.writable_fd() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),

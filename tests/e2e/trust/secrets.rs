@@ -314,7 +314,7 @@ fn environment_values_are_removed_from_the_disk_when_a_queued_job_is_cancelled()
 }
 
 #[test]
-fn environment_values_are_removed_from_the_disk_when_the_agent_refuses_a_job() {
+fn environment_values_are_removed_from_the_disk_when_a_queued_job_is_refused() {
     let (site, first) = busy_site();
     site.write("workspace-projects/gone/file", "");
     let job = launch_in(&site, "workspace-projects/gone", &["--runner", "shell", "echo never"]);

@@ -356,7 +356,7 @@ impl Scheduler {
             Assignment::Offered(agent) | Assignment::Running(agent) if self.agents.is_connected(agent) => {
                 vec![Action::Cancel { agent: agent.clone(), job: id.clone(), grace_ms }]
             }
-            // No agent has accepted the job. An agent that reconnects with the job learns that the job has ended.
+            // No agent has confirmed the job. One that has it learns when it reconnects that the job has ended.
             Assignment::Offered(_) => vec![Action::Record { job: id.clone(), body: cancelled_event() }],
             // The cancel is sent once the agent has reconnected.
             Assignment::Running(_) => Vec::new(),

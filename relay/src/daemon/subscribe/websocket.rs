@@ -156,7 +156,8 @@ fn event_messages(chunk: &Chunk) -> impl Iterator<Item = (Option<u64>, Message)>
     })
 }
 
-/// Sends messages, each with its event's id, with one flush. `cursor` is the subscriber's cursor after the last one.
+/// Sends messages, each with its event's id, with one flush. `cursor` is the subscriber's cursor, for
+/// messages without an id.
 async fn send_messages(
     socket: &mut WebSocket,
     timeouts: SubscriberTimeouts,

@@ -149,7 +149,7 @@ impl Writer {
     pub(super) fn open_job(&mut self, job: &JobId) -> io::Result<&mut OpenJob> {
         if !self.open_jobs.contains_key(job) {
             let mut open_job = OpenJob::open(&self.registry, job, &mut self.event_ids, self.clock.now())?;
-            if self.poisoned_logs.contains(job) {
+            if self.untrusted_logs.contains(job) {
                 open_job.event_file().mark_untrusted();
             }
             self.open_jobs.insert(job.clone(), open_job);

@@ -88,7 +88,7 @@ impl Writer {
         if let Err(e) = open_job.event_file().sync() {
             self.recover_sync(job, &e, now)?;
         }
-        self.poisoned_logs.remove(job);
+        self.untrusted_logs.remove(job);
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 //!  settled ───────► written ──────────► settled
 //!     ▲                │ no space         │ fails
 //!     │                ▼                  ▼
-//!     ├──── truncate_unsynced         poisoned: nothing on this descriptor is trusted, nothing is acknowledged
+//!     ├──── truncate_unsynced         untrusted: nothing on this descriptor is trusted, nothing is acknowledged
 //!     │                                   │
 //!     └───────── rewrite: a new file ─────┘
 //! ```
@@ -34,7 +34,7 @@ pub(super) struct EventFile {
     /// Number of bytes that were written after the valid lines.
     unsynced_bytes: u64,
     /// True after a failure: nothing that is written through the descriptor is trusted.
-    is_poisoned: bool,
+    is_untrusted: bool,
 }
 
 impl EventFile {
@@ -47,18 +47,18 @@ impl EventFile {
             is_valid_synced: len == 0,
             is_name_synced: len > 0,
             unsynced_bytes: 0,
-            is_poisoned: false,
+            is_untrusted: false,
         }
     }
 
     /// Marks the file as untrusted until it is rewritten: an earlier descriptor has failed.
     pub(super) fn mark_untrusted(&mut self) {
-        self.is_poisoned = true;
+        self.is_untrusted = true;
     }
 
     /// Returns true if the file is untrusted.
-    pub(super) fn is_poisoned(&self) -> bool {
-        self.is_poisoned
+    pub(super) fn is_untrusted(&self) -> bool {
+        self.is_untrusted
     }
 
     /// Appends lines, which may not be acknowledged before [`EventFile::sync`].
@@ -66,7 +66,7 @@ impl EventFile {
     /// # Errors
     /// The error of the system call; then [`EventFile::truncate_unsynced`] or [`EventFile::rewrite`] must follow.
     pub(super) fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        if self.is_poisoned {
+        if self.is_untrusted {
             return Err(io::Error::other("an earlier write of it has failed"));
         }
         if lines.is_empty() && self.is_valid_synced {
@@ -94,7 +94,7 @@ impl EventFile {
     /// Syncs everything that was written.
     ///
     /// # Errors
-    /// The error of the system call. The file is then poisoned.
+    /// The error of the system call. The file is then untrusted.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
         if self.unsynced_bytes == 0 && self.is_valid_synced {
@@ -103,7 +103,7 @@ impl EventFile {
         let result =
             file.sync_data().and_then(|()| if self.is_name_synced { Ok(()) } else { self.path.dir().sync() });
         if result.is_err() {
-            self.is_poisoned = true;
+            self.is_untrusted = true;
             return result;
         }
         self.valid_length += std::mem::take(&mut self.unsynced_bytes);
@@ -114,12 +114,12 @@ impl EventFile {
     /// Removes the lines that were written but not synced, so that readers see only valid lines.
     ///
     /// # Errors
-    /// The error of the system call. The file is then poisoned.
+    /// The error of the system call. The file is then untrusted.
     pub(super) fn truncate_unsynced(&mut self) -> io::Result<()> {
         let Some(file) = self.file.take() else { return Ok(()) };
         let result = file.set_len(self.valid_length);
         if result.is_err() {
-            self.is_poisoned = true;
+            self.is_untrusted = true;
         } else {
             self.unsynced_bytes = 0;
         }
@@ -129,9 +129,9 @@ impl EventFile {
     /// Replaces the log by a new file with the valid lines and `lines`. Afterwards all its lines are durable.
     ///
     /// # Errors
-    /// The error of the system call; the old file is unchanged then, and stays poisoned.
+    /// The error of the system call; the old file is unchanged then, and stays untrusted.
     pub(super) fn rewrite(&mut self, lines: &[u8]) -> io::Result<()> {
-        self.is_poisoned = true;
+        self.is_untrusted = true;
         self.file = None;
         let (copy, copied_bytes) = copy_valid_lines(&self.path, self.valid_length, lines)?;
         if copied_bytes != self.valid_length {

@@ -33,7 +33,7 @@ impl Writer {
         }
         match open_job.write_log() {
             Err(e) => {
-                // If truncating fails, the file stays poisoned, which `fail_pending` checks.
+                // If truncating fails, the file stays untrusted, which `fail_pending` checks.
                 let _ = open_job.event_file().truncate_unsynced();
                 Err(e)
             }
@@ -58,7 +58,7 @@ impl Writer {
             result => result,
         };
         if result.is_err() {
-            self.poisoned_logs.insert(job.clone());
+            self.untrusted_logs.insert(job.clone());
         }
         result
     }
@@ -74,8 +74,8 @@ impl Writer {
         for (job, error) in failures {
             let Some(mut open_job) = self.open_jobs.remove(&job) else { continue };
             self.refresh_due.remove(&job);
-            if open_job.event_file().is_poisoned() {
-                self.poisoned_logs.insert(job.clone());
+            if open_job.event_file().is_untrusted() {
+                self.untrusted_logs.insert(job.clone());
             }
             for body in open_job.take_unrecorded() {
                 self.queue_retry(&job, body, now);

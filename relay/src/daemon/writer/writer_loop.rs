@@ -45,7 +45,7 @@ pub(in crate::daemon) struct Writer {
     /// Open jobs whose record must be written, each with the time at which that is due.
     pub(super) refresh_due: BTreeMap<JobId, Instant>,
     /// Jobs whose logs are untrusted until they are rewritten.
-    pub(super) poisoned_logs: BTreeSet<JobId>,
+    pub(super) untrusted_logs: BTreeSet<JobId>,
     /// The relay's own events that could not be recorded yet.
     pub(super) retry_queue: Vec<(JobId, EventBody)>,
     /// Time at which the events in `retry_queue` are recorded.
@@ -118,7 +118,7 @@ impl Writer {
             ownership: JobOwnership::default(),
             jobs_to_commit: BTreeSet::new(),
             refresh_due: BTreeMap::new(),
-            poisoned_logs: BTreeSet::new(),
+            untrusted_logs: BTreeSet::new(),
             retry_queue: Vec::new(),
             retry_due: None,
             pending_answers: Vec::new(),
