@@ -199,7 +199,7 @@ pub struct Queued {
     /// Requested model; `None` for Codex's own default.
     #[serde(default)]
     pub model: Option<String>,
-    /// Use of the working folder.
+    /// Use of the working folder: alone, shared with other jobs, or not at all, because the job has a clone of its own.
     #[serde(default)]
     pub folder_use: FolderUse,
     /// Jobs that must complete before this one starts, at most [`MAX_AFTER`].

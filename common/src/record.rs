@@ -183,7 +183,7 @@ pub struct JobRecord {
     /// checks that ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Evidence>,
-    /// Use of the working folder.
+    /// Use of the working folder: alone, shared with other jobs, or not at all, because the job has a clone of its own.
     #[serde(default, skip_serializing_if = "FolderUse::is_alone")]
     pub folder_use: FolderUse,
     /// Reason why the queued job waits, one line; `null` if it only needs a free slot.

@@ -37,9 +37,8 @@ impl TimeScale {
     }
 
     /// Creates the scale of another machine, which reported `remote_now` at some moment between the local monotonic
-    /// times
-    /// `request_sent` and `reply_received`. If `local_wall`, the local wall time of the reply, is possible on the other
-    /// machine too, it is used unchanged. So clocks that agree are not adjusted after a slow reply.
+    /// times `request_sent` and `reply_received`. If `local_wall`, the local wall time of the reply, is possible on the
+    /// other machine too, it is used unchanged. So clocks that agree are not adjusted after a slow reply.
     pub fn from_remote(
         remote_now: Timestamp,
         request_sent: Duration,

@@ -77,7 +77,7 @@ pub(crate) fn configured_servers(config: &str) -> BTreeSet<String> {
         if line.starts_with('[') {
             let table = line.strip_prefix("[mcp_servers.").and_then(|rest| rest.split_once(']'));
             let server = table.map(|(server, _)| server.trim_matches(['"', '\'', ' ']).to_owned());
-            // A deeper table belongs to a server.
+            // A deeper table, such as `[mcp_servers.docs.env]`, is not a server, and its keys are ignored.
             current = server.filter(|server| !server.is_empty() && !server.contains('.'));
             servers.extend(current.clone());
         } else if let (Some(server), Some((key, value))) = (&current, line.split_once('='))

@@ -139,9 +139,10 @@ impl RepositoryCache {
         size_limit(&self.caches)
     }
 
-    /// Removes caches that were not used for longest, until all fit their limit. One in use stays. Blocks on the disk.
+    /// Removes the caches that were used longest ago until all together fit their limit. One in use stays. Blocks on the
+    /// disk.
     pub(crate) fn trim_all(&self) {
-        trim(&self.caches, &self.locks, size_limit(&self.caches));
+        remove_oldest_caches(&self.caches, &self.locks, size_limit(&self.caches));
     }
 }
 
@@ -220,7 +221,8 @@ fn name(spec: &JobSpec) -> String {
     format!("{:08x}-{digits}.git", crc32c::crc32c(top.as_os_str().as_encoded_bytes()))
 }
 
-fn trim(caches: &Path, locks: &CacheLocks, limit: u64) {
+/// Removes the caches that were used longest ago until all together take at most `limit` bytes. One in use stays.
+fn remove_oldest_caches(caches: &Path, locks: &CacheLocks, limit: u64) {
     let entries = fs::read_dir(caches).into_iter().flatten().flatten();
     let mut found: Vec<(SystemTime, PathBuf, u64)> = entries
         .filter_map(|entry| {
@@ -301,14 +303,14 @@ mod tests {
             }
         }
         let left = || ["/old", "/held", "/newer", "/newest"].map(|name| of(name).path.exists());
-        trim(&caches, &locks, 450_000);
+        remove_oldest_caches(&caches, &locks, 450_000);
         assert_eq!(left(), [true; 4]);
-        trim(&caches, &locks, 250_000);
+        remove_oldest_caches(&caches, &locks, 250_000);
         assert_eq!(left(), [false, true, false, true]);
         drop(held);
-        trim(&caches, &locks, 250_000);
+        remove_oldest_caches(&caches, &locks, 250_000);
         assert_eq!(left(), [false, true, false, true]);
-        trim(&caches, &locks, 0);
+        remove_oldest_caches(&caches, &locks, 0);
         assert_eq!(left(), [false; 4]);
     }
 }

@@ -28,7 +28,8 @@ pub struct NoticesArgs {
     pub(super) peek: bool,
 }
 
-/// Prints up to [`MAX_NOTICES`] unclaimed completion notices. The next call prints the others.
+/// Prints up to [`MAX_NOTICES`] unclaimed completion notices. Without `--peek`, the next call prints the
+/// others.
 ///
 /// # Errors
 /// Exit code 5 if the outbox can't be read or written: a notice that can't be claimed would be shown again by every

@@ -99,7 +99,8 @@ impl<W: CoreEnvironment> Driver<W> {
         self.handle_input(Input::RequestsRead).await;
     }
 
-    /// Passes jobs to the core that it does not know because their launch requests were lost, in sorted order.
+    /// Passes the ids of all unarchived jobs to the core, then each job that is new to the core because its launch request
+    /// was lost, sorted by id.
     async fn find_new_jobs(&mut self) -> io::Result<()> {
         let unarchived: BTreeSet<JobId> =
             read::unarchived_jobs(self.environment.registry())?.into_iter().collect();

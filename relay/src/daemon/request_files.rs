@@ -77,15 +77,15 @@ pub(super) fn rewrite_request(registry: &Registry, request: &LimitRequest) -> bo
 
 /// Reads the job state that decides about a request to extend a limit.
 pub(super) fn read_extension_state(registry: &Registry, query: ExtensionLookup) -> ExtensionState {
-    let ExtensionLookup { path, job, mut log, wants_spec, wants_record } = query;
-    let lines = log.next_lines(&registry.events(&job)).unwrap_or_else(|e| {
+    let ExtensionLookup { path, job, mut log_position, wants_spec, wants_record } = query;
+    let lines = log_position.next_lines(&registry.events(&job)).unwrap_or_else(|e| {
         tracing::warn!("the log of {job} can't be read: {e}");
         Vec::new()
     });
     let record = if wants_record { read::load_record(registry, &job).ok() } else { None };
     ExtensionState {
         path,
-        log,
+        log_position,
         lines: lines.into_iter().map(|(_, line)| line).collect(),
         spec_ms: if wants_spec { read_spec_limit(registry, &job) } else { None },
         recorded_seq: record.map(|stored| (stored.record.epoch, stored.record.seq)),

@@ -48,8 +48,8 @@ pub(in crate::daemon) struct ExtensionLookup {
     pub(in crate::daemon) path: PathBuf,
     /// Job whose limit is extended.
     pub(in crate::daemon) job: JobId,
-    /// Position in the job's log, after the lines that earlier queries have read.
-    pub(in crate::daemon) log: LogFollower,
+    /// Position in the job's event log, after the lines that earlier queries have read.
+    pub(in crate::daemon) log_position: LogFollower,
     /// True if the limit must be read from the job's spec.
     pub(in crate::daemon) wants_spec: bool,
     /// True if the newest durable event must be read from the job's record.
@@ -61,9 +61,9 @@ pub(in crate::daemon) struct ExtensionLookup {
 pub(in crate::daemon) struct ExtensionState {
     /// Path of the request's file.
     pub(in crate::daemon) path: PathBuf,
-    /// Position in the job's log after `lines`.
-    pub(in crate::daemon) log: LogFollower,
-    /// New lines of the job's log.
+    /// Position in the job's event log after `lines`.
+    pub(in crate::daemon) log_position: LogFollower,
+    /// New lines of the job's event log.
     pub(in crate::daemon) lines: Vec<EventLine>,
     /// Limit of the job in its spec, in milliseconds.
     pub(in crate::daemon) spec_ms: Option<u64>,
@@ -106,8 +106,8 @@ pub(super) struct Extensions {
 /// Progress of an active request.
 #[derive(Debug)]
 struct ActiveRequest {
-    /// Position in the job's log, after the lines that were read.
-    log: LogFollower,
+    /// Position in the job's event log, after the lines that were read.
+    log_position: LogFollower,
     answer_event_id: Option<u64>,
     /// Connection on which the request was last sent to the agent, and the time.
     last_sent: Option<(ConnectionNumber, Instant)>,
@@ -115,7 +115,7 @@ struct ActiveRequest {
 
 impl ActiveRequest {
     fn new() -> Self {
-        Self { log: LogFollower::new(), answer_event_id: None, last_sent: None }
+        Self { log_position: LogFollower::new(), answer_event_id: None, last_sent: None }
     }
 
     fn next_action(&self, request: &LimitRequest, status: &JobStatus, now: Instant) -> NextAction {
@@ -162,22 +162,23 @@ impl Extensions {
         oldest
     }
 
-    /// Returns the position in the job's log up to which lines were read for a request.
+    /// Returns the position in the job's event log up to which lines were read for a request.
     pub(super) fn log_position(&self, path: &Path) -> LogFollower {
-        self.requests.get(path).map_or_else(LogFollower::new, |active| active.log.clone())
+        self.requests.get(path).map_or_else(LogFollower::new, |active| active.log_position.clone())
     }
 
-    /// Returns the next action for an active request. `lines` are the new lines of the job's log, up to `log`.
+    /// Returns the next action for an active request. `lines` are the new lines of the job's event log, up to
+    /// `log_position`.
     pub(super) fn next_action(
         &mut self,
         request: &LimitRequest,
         status: &JobStatus,
-        log: LogFollower,
+        log_position: LogFollower,
         lines: &[EventLine],
         now: Instant,
     ) -> NextAction {
         let active = self.requests.entry(request.path.clone()).or_insert_with(ActiveRequest::new);
-        active.log = log;
+        active.log_position = log_position;
         active.answer_event_id = active.answer_event_id.or_else(|| find_answer(request, lines));
         active.next_action(request, status, now)
     }

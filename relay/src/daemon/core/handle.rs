@@ -130,7 +130,7 @@ impl Core {
             Input::GatewayOpened(address) => self.on_gateway_opened(address, context),
             Input::PlatformStopped(result) => self.on_platform_stopped(result, context.now),
             Input::ContainerChanged(change) => self.on_container_change(change, context),
-            Input::MainLoopEnded => self.close_writer_and_subscribers(context),
+            Input::MainLoopEnded => self.on_main_loop_ended(context),
         }
     }
 

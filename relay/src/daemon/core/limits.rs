@@ -76,7 +76,7 @@ impl Core {
         ExtensionLookup {
             path: request.path.clone(),
             job: request.job.clone(),
-            log: self.limit_requests.extensions.log_position(&request.path),
+            log_position: self.limit_requests.extensions.log_position(&request.path),
             wants_spec: is_queued || request.target_ms.is_some(),
             wants_record: self.progress_at_connect(&request.job).is_some(),
         }
@@ -103,7 +103,7 @@ impl Core {
         match self.limit_requests.extensions.next_action(
             &request,
             &status,
-            result.log,
+            result.log_position,
             &result.lines,
             context.now,
         ) {

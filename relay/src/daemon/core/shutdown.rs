@@ -97,8 +97,9 @@ impl Core {
         self.shutdown.deadline = Some(now + DRAIN_TIMEOUT);
     }
 
-    /// Flushes the writer and closes the subscribers before the process ends.
-    pub(super) fn close_writer_and_subscribers(&mut self, context: &mut InputContext) {
+    /// Handles the end of the main loop: flushes the writer and closes the subscribers. In a shutdown with the platform,
+    /// also closes the agents' connections, revokes all tokens and publishes that the platform has stopped.
+    pub(super) fn on_main_loop_ended(&mut self, context: &mut InputContext) {
         context.push(Effect::FlushWriter);
         context.push(Effect::CloseSubscribers);
         if self.is_stopping_platform() {

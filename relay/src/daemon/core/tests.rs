@@ -380,10 +380,10 @@ fn down_stops_the_platform_and_ends_the_daemon_once_everything_is_recorded() {
 fn a_new_limit_is_stored_in_the_request_then_in_the_spec_then_the_request_is_removed() {
     let path = Path::new("1.json");
     let query_result = |spec_ms| {
-        let (path, log) = (path.to_owned(), LogFollower::new());
+        let (path, log_position) = (path.to_owned(), LogFollower::new());
         Input::ExtensionStates(vec![ExtensionState {
             path,
-            log,
+            log_position,
             lines: Vec::new(),
             spec_ms,
             recorded_seq: None,

@@ -293,7 +293,7 @@ impl OpenJob {
         self.event_file.write(&self.pending_lines)
     }
 
-    /// Rewrites the event log with the pending lines; see [`EventFile::rewrite`].
+    /// Replaces the event log by a new file with its valid lines and the pending lines; see [`EventFile::rewrite`].
     pub(super) fn rewrite_log(&mut self) -> io::Result<()> {
         self.event_file.rewrite(&self.pending_lines)
     }
