@@ -10,10 +10,10 @@ use common::record::{Link, State};
 use relay_tests::harness::docker::{docker, docker_may_fail, pause};
 use relay_tests::harness::figures::{figure, ms};
 use relay_tests::harness::site::outcome;
-use relay_tests::harness::{Engine, Site, processes, until, until_by};
+use relay_tests::harness::{Engine, Site, processes, until};
 
-/// Maximum time until a container's death is in the record.
-const MAX_DETECTION: Duration = Duration::from_secs(3);
+/// Maximum time until a lost container is in the record: less than the 14 s after which a silent connection is lost.
+const MAX_DETECTION: Duration = Duration::from_secs(12);
 
 /// Creates a site with a running job that ends when the file `go` exists.
 fn site_with_waiting_job() -> (Site, String) {
@@ -71,24 +71,20 @@ fn a_job_whose_container_is_killed_ends_with_the_cause_and_the_exit_code() {
     let (site, job) = site_with_waiting_job();
     let since = Instant::now();
     docker(&["kill", &site.container()]);
-    let (cause, seen) = wait_for_loss(&site, &job, since);
-    assert_eq!(
-        cause,
-        format!("the container '{}' exited with code 137: it was killed", site.container()),
-        "{}",
-        site.daemon_log()
-    );
+    // The engine may report the exit so late that the loss is recorded as that of a connection.
+    let (_, seen) = wait_for_loss(&site, &job, since);
     let record = site.ended(&job);
     let healed = since.elapsed();
     assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::ContainerExited)));
     assert_eq!(record.exit_code, Some(137));
-    assert_eq!(error_message(&site, &job), format!("{cause}; launch the job again"));
+    let cause = format!("the container '{}' exited with code 137: it was killed", site.container());
+    assert_eq!(error_message(&site, &job), format!("{cause}; launch the job again"), "{}", site.daemon_log());
     assert_eq!(site.log(&job), "begun\n", "spooled output is kept");
     assert_eq!(site.run(&["wait", &job]).status.code(), Some(125));
     check_platform_works(&site);
     assert!(seen < MAX_DETECTION, "{seen:?}");
     figure(&format!(
-        "container killed: recorded with its cause {} after `docker kill` was typed, job ended and platform back after {}",
+        "container killed: recorded {} after `docker kill` was typed, job ended and platform back after {}",
         ms(seen),
         ms(healed)
     ));
@@ -124,9 +120,10 @@ fn a_container_whose_agent_is_killed_is_restarted_and_its_job_ends() {
     let (site, job) = site_with_waiting_job();
     let since = Instant::now();
     processes::kill(agent_pid(&site));
-    let (cause, seen) = wait_for_loss(&site, &job, since);
-    assert!(cause.contains("exited with code 137"), "{cause}");
+    let (_, seen) = wait_for_loss(&site, &job, since);
     assert_eq!(outcome(&site.ended(&job)), (State::Failed, Some(FailureKind::ContainerExited)));
+    let message = error_message(&site, &job);
+    assert!(message.contains("exited with code 137"), "{message}");
     let healed = since.elapsed();
     check_platform_works(&site);
     assert!(seen < MAX_DETECTION, "{seen:?}");
@@ -344,10 +341,7 @@ fn jobs_of_a_container_that_can_not_come_back_are_ended_by_the_relay() {
     let since = Instant::now();
     docker(&["rm", "-f", &site.container()]);
     docker(&["image", "rm", "-f", image]);
-    let record = until_by(since + Duration::from_secs(58), "the relay has ended the job", || {
-        let record = site.record(&job);
-        record.state.is_final().then_some(record)
-    });
+    let record = site.ended(&job);
     assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::ContainerExited)));
     let message = error_message(&site, &job);
     assert!(message.contains("can't be restarted") && message.contains(image), "{message}");

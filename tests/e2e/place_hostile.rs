@@ -149,7 +149,7 @@ fn traps_in_the_repository_delay_no_job_and_change_nothing_outside() {
     let started = Instant::now();
     let jobs: Vec<String> = cases.iter().map(|(line, _, _)| site.launch_shell(line, &["--branch"])).collect();
     for (job, (line, commits, told)) in jobs.iter().zip(&cases) {
-        let record = until_by(started + Duration::from_secs(times(90, 900)), "the job ends", || {
+        let record = until_by(started + Duration::from_secs(times(240, 900)), "the job ends", || {
             let record = site.record(job);
             record.state.is_final().then_some(record)
         });

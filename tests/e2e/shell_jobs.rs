@@ -28,7 +28,7 @@ fn a_launch_does_not_wait_for_the_worker() {
     let started = Instant::now();
     let job = site.launch_shell("sleep 1000", &[]);
     // The bound is generous: the job itself takes 1,000 seconds.
-    assert!(started.elapsed() < Duration::from_secs(10));
+    assert!(started.elapsed() < Duration::from_secs(60));
     site.record_when(&job, "runs", |record| record.state == State::Running);
     assert_eq!(site.run(&["status", "--exit-code", &job]).status.code(), Some(8));
     site.relay(&["cancel", "--grace", "2s", &job]);

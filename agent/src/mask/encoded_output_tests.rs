@@ -239,7 +239,7 @@ fn a_secret_of_many_parts_takes_bounded_memory() {
         assert!(masker.size() < value.len() + 4 * 1024 * 1024, "{} bytes", masker.size());
         assert_eq!(masker.mask_text(&format!("<{}>", value.trim_end())), "<***S***>");
         assert_eq!(masker.mask_text("<00000000'&>"), "<***S***>");
-        assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
+        assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
     }
     let deep = format!("{}\"s3cr3t-value\"{}", "[".repeat(100), "]".repeat(100));
     assert_eq!(masker(&deep).mask_text(&format!("<{deep}>")), "<***S***>");

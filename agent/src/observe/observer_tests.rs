@@ -4,7 +4,7 @@ use crate::observe::Observer;
 use crate::observe::test_support::{TestProcess, wait_until};
 
 /// Maximum time for a snapshot: longer than any scan takes.
-const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(20);
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(120);
 
 async fn next(subscription: &mut Subscription) -> Arc<Snapshot> {
     tokio::time::timeout(SNAPSHOT_TIMEOUT, subscription.next()).await.unwrap()
@@ -32,15 +32,20 @@ async fn a_subscription_receives_snapshots_until_it_is_dropped() {
 async fn a_new_subscription_does_not_wait_for_the_next_regular_scan() {
     let observer = Observer::new(None);
     let mut first = observer.subscribe();
-    next(&mut first).await;
-    let subscribed_at = tokio::time::Instant::now();
-    let mut second = observer.subscribe();
-    let mut snapshot = next(&mut second).await;
-    if snapshot.scanned_at < subscribed_at {
-        // This scan had begun before the subscription.
-        snapshot = next(&mut second).await;
+    let mut delays = Vec::new();
+    // Some of the tries may be slow for another reason than the pause.
+    while delays.len() < 20 && delays.last().is_none_or(|delay| *delay >= MIN_PAUSE) {
+        next(&mut first).await;
+        let subscribed_at = tokio::time::Instant::now();
+        let mut second = observer.subscribe();
+        let mut snapshot = next(&mut second).await;
+        if snapshot.scanned_at < subscribed_at {
+            // This scan had begun before the subscription.
+            snapshot = next(&mut second).await;
+        }
+        delays.push(snapshot.scanned_at - subscribed_at);
     }
-    assert!(snapshot.scanned_at - subscribed_at < MIN_PAUSE, "{:?}", snapshot.scanned_at - subscribed_at);
+    assert!(delays.last().is_some_and(|delay| *delay < MIN_PAUSE), "{delays:?}");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use super::scan::Scanner;
 use super::snapshot::Process;
 
 /// Maximum time to wait for a condition: longer than any of them takes on a busy machine.
-const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A running command. Dropping this value kills the command and everything below it.
 pub(super) struct TestProcess(Child);

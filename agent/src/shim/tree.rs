@@ -273,7 +273,7 @@ mod tests {
             numbers.sort_unstable();
             numbers
         };
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
         while descendants_of(root, &children_by_parent(&mut proc)).len() < 3 {
             assert!(std::time::Instant::now() < deadline, "its children did not start");
             crate::shim::pause(std::time::Duration::from_millis(5));
@@ -300,7 +300,7 @@ mod tests {
         let mut parent =
             std::process::Command::new("python3").args(["-c", script]).arg(&fifo).spawn().unwrap();
         let mut proc = ProcFs::open().unwrap();
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
         let wait_until = |what: &str, condition: &mut dyn FnMut() -> bool| {
             while !condition() {
                 assert!(std::time::Instant::now() < deadline, "{what}");

@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(transfer.await.unwrap(), Err(StreamError::Lost));
 
         git.set_nonblocking(false).unwrap();
-        git.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        git.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
         assert_eq!(git.read(&mut [0; 1]).unwrap(), 0, "the end of the stream");
     }
 
@@ -216,7 +216,7 @@ mod tests {
         let sender = std::thread::spawn(move || {
             git.write_all(&vec![0; 16 << 20]).unwrap();
             git.shutdown(Shutdown::Write).unwrap();
-            git.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            git.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
             let mut answer = String::new();
             git.read_to_string(&mut answer).unwrap();
             answer

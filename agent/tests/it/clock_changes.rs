@@ -6,12 +6,12 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use crate::support::figures::{figure, ms};
-use crate::support::{Agent, Relay, eventually, process_tree, relay_and_agent};
+use crate::support::{Agent, MAX_PROMPT_END, Relay, eventually, process_tree, relay_and_agent};
 use common::event::{Event, EventBody, FailureKind, FinalState, Queued, StepOutcome};
 use common::event_line::{EventLine, Source};
 use common::job::StepKind;
 use common::record::{JobRecord, State};
-use common::wire::RelayFrame;
+use common::wire::{self, RelayFrame};
 use jiff::{SignedDuration, Timestamp};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -63,12 +63,12 @@ async fn t01_a_clock_that_jumps_by_a_year_changes_no_state_and_no_duration() {
     figure("fault T01 wall clock moved by a year, there and back: order, states and lengths equal in 3 of 3");
 }
 
-/// Starts four jobs that take two seconds, with a limit of five: the machine may be busy.
-async fn start_four_jobs(relay: &mut Relay, agent: &Agent) -> [String; 4] {
+/// Starts four jobs that take two seconds, with a higher limit: the machine may be busy.
+async fn start_four_jobs(relay: &mut Relay, agent: &Agent, limit_ms: u64) -> [String; 4] {
     let jobs = [1, 2, 3, 4].map(|n| format!("demo#{n}"));
     for job in &jobs {
         let mut spec = agent.shell_spec(job, TWO_SECONDS);
-        spec.limits.steps.insert(StepKind::Command, 5000);
+        spec.limits.steps.insert(StepKind::Command, limit_ms);
         relay.start(&spec).await;
     }
     let all_run =
@@ -84,10 +84,11 @@ fn signal(pids: &[u32], signal: Signal) {
     }
 }
 
-/// Stops the agent, or its whole process tree, for longer than the limit of its jobs, and checks that they complete.
-async fn jobs_survive_a_pause(with_descendants: bool) {
+/// Stops the agent, or its whole process tree, for so long that jobs would be over their limit if the pause counted.
+/// Checks that they complete.
+async fn jobs_survive_a_pause(with_descendants: bool, limit_ms: u64) {
     let (mut relay, agent) = relay_and_agent().await;
-    let jobs = start_four_jobs(&mut relay, &agent).await;
+    let jobs = start_four_jobs(&mut relay, &agent, limit_ms).await;
     let pids = if with_descendants { process_tree(agent.child.id()) } else { vec![agent.child.id()] };
     signal(&pids, Signal::STOP);
     let begun = Instant::now();
@@ -101,13 +102,14 @@ async fn jobs_survive_a_pause(with_descendants: bool) {
 
 #[tokio::test]
 async fn t02_a_pause_of_the_agent_and_its_jobs_counts_for_no_limit() {
-    jobs_survive_a_pause(true).await;
-    figure("fault T02 everything stopped for 6 s, limit 5 s, 2 s of work: false kills 0 of 4");
+    jobs_survive_a_pause(true, 7000).await;
+    figure("fault T02 everything stopped for 6 s, limit 7 s, 2 s of work: false kills 0 of 4");
 }
 
 #[tokio::test]
 async fn t02_a_pause_of_the_agent_alone_counts_for_no_limit() {
-    jobs_survive_a_pause(false).await;
+    // The jobs go on while the agent is stopped.
+    jobs_survive_a_pause(false, 5000).await;
     figure("fault T02 agent stopped for 6 s, limit 5 s, 2 s of work: false kills 0 of 4");
 }
 
@@ -154,7 +156,7 @@ async fn t03_on_a_busy_machine_pings_are_answered_and_deadlines_are_kept() {
     });
     let late = Duration::from_millis(step_ms.unwrap().saturating_sub(2000));
     assert_eq!(run.outcome().unwrap().1.unwrap().kind, FailureKind::StepTimeout);
-    assert!(late <= Duration::from_secs(1) && slowest <= Duration::from_secs(5), "{late:?} {slowest:?}");
+    assert!(late <= MAX_PROMPT_END && slowest <= wire::DEAD_AFTER, "{late:?} {slowest:?}");
     assert!(ping_count > 1, "{ping_count}");
     let (late, slowest) = (ms(late), ms(slowest));
     figure(&format!(

@@ -12,13 +12,10 @@ use common::place::PlaceSpec;
 use common::stream::GitService;
 
 use crate::support::streams::{git, job_repository};
-use crate::support::{Agent, Relay, StartOptions, relay_and_agent_with};
+use crate::support::{Agent, DEADLINE, Relay, StartOptions, relay_and_agent_with};
 
 /// Size of the large file in the repository, in bytes. Git can't compress the file.
 const FILE_SIZE: usize = 4 << 20;
-
-/// Maximum time until a small clone is prepared on a busy machine.
-const PREPARE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A fake relay and its agent, whose workers run as another user, and the bare repository of all jobs.
 struct Setup {
@@ -84,7 +81,7 @@ impl Setup {
     /// Waits until the clone for the next job is prepared, and returns its path.
     async fn prepared_clone(&self) -> PathBuf {
         let clone = self.cache().with_extension("git.next").join("clone");
-        let deadline = Instant::now() + PREPARE_TIMEOUT;
+        let deadline = Instant::now() + DEADLINE;
         while !clone.exists() {
             assert!(Instant::now() < deadline, "no clone is prepared");
             tokio::time::sleep(Duration::from_millis(10)).await;

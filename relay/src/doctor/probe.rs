@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_program_succeeds_fails_hangs_or_is_not_installed() {
-        let long = Duration::from_secs(20);
+        let long = Duration::from_secs(200);
         assert_eq!(sh("echo yes", long).stdout_on_success(), Some("yes"));
         assert_eq!(sh("echo first >&2; echo no >&2; exit 1", long).describe_failure(), "no");
         assert_eq!(sh("sleep 60", Duration::from_millis(50)), ProbeOutput::TimedOut);
@@ -143,12 +143,10 @@ mod tests {
     #[test]
     fn leftover_processes_and_endless_output_are_not_waited_for() {
         let began = Instant::now();
-        assert_eq!(
-            sh("echo here; sleep 30 & exit 0", Duration::from_secs(20)).stdout_on_success(),
-            Some("here")
-        );
-        let flood = sh("yes", Duration::from_secs(20));
+        let long = Duration::from_secs(200);
+        assert_eq!(sh("echo here; sleep 200 & exit 0", long).stdout_on_success(), Some("here"));
+        let flood = sh("yes", long);
         assert!(matches!(&flood, ProbeOutput::Ended { stdout, .. } if stdout.len() < 70_000));
-        assert!(began.elapsed() < Duration::from_secs(15));
+        assert!(began.elapsed() < Duration::from_secs(100));
     }
 }

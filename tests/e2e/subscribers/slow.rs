@@ -102,8 +102,9 @@ async fn n12_a_subscriber_that_does_not_read_slows_no_agent_and_is_disconnected(
         filling.compared_with(&alone),
         grown / SLOW_SUBSCRIBERS as u64
     ));
-    // The bounds are generous, because the machine may have other load.
-    assert!(full.p99() < alone.p99() * 3 + Duration::from_millis(20));
+    // An agent that had to wait for a subscriber would wait until the relay gives the subscriber up, after 14 s.
+    let slowest = percentile(full.acks.clone(), 100).max(percentile(filling.acks.clone(), 100));
+    assert!(slowest < Duration::from_secs(12), "{slowest:?}");
     assert!(grown / (SLOW_SUBSCRIBERS as u64) < 4096, "{grown} KiB");
 
     let disconnects = || site.daemon_log().matches("disconnected after event").count();

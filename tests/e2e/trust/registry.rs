@@ -59,7 +59,7 @@ fn run_job(site: &Site, name: &str) -> String {
         site,
         &["launch", "-q", "--runner", "shell", "-n", name, "-w", &workspace, "echo served"],
     );
-    run_successfully(site, &["wait", "--timeout", "20s", &job]);
+    run_successfully(site, &["wait", "--timeout", "100s", &job]);
     assert_eq!(run_successfully(site, &["logs", &job]), "served");
     job
 }

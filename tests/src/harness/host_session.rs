@@ -105,7 +105,8 @@ fn serve(
 
 fn hooks_json(events: &[&str]) -> Value {
     let relay = programs::dir().join("relay");
-    let hook = |event: &str| json!([{"hooks": [{"type": "command", "command": format!("{} hook {event}", relay.display()), "timeout": 10}]}]);
+    // Codex ends a hook that takes longer, and the session goes on without its notice.
+    let hook = |event: &str| json!([{"hooks": [{"type": "command", "command": format!("{} hook {event}", relay.display()), "timeout": 120}]}]);
     let hooks = events.iter().map(|event| ((*event).to_owned(), hook(event)));
     json!({"hooks": hooks.collect::<serde_json::Map<_, _>>()})
 }

@@ -12,7 +12,7 @@ use super::{Crowd, Endpoint};
 use crate::harness::Site;
 
 /// Maximum time for a crowd to reach a wanted state.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(240);
 /// Interval between the ends of two jobs.
 const END_INTERVAL: Duration = Duration::from_millis(100);
 /// Number of jobs that end each second.

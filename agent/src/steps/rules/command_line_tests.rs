@@ -147,6 +147,6 @@ fn only_the_beginning_of_an_endless_line_is_examined() {
         assert_eq!(classification.kind, Command, "{piece}");
         assert!(classification.title.chars().count() <= title::MAX_TITLE, "{piece}");
         // A linear algorithm takes some 10 ms without optimization; a quadratic one would take minutes.
-        assert!(begin.elapsed().as_secs() < 2, "{piece}: {:?}", begin.elapsed());
+        assert!(begin.elapsed().as_secs() < 30, "{piece}: {:?}", begin.elapsed());
     }
 }

@@ -105,5 +105,5 @@ fn matching_a_hostile_line_with_a_large_pattern_ends_in_time() {
     // Matching takes some 0.1 s when optimized; backtracking would never finish.
     let begin = std::time::Instant::now();
     assert_eq!(rules.classify_line(&"a".repeat(1024 * 1024)).kind, StepKind::Command);
-    assert!(begin.elapsed().as_secs() < 20, "{:?}", begin.elapsed());
+    assert!(begin.elapsed().as_secs() < 100, "{:?}", begin.elapsed());
 }

@@ -273,7 +273,7 @@ fn ten_thousand_notices_are_only_checked_when_a_slot_is_free() {
         assert!(checks <= MAX_RUNNING && started_deliveries(&actions).len() <= MAX_RUNNING, "{checks}");
     }
     // An unoptimised build takes some 10 ms for each round.
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
 }
 
 #[test]

@@ -104,7 +104,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_gets_its_input_and_its_last_error_line_is_the_reason() {
-        let limit = Duration::from_secs(30);
+        let limit = Duration::from_secs(120);
         assert_eq!(
             run_with_limit(shell("read -r line; test \"$line\" = hello"), b"hello\n".to_vec(), limit).await,
             Ok(())
@@ -123,14 +123,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let pid = dir.path().join("pid");
         let line = format!("trap '' TERM; sleep 1000 & echo $! >{}; wait", pid.display());
-        let hung = run_with_limit(shell(&line), Vec::new(), Duration::from_millis(500)).await;
-        assert_eq!(hung, Err("sh did not end within 0 s and was killed".to_owned()));
+        let hung = run_with_limit(shell(&line), Vec::new(), Duration::from_secs(2)).await;
+        assert_eq!(hung, Err("sh did not end within 2 s and was killed".to_owned()));
         let child: u32 = std::fs::read_to_string(pid).unwrap().trim().parse().unwrap();
         let is_gone = || {
             let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
             stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
         };
-        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        let deadline = std::time::Instant::now() + Duration::from_secs(120);
         while !is_gone() {
             assert!(std::time::Instant::now() < deadline, "the program's child is still running");
             tokio::task::yield_now().await;
