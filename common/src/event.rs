@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::Evidence;
-use crate::folder::FolderUse;
+use crate::folder::{FolderUse, MAX_SHARED_WITH};
 use crate::ids::{JobId, JobName};
 use crate::job::{Runner, StepKind};
 use crate::origin::Origin;
@@ -175,6 +175,13 @@ pub enum EventBody {
     Waiting {
         /// The new reason; `None` if the job only needs a free slot.
         reason: Option<WaitReason>,
+    },
+    /// The list of the other jobs that work, or have worked, in the job's folder during the job has changed. Recorded
+    /// by the relay, never by the agent.
+    FolderShared {
+        /// All these jobs, in the order in which they became known, at most [`MAX_SHARED_WITH`].
+        #[serde(deserialize_with = "crate::bounded::deserialize_list::<_, _, MAX_SHARED_WITH>")]
+        jobs: Vec<JobId>,
     },
 }
 

@@ -30,9 +30,11 @@ impl JobRecord {
             self.epoch = line.epoch;
             self.seq = line.seq;
         }
-        // Results and reasons for waiting are valid only from the relay, and evidence only from the agent.
+        // Results, reasons for waiting and shared folders are valid only from the relay, evidence only from the agent.
         let is_from_wrong_source = |event: &Event| match event.body {
-            EventBody::Result(_) | EventBody::Waiting { .. } => line.source == Source::Agent,
+            EventBody::Result(_) | EventBody::Waiting { .. } | EventBody::FolderShared { .. } => {
+                line.source == Source::Agent
+            }
             EventBody::Evidence(_) => line.source == Source::Relay,
             _ => false,
         };
@@ -98,6 +100,7 @@ impl JobRecord {
                 let reason = reason.as_ref().filter(|_| self.state == State::Queued);
                 self.waiting = reason.map(ToString::to_string);
             }
+            EventBody::FolderShared { jobs } => self.shared_with.clone_from(jobs),
             EventBody::Stopping { .. } => self.state = State::Stopping,
             EventBody::Cleanup { killed, survivors } => {
                 let before = self.cleanup.map_or(0, |cleanup| cleanup.killed);

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 
 use crate::event::{Changes, FinalState, Isolation, JobError, MAX_AFTER, PlanItem, Queued, Usage};
 use crate::evidence::Evidence;
-use crate::folder::FolderUse;
+use crate::folder::{FolderUse, MAX_SHARED_WITH};
 use crate::ids::{JobId, JobName};
 use crate::job::Runner;
 use crate::json;
@@ -186,6 +186,14 @@ pub struct JobRecord {
     /// Use of the working folder: alone, shared with other jobs, or not at all, because the job has a clone of its own.
     #[serde(default, skip_serializing_if = "FolderUse::is_alone")]
     pub folder_use: FolderUse,
+    /// Other jobs that worked in the same folder at the same time; `changes` may include theirs. At most
+    /// [`MAX_SHARED_WITH`].
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "crate::bounded::deserialize_list::<_, _, MAX_SHARED_WITH>"
+    )]
+    pub shared_with: Vec<JobId>,
     /// Reason why the queued job waits, one line; `null` if it only needs a free slot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<String>,
@@ -252,6 +260,7 @@ impl JobRecord {
             result: None,
             evidence: None,
             folder_use: queued.folder_use,
+            shared_with: Vec::new(),
             waiting: None,
             after: queued.after.clone(),
             base_job: queued.base_job.clone(),

@@ -4,7 +4,9 @@
 use std::fmt::Write as _;
 
 use crate::duration;
-use crate::event::{FailureKind, JobError, Resources, StepOutcome};
+use crate::event::{Changes, FailureKind, JobError, Resources, StepOutcome};
+use crate::folder::describe_sharing;
+use crate::ids::JobId;
 use crate::record::{JobRecord, State};
 use crate::step::Step;
 use crate::text_format;
@@ -118,6 +120,13 @@ pub fn format_resources(resources: &Resources) -> String {
     format!("cpu {}, {memory}", duration::format_duration(resources.cpu_ms))
 }
 
+/// Formats the changed lines of a job, and the jobs whose changes they may include: `(+10 -2)`, or `(+10 -2; demo#2
+/// worked in the same folder at the same time)`.
+pub fn format_changed_lines(changes: Changes, shared_with: &[JobId]) -> String {
+    let sharing = describe_sharing(shared_with).map(|text| format!("; {text}")).unwrap_or_default();
+    format!("(+{} -{}{sharing})", changes.insertions, changes.deletions)
+}
+
 fn step_lines(record: &JobRecord, max_steps: usize) -> Vec<String> {
     let finished: Vec<&Step> = record.steps.iter().filter(|step| step.elapsed_ms.is_some()).collect();
     let mut important = finished.clone();
@@ -170,10 +179,8 @@ fn counts_line(record: &JobRecord) -> Option<String> {
         counts.push(format!("result {}", text_format::one_line(&result.describe(), MAX_LINE)));
     } else if let Some(changes) = record.changes {
         let files = if changes.files == 1 { "file" } else { "files" };
-        counts.push(format!(
-            "{} {files} changed (+{} -{})",
-            changes.files, changes.insertions, changes.deletions
-        ));
+        let lines = format_changed_lines(changes, &record.shared_with);
+        counts.push(format!("{} {files} changed {lines}", changes.files));
     }
     if let Some(usage) = record.usage {
         let total = if record.is_resumed() { " (thread total)" } else { "" };

@@ -8,7 +8,7 @@ use common::duration;
 use common::event::StepOutcome;
 use common::job::StepKind;
 use common::record::{JobRecord, State};
-use common::text_format;
+use common::{summary, text_format};
 
 use crate::times::millis_between;
 use crate::{failure_text, plural};
@@ -83,9 +83,9 @@ fn format_counts(record: &JobRecord) -> Option<String> {
     if let Some(result) = &record.result {
         parts.push(format!("result {}", text_format::one_line(&result.headline(), MAX_RESULT_BYTES)));
     } else if let Some(changes) = record.changes {
-        let (files, insertions, deletions) = (changes.files, changes.insertions, changes.deletions);
-        let files = plural::format_count(files.into(), "file", "files");
-        parts.push(format!("changes: {files} (+{insertions} -{deletions})"));
+        let files = plural::format_count(changes.files.into(), "file", "files");
+        let lines = summary::format_changed_lines(changes, &record.shared_with);
+        parts.push(format!("changes: {files} {lines}"));
     }
     if let Some(usage) = record.usage {
         parts.push(format!("tokens: {} in, {} out", usage.input_tokens, usage.output_tokens));

@@ -58,9 +58,8 @@ fn a_second_job_in_a_folder_waits_and_names_the_first() {
 #[test]
 fn jobs_with_share_or_a_branch_run_beside_the_first_and_others_say_why_they_wait() {
     let site = Site::up(Engine::Local);
+    init_repository(&site);
     let demo = site.workspace();
-    let git = "git init -q -b main . && git add README && git -c user.name=t -c user.email=t@e commit -qm x";
-    assert!(Command::new("sh").args(["-ec", git]).current_dir(&demo).status().unwrap().success());
     let demo = demo.to_string_lossy();
     site.launch_running(WAIT_FOR_GO, &["-n", "first"]);
     for (name, flag) in [("shared", "--share"), ("branch", "--branch")] {
@@ -89,8 +88,7 @@ fn jobs_with_share_or_a_branch_run_beside_the_first_and_others_say_why_they_wait
 #[test]
 fn jobs_that_run_one_after_the_other_report_only_their_own_changes() {
     let site = Site::up(Engine::Local);
-    let git = "git init -q -b main . && git add README && git -c user.name=t -c user.email=t@e commit -qm x";
-    assert!(Command::new("sh").args(["-ec", git]).current_dir(site.workspace()).status().unwrap().success());
+    init_repository(&site);
     // All jobs are queued at once, and none of them commits.
     let jobs: Vec<String> = (1..=5)
         .map(|n| {
@@ -105,6 +103,79 @@ fn jobs_that_run_one_after_the_other_report_only_their_own_changes() {
     }
     let nothing = site.launch_shell("true", &[]);
     assert_eq!(site.ended(&nothing).changes.map(|changes| changes.files), Some(0));
+}
+
+/// Makes the workspace a repository with one commit.
+fn init_repository(site: &Site) {
+    let git = "git init -q -b main . && git add README && git -c user.name=t -c user.email=t@e commit -qm x";
+    assert!(Command::new("sh").args(["-ec", git]).current_dir(site.workspace()).status().unwrap().success());
+}
+
+#[test]
+fn jobs_that_edit_a_folder_at_the_same_time_name_each_other_wherever_changes_are_shown() {
+    let site = Site::up(Engine::Local);
+    init_repository(&site);
+    let line = |n: u32| format!("echo {n} >>README; echo {n} >new-{n}; {WAIT_FOR_GO}");
+    site.launch_running(&line(1), &["-n", "first"]);
+    site.launch_running(&line(2), &["-n", "second"]);
+    until("both jobs have written", || (site.workspace().join("new-2").exists()).then_some(()));
+    assert_eq!(site.record("first#1").shared_with, ["second#1".parse().unwrap()]);
+    // The relay still knows it after a restart.
+    site.relay(&["restart"]);
+    site.write("workspace-projects/demo/go", "");
+    for (job, other) in [("first#1", "second#1"), ("second#1", "first#1")] {
+        let record = site.ended(job);
+        assert_eq!(record.shared_with, [other.parse().unwrap()], "{job}");
+        let sentence = format!("; {other} worked in the same folder at the same time)");
+        let summary = record.summary.unwrap();
+        assert!(summary.contains(&sentence), "{summary}");
+        let status = site.relay(&["status", job]);
+        assert!(
+            status.lines().any(|line| line.starts_with("changes ") && line.ends_with(&sentence)),
+            "{status}"
+        );
+        let explanation = site.relay(&["explain", job]);
+        let sign = format!("folder shared: {other} worked in the same folder at the same time");
+        assert!(explanation.contains(&sign), "{explanation}");
+        let events = site.relay(&["events", job]);
+        assert_eq!(events.matches(&format!("folder_shared with {other}\n")).count(), 1, "{events}");
+        assert_eq!(record.warnings.count, 0, "{job} has no expectations");
+    }
+    assert!(
+        site.record("first#1").changes.unwrap().files >= 3,
+        "the changes of the other job are among them"
+    );
+    let notices = site.relay(&["notices"]);
+    assert_eq!(notices.matches("#1 worked in the same folder at the same time)").count(), 2, "{notices}");
+    let table = site.relay(&["compare", "first", "second"]);
+    assert!(table.contains("(shared with second#1)") && table.contains("(shared with first#1)"), "{table}");
+    let json: serde_json::Value = serde_json::from_str(&site.relay(&["compare", "--json", "first"])).unwrap();
+    assert_eq!(json["shared_with"], serde_json::json!(["second#1"]));
+
+    // A job that only follows the others names none, although it may share the folder.
+    site.launch_shell("echo 3 >new-3", &["-n", "third"]);
+    let third = site.ended("third#1");
+    assert_eq!((third.changes.unwrap().files, third.shared_with.len()), (1, 0));
+    assert!(!site.relay(&["status", "third"]).contains("same folder"));
+}
+
+#[test]
+fn an_expectation_that_another_job_may_have_met_is_a_warning() {
+    let site = Site::up(Engine::Local);
+    init_repository(&site);
+    let commit = "git -c user.name=t -c user.email=t@e commit -q --allow-empty -m y";
+    site.launch_running(WAIT_FOR_GO, &["-n", "idle", "--expect", "commit", "--expect", "file:go"]);
+    site.launch_shell(commit, &["-n", "busy"]);
+    assert_eq!(site.ended("busy#1").state, State::Completed);
+    site.write("workspace-projects/demo/go", "");
+    let idle = site.ended("idle#1");
+    assert_eq!(idle.describe_outcome(), "completed with 1 warning");
+    let expected = "busy#1 worked in the same folder at the same time, so what was expected may be its work: commit, file:go";
+    assert_eq!(idle.warnings.newest, [expected]);
+    assert!(site.relay(&["notices"]).contains(expected));
+    // A job that works alone is not doubted.
+    let alone = site.launch_shell(commit, &["-n", "alone", "--expect", "commit"]);
+    assert_eq!(site.ended(&alone).describe_outcome(), "completed");
 }
 
 #[test]

@@ -94,8 +94,9 @@ impl Masker {
             | EventBody::Usage(_)
             | EventBody::Cleanup { killed: _, survivors: _ }
             | EventBody::Vitals(_)
-            // Only the relay writes this event; it names another job.
+            // Only the relay writes these events; they name other jobs.
             | EventBody::Waiting { reason: _ }
+            | EventBody::FolderShared { jobs: _ }
             | EventBody::Extended { n: _, limit_ms: _ }) => textless,
         }
     }

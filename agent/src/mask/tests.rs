@@ -299,6 +299,7 @@ fn events(secret: &str) -> Vec<EventBody> {
             }],
         })),
         EventBody::Waiting { reason: None },
+        EventBody::FolderShared { jobs: Vec::new() },
     ];
     for event in &all {
         match event {
@@ -323,7 +324,8 @@ fn events(secret: &str) -> Vec<EventBody> {
             | EventBody::Vitals(_)
             | EventBody::Result(_)
             | EventBody::Evidence(_)
-            | EventBody::Waiting { .. } => {}
+            | EventBody::Waiting { .. }
+            | EventBody::FolderShared { .. } => {}
         }
     }
     all

@@ -190,6 +190,7 @@ fn every_event() {
         EventBody::Extended { n: Some(1), limit_ms: 900_000 },
         EventBody::Interrupted { n: 1, reason: "stalled".into() },
         EventBody::Waiting { reason: Some(crate::wait_reason::WaitReason::Folder { job: job() }) },
+        EventBody::FolderShared { jobs: vec![job()] },
     ];
     let at = "2026-01-02T03:04:05.678Z".parse().unwrap();
     let batch: Vec<_> = bodies.into_iter().map(|body| Event { at, body }).collect();

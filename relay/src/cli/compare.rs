@@ -40,6 +40,9 @@ struct ComparedJob {
     checks: Checks,
     /// Size of the change; `null` if it is not known.
     change: Option<ChangeSize>,
+    /// Other jobs whose changes `change` may include, because they worked in the same folder at the same time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    shared_with: Vec<JobId>,
     tokens: Option<Tokens>,
     /// Run time, in milliseconds; `null` for a job that has not started.
     time_ms: Option<u64>,
@@ -127,6 +130,7 @@ impl ComparedJob {
             error: record.error.as_ref().map(|error| error.kind),
             checks: Checks::of_record(record, count_checks(stored)),
             change: change.map(|(files, insertions, deletions)| ChangeSize { files, insertions, deletions }),
+            shared_with: record.shared_with.clone(),
             tokens: record
                 .usage
                 .map(|usage| Tokens { input: usage.input_tokens, output: usage.output_tokens }),
@@ -144,7 +148,12 @@ impl ComparedJob {
         };
         let change = self.change.as_ref().map(|change| {
             let files = crate::plural::format_count(change.files.into(), "file", "files");
-            format!("{files} +{} -{}", change.insertions, change.deletions)
+            let sharing = match self.shared_with.as_slice() {
+                [] => String::new(),
+                [job] => format!(" (shared with {job})"),
+                [job, ..] => format!(" (shared with {job} and others)"),
+            };
+            format!("{files} +{} -{}{sharing}", change.insertions, change.deletions)
         });
         let tokens = self.tokens.as_ref().map(|tokens| format!("{} in, {} out", tokens.input, tokens.output));
         let branch = self.branch.as_ref().map(|branch| match self.result {

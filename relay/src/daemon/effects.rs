@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use common::event::EventBody;
 use common::ids::JobId;
 use common::job::JobSpec;
 use common::record::JobRecord;
@@ -113,6 +114,12 @@ impl CoreEnvironment for Executor {
             Effect::OpenJob(job) => self.send_to_writer(WriterCommand::OpenJob(job)).await,
             Effect::Record { job, body } => {
                 self.send_to_writer(WriterCommand::RecordRelayEvent { job, body: Box::new(body) }).await;
+            }
+            Effect::WarnOfSharedExpectations { job, other } => {
+                if let Some(message) = request_files::shared_expectations(&self.registry, &job, &other) {
+                    let body = Box::new(EventBody::Warning { message });
+                    self.send_to_writer(WriterCommand::RecordRelayEvent { job, body }).await;
+                }
             }
             Effect::RemoveEnvValues(job) => self.send_to_writer(WriterCommand::RemoveEnvValues(job)).await,
             Effect::RemoveConnection(connection_id) => {

@@ -2,6 +2,7 @@
 
 use common::event::{EventBody, FailureKind};
 use common::event_line::EventLine;
+use common::folder::describe_sharing;
 use common::job::StepKind;
 use common::record::JobRecord;
 use common::step::Step;
@@ -36,7 +37,7 @@ pub fn explain(record: &JobRecord, lines: &[EventLine], end_at: Timestamp) -> Ex
         cpu_ms: breakdown.cpu_ms(),
         network_wait_ms: breakdown.network_wait_ms(),
         slowest: slowest_steps(&breakdown),
-        signs: warning_signs(lines),
+        signs: warning_signs(record, lines),
         cause,
         tries: Vec::new(),
         log_path: record.log_path.clone(),
@@ -95,8 +96,11 @@ fn failure_cause(record: &JobRecord, breakdown: &TimeBreakdown) -> Option<Failur
     })
 }
 
-fn warning_signs(lines: &[EventLine]) -> Vec<WarningSign> {
+fn warning_signs(record: &JobRecord, lines: &[EventLine]) -> Vec<WarningSign> {
     let mut signs: Vec<WarningSign> = lines.iter().filter_map(sign_of_line).collect();
+    if let Some(sign) = sharing_sign(record, lines) {
+        signs.insert(signs.partition_point(|other| other.at <= sign.at), sign);
+    }
     if signs.len() > MAX_SIGNS {
         signs.drain(MAX_SIGNS - 1..signs.len() - 1);
     }
@@ -113,4 +117,12 @@ fn sign_of_line(line: &EventLine) -> Option<WarningSign> {
         _ => return None,
     };
     Some(WarningSign { at: event.at, what, step, text: text.clone() })
+}
+
+/// Returns one sign for all jobs that worked in the job's folder, with the time of the first event that names some.
+fn sharing_sign(record: &JobRecord, lines: &[EventLine]) -> Option<WarningSign> {
+    let text = describe_sharing(&record.shared_with)?;
+    let mut events = lines.iter().filter_map(|line| line.event.as_ref());
+    let first = events.find(|event| matches!(event.body, EventBody::FolderShared { .. }))?;
+    Some(WarningSign { at: first.at, what: "folder_shared", step: None, text })
 }

@@ -71,7 +71,7 @@ pub struct FailureCause {
 pub struct WarningSign {
     /// Time of the event that is the sign.
     pub at: Timestamp,
-    /// Type of the event: `stalled`, `interrupted`, `warning` or `link_lost`.
+    /// Type of the event: `stalled`, `interrupted`, `warning`, `link_lost` or `folder_shared`.
     pub what: &'static str,
     /// Number of the step that the sign belongs to.
     pub step: Option<u32>,

@@ -75,6 +75,7 @@ fn emphasis_of(body: &EventBody) -> Emphasis {
         | EventBody::FileChange { .. }
         | EventBody::Extended { .. }
         | EventBody::Waiting { .. }
+        | EventBody::FolderShared { .. }
         | EventBody::Result(_) => Emphasis::Normal,
         EventBody::StepStarted { .. } => Emphasis::State(State::Running),
         EventBody::LinkRestored { .. } => Emphasis::Health(HealthWord::Healthy),
@@ -157,6 +158,10 @@ fn event_details(body: &EventBody, is_nested_step: bool) -> String {
         }
         EventBody::Waiting { reason: Some(reason) } => reason.to_string(),
         EventBody::Waiting { reason: None } => "only for a free slot".to_owned(),
+        EventBody::FolderShared { jobs } if jobs.is_empty() => "with no other job".to_owned(),
+        EventBody::FolderShared { jobs } => {
+            format!("with {}", jobs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+        }
         EventBody::Cleanup { killed, survivors } => {
             format!(
                 "{} killed, {survivors} left",

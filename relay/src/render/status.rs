@@ -4,7 +4,7 @@ use common::duration;
 use common::event::FailureKind;
 use common::record::{JobRecord, Link, SCHEMA, State};
 use common::step::Step;
-use common::text_format;
+use common::{summary, text_format};
 use jiff::Timestamp;
 
 use super::health::{self, HealthWord};
@@ -247,8 +247,8 @@ impl LabeledRows<'_> {
             self.add_untrusted("result", &result.describe());
         } else if let Some(changes) = record.changes {
             let files = plural::format_count(changes.files.into(), "file", "files");
-            let text = format!("{files} (+{} -{})", changes.insertions, changes.deletions);
-            self.add("changes", &text);
+            let lines = summary::format_changed_lines(changes, &record.shared_with);
+            self.add("changes", &format!("{files} {lines}"));
         }
         // One row for the thread and the model, as far as they are known.
         match (&record.thread_id, &record.model) {
@@ -287,7 +287,7 @@ fn machine_at_incident(record: &JobRecord) -> Option<String> {
 /// Returns the summary of a job that has ended.
 pub fn summary_text(record: &JobRecord) -> String {
     // A record on disk may contain anything, so its texts may exceed the limits of a record that is built from a log.
-    let summary = record.summary.clone().unwrap_or_else(|| common::summary::summarize(record));
+    let summary = record.summary.clone().unwrap_or_else(|| summary::summarize(record));
     text_format::to_printable_lines(&summary)
 }
 

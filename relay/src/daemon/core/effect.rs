@@ -42,6 +42,9 @@ pub(in crate::daemon) enum Effect {
     OpenJob(JobId),
     /// Record an event of the relay itself.
     Record { job: JobId, body: EventBody },
+    /// Read a job's spec. If the job has expectations, record a warning that the other job, which works in the same
+    /// folder, may meet them.
+    WarnOfSharedExpectations { job: JobId, other: JobId },
     /// Remove the job's environment values from its spec.
     RemoveEnvValues(JobId),
     /// Remove a connection that has ended from the writer.

@@ -104,6 +104,11 @@ impl FolderGuard {
         ahead.max().or_else(holder).map(|(_, job)| job)
     }
 
+    /// Returns the jobs that work in a folder, in the folders that contain it, and in the folders that it contains.
+    pub(super) fn holders(&self, claim: &FolderClaim) -> impl Iterator<Item = &JobId> {
+        self.overlapping_folders(&claim.path).flat_map(|folder| &folder.holders).map(|(_, job)| job)
+    }
+
     /// Returns the folder at `path`, the folders that contain it, and the folders that it contains.
     fn overlapping_folders<'a>(&'a self, path: &Path) -> impl Iterator<Item = &'a Folder> {
         let containing = path.ancestors().filter_map(|folder| self.folders.get(folder));

@@ -251,6 +251,9 @@ impl Core {
                     }
                 }
                 Action::Record { job, body } => context.push(Effect::Record { job, body }),
+                Action::WarnOfSharedExpectations { job, other } => {
+                    context.push(Effect::WarnOfSharedExpectations { job, other });
+                }
             }
         }
     }

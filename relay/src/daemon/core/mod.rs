@@ -20,7 +20,8 @@
 //!   timeouts of disconnected agents.
 //! * [`scheduler`]: selects the next job and its agent. [`capacity`]: free slots of each agent. [`waiting`]: queued
 //!   jobs that wait for other jobs ([`dependencies`]), for a folder ([`folder_guard`]) or for a slot ([`job_queue`]).
-//!   [`job_end`]: final events of jobs that the relay ends itself.
+//!   [`folder_sharing`]: jobs that work in the same folder. [`job_end`]: final events of jobs that the relay ends
+//!   itself.
 //! * [`requests`]: requests of commands, new jobs. [`limits`]: requests to extend limits; [`extend`]: decisions about
 //!   one request.
 //! * [`platform`]: status, lease, attempts to start the platform. [`container`]: exits and pauses of the platform's
@@ -37,6 +38,7 @@ mod disconnects;
 mod effect;
 mod extend;
 mod folder_guard;
+mod folder_sharing;
 mod handle;
 mod input;
 mod input_context;

@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use common::event::EventBody;
+use common::event::{EventBody, FailureKind};
 use common::ids::{JobId, JobName};
 use common::record::{JobRecord, Link, State};
 use common::wire::TerminationCause;
@@ -23,6 +23,7 @@ use jiff::Timestamp;
 use super::capacity::AgentTable;
 use super::dependencies::{Dependencies, DependencyState};
 use super::folder_guard::{FolderClaim, FolderGuard};
+use super::folder_sharing::FolderSharing;
 use super::job_end::{cancelled_event, dependency_failed_event, lost_job_event, refused_event};
 use super::job_queue::{GroupLimits, JobQueue};
 
@@ -35,6 +36,8 @@ pub(super) enum Action {
     Cancel { agent: AgentId, job: JobId, grace_ms: u64 },
     /// Record an event of the relay itself.
     Record { job: JobId, body: EventBody },
+    /// Warn of the job's expectations, if it has some: the other job, which works in the same folder, may meet them.
+    WarnOfSharedExpectations { job: JobId, other: JobId },
     /// End an agent's connection: it reconnects at once with a new hello.
     Reconnect { agent: AgentId },
 }
@@ -73,6 +76,8 @@ pub(super) struct ScheduledJob {
     pub(super) claim: Option<FolderClaim>,
     /// Newest recorded reason why the job waits.
     pub(super) wait_reason: Option<String>,
+    /// Other jobs in the folder.
+    pub(super) sharing: FolderSharing,
 }
 
 impl ScheduledJob {
@@ -85,6 +90,7 @@ impl ScheduledJob {
             is_link_lost: record.link == Some(Link::Lost),
             claim: FolderClaim::of_record(record),
             wait_reason: record.waiting.clone(),
+            sharing: FolderSharing::of_recorded(&record.shared_with),
         }
     }
 }
@@ -103,6 +109,8 @@ pub(super) struct Scheduler {
     pub(super) folders: FolderGuard,
     /// Jobs whose reason to wait may have changed.
     pub(super) rechecked_jobs: BTreeSet<JobId>,
+    /// Jobs whose list of other jobs in their folder has changed.
+    pub(super) changed_sharing: BTreeSet<JobId>,
     agents: AgentTable,
     /// The agent whose container exited, and the cause with which the jobs that it lost fail.
     exit_cause: Option<(AgentId, TerminationCause)>,
@@ -117,6 +125,9 @@ impl Scheduler {
     /// Updates a job from its record in the registry: adds a new job, or applies a change of a known job.
     pub(super) fn update_from_record(&mut self, record: &JobRecord) -> Vec<Action> {
         if record.state.is_final() {
+            if record.error.as_ref().is_some_and(|error| error.kind == FailureKind::Refused) {
+                self.remove_from_shared_folder(&record.job);
+            }
             self.remove_job(&record.job);
             let state = DependencyState::of_record(record, record.result.is_none());
             return self.settle_dependency(&record.job, state);
@@ -319,6 +330,7 @@ impl Scheduler {
             return Vec::new();
         }
         if is_full {
+            self.remove_from_shared_folder(id);
             self.assign(id, Assignment::Queued);
             self.agents.set_full(agent);
             let is_cancelled = self.requested_cancels.contains_key(id);
@@ -401,8 +413,10 @@ impl Scheduler {
             }
             self.assign(&id, Assignment::Offered(agent.clone()));
             let epoch = self.jobs.get(&id).map_or(0, |job| job.epoch) + 1;
+            actions.extend(self.report_sharing());
             actions.push(Action::Start { agent, job: id, epoch });
         }
+        actions.extend(self.report_sharing());
         for id in std::mem::take(&mut self.rechecked_jobs) {
             actions.extend(self.report_wait(&id));
         }
@@ -431,6 +445,7 @@ impl Scheduler {
             self.queue.remove(job.created_at, id, job.group.as_ref());
             if let Some(claim) = &job.claim {
                 self.folders.add_holder(claim, &(job.created_at, id.clone()));
+                self.add_to_shared_folder(id);
             }
         } else if self.requested_cancels.contains_key(id) {
             self.dequeue(id);

@@ -155,9 +155,10 @@ impl CoreEnvironment for SimWorld {
                 return Some(Input::LocalAgentProcess { is_running: true, reason });
             }
             Effect::SaveState(state, _) => self.state_file.store(&state),
-            // The simulation has no tokens, no readers of a lease, no subscribers and no receivers of notices, and it
-            // extends no limits.
+            // The simulation has no tokens, no readers of a lease, no subscribers, no receivers of notices and no jobs
+            // with expectations, and it extends no limits.
             Effect::Admit(_)
+            | Effect::WarnOfSharedExpectations { .. }
             | Effect::RevokeTokens
             | Effect::FlushWriter
             | Effect::PublishLease(..)

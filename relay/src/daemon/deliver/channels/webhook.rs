@@ -87,7 +87,7 @@ fn request_body(record: &JobRecord) -> Vec<u8> {
         |error| json!({ "kind": error.kind, "message": text_format::to_printable(&error.message), "step": error.step }),
     );
     let message = record.message.as_deref().map(text_format::to_printable_lines);
-    let body = json!({
+    let mut body = json!({
         "id": idempotency_key(record),
         "type": "job.finished",
         "timestamp": record.finished_at,
@@ -109,6 +109,9 @@ fn request_body(record: &JobRecord) -> Vec<u8> {
             "log_path": record.log_path,
         },
     });
+    if !record.shared_with.is_empty() {
+        body["data"]["shared_with"] = json!(record.shared_with);
+    }
     // A JSON value can always be serialized.
     common::json::to_vec(&body).unwrap_or_default()
 }
@@ -117,6 +120,18 @@ fn request_body(record: &JobRecord) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::render::samples;
+
+    #[test]
+    fn a_post_names_the_jobs_whose_changes_it_may_count() {
+        let shared_with = vec!["abe#2".parse().unwrap()];
+        let record = JobRecord { shared_with, ..samples::completed_record() };
+        let body: serde_json::Value = serde_json::from_slice(&request_body(&record)).unwrap();
+        assert_eq!(body["data"]["shared_with"], serde_json::json!(["abe#2"]));
+        let summary = body["summary"].as_str().unwrap();
+        let expected =
+            "changes: 3 files (+10 -2; abe#2 worked in the same folder at the same time) · tokens: ";
+        assert!(summary.contains(expected), "{summary}");
+    }
 
     #[test]
     fn a_post_contains_the_notice_and_the_job() {
