@@ -52,7 +52,7 @@ impl PlaceSpec {
     /// Creates the spec of a place; the methods with the same names as the arguments describe the arguments.
     ///
     /// # Errors
-    /// One line that names the invalid argument.
+    /// One line with the reason.
     pub fn new(base: &str, parent: &str, branch: &str, subfolder: &str) -> Result<Self, String> {
         for id in [base, parent] {
             if !is_commit_id(id) {
@@ -106,7 +106,7 @@ impl PlaceSpec {
     ///
     /// # Errors
     /// One line if `commit` is not the full id of a commit.
-    pub fn with_result(self, commit: &str) -> Result<Self, String> {
+    pub fn with_known_base(self, commit: &str) -> Result<Self, String> {
         Self::new(commit, commit, &self.branch, &self.subfolder)
     }
 

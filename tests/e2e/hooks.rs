@@ -218,7 +218,7 @@ fn the_state_of_a_session_is_recorded_as_busy_idle_and_over() {
 #[test]
 fn a_hook_with_unusable_input_or_registry_still_exits_with_0() {
     let site = Site::new(Engine::Local);
-    // Without a registry and outside of every project, a hook prints nothing and creates no file.
+    // Without a registry, or outside of every project, a hook prints nothing and creates no file.
     let json = |cwd: &str| json!({"session_id": "s1", "cwd": cwd, "hook_event_name": "Stop"}).to_string();
     let check_silent = |event: &str, json: &str| {
         let output = call_hook(&site, event, json.as_bytes(), &[]);

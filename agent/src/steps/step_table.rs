@@ -341,7 +341,7 @@ impl Steps {
                 step.timer = Timer::new(now, grace.saturating_add(KILL_MARGIN_MS), Action::Fail);
                 step.stall_watch.restart();
                 step.interrupt_error = Some(timeout.with_interrupt_state(&format!(
-                    "it was ended and is still running {} later",
+                    "relay tried to end it, but it is still running more than {} later",
                     duration::format_limit(grace)
                 )));
                 vec![

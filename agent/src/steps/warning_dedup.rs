@@ -1,4 +1,4 @@
-//! Deduplication of repeated warnings: equal texts are reported once a minute. Pure.
+//! Deduplication of repeated warnings: equal texts are reported at most once a minute. Pure.
 
 use std::time::Duration;
 

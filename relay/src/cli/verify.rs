@@ -259,6 +259,7 @@ fn verifying_launch(
             attended: true,
             ..Origin::default()
         },
+        // Set by `prepare_place`: a fresh clone at the commit of the receipt.
         place: None,
         shares_workspace: false,
         schedule: Schedule::default(),

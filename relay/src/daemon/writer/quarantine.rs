@@ -7,7 +7,8 @@
 //!                                         no receipt, no refusal              the agent sends everything again
 //! ```
 //!
-//! The agent's connection stays open, because it carries the agent's other jobs. Pure except for the receipt maps.
+//! The agent's connection stays open until the files can be read, because it carries the agent's other jobs. To send
+//! everything again, the agent reconnects. Pure except for the receipt maps.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,8 +17,8 @@ use common::ids::JobId;
 
 use super::command::{Receipt, Receipts};
 
-/// Minimum time between two checks of a job's files. A successful check makes the agent reconnect, which costs some 100
-/// ms a job.
+/// Minimum time between two checks of a job's files. After a successful check the agent reconnects, which delays each of
+/// its jobs by some 100 ms.
 const MIN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum time between two checks of a job's files, which may stay broken for days.
 const MAX_CHECK_INTERVAL: Duration = Duration::from_secs(60);

@@ -35,7 +35,7 @@ pub(super) fn write_spec_base(registry: &Registry, job: &JobId, commit: &str) ->
     let file = registry.spec(job);
     let mut spec: JobSpec = serde_json::from_slice(&file.read(read::MAX_FILE_SIZE)?)?;
     let invalid = |e: String| io::Error::new(io::ErrorKind::InvalidData, e);
-    spec.place = spec.place.map(|place| place.with_result(commit)).transpose().map_err(invalid)?;
+    spec.place = spec.place.map(|place| place.with_known_base(commit)).transpose().map_err(invalid)?;
     file.replace(&serde_json::to_vec(&spec)?, Durability::Synced)
 }
 
