@@ -36,6 +36,7 @@ mod many_agents;
 mod mcp;
 mod model;
 mod notices;
+mod output_kills;
 mod partition;
 mod place_cache;
 mod place_codex;

@@ -99,14 +99,34 @@ impl SharedSettings {
         // A folder that is not a repository may become one, so its settings are protected too.
         let may_become_repository =
             !Path::new(workspace).join(".git").join("HEAD").exists() && repository.is_empty();
-        let mut model = self.profile(workspace, &repository, false)?;
+        self.sandbox(folder, output, &repository, may_become_repository)
+    }
+
+    /// Returns the sandbox of a command of the agent that works in `folder`. Nothing in the folder decides about the
+    /// sandbox, also if a job has made it look like a repository.
+    ///
+    /// # Errors
+    /// One line with the reason why no sandbox can be created.
+    pub(crate) fn folder_sandbox(&self, folder: &WorkspaceDir) -> Result<JobSandbox, String> {
+        self.sandbox(folder, None, &[], false)
+    }
+
+    fn sandbox(
+        &self,
+        folder: &WorkspaceDir,
+        output: Option<&WorkspaceDir>,
+        repository: &[PathBuf],
+        may_become_repository: bool,
+    ) -> Result<JobSandbox, String> {
+        let workspace = folder.path();
+        let mut model = self.profile(workspace, repository, false)?;
         self.codex_programs.expose_aliases(&mut model)?;
-        let mut shell = self.profile(workspace, &repository, may_become_repository)?;
+        let mut shell = self.profile(workspace, repository, may_become_repository)?;
         if let Some(output) = output {
             model.allow_write(output.path(), false);
             shell.allow_write(output.path(), false);
         }
-        let mut settings = self.protected_settings(&repository);
+        let mut settings = self.protected_settings(repository);
         settings.retain(|path| {
             path.to_str().is_some_and(|path| shell.readable.iter().any(|readable| readable == path))
         });
@@ -324,5 +344,22 @@ mod tests {
         let folder = WorkspaceDir::open(&dir.join("p/platform/ws").display().to_string(), &[]).unwrap();
         let refused = shared_settings(&dir).job_sandbox(&folder, None).unwrap_err();
         assert!(refused.contains("no job may see"), "{refused}");
+    }
+
+    #[test]
+    fn links_to_a_repository_in_a_folder_that_a_job_has_written_change_no_sandbox() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        for folder in ["p/platform", "p/codex-home", "p/main/.git/worktrees/x", "p/out", "home"] {
+            fs::create_dir_all(dir.join(folder)).unwrap();
+        }
+        fs::write(dir.join("p/out/.git"), "gitdir: /nowhere\n").unwrap();
+        let folder = WorkspaceDir::open(&dir.join("p/out").display().to_string(), &[]).unwrap();
+        let settings = shared_settings(&dir);
+        assert!(settings.job_sandbox(&folder, None).is_err());
+        let sandbox = settings.folder_sandbox(&folder).unwrap();
+        assert_eq!(sandbox.shell_check.workspace.0, folder.path());
+        let is_elsewhere = |path: &&String| path.starts_with("/nowhere") || path.contains("/p/main");
+        assert_eq!(sandbox.shell_check.profile.writable.iter().find(is_elsewhere), None);
     }
 }

@@ -12,24 +12,37 @@ use super::own_place::push_final_result;
 use crate::confine::admission;
 use crate::environment::Variables;
 use crate::place::checkpoints::PushState;
-use crate::place::folder;
+use crate::place::folder::{self, FolderKind};
 use crate::place::git::PlaceGit;
-use crate::spool::{JobSpool, RunId};
+use crate::spool::RunId;
 use crate::workspace::WorkspaceDir;
 
-/// Maximum time to push the result of one place. The job is not reported as ended before.
-const PUSH_LIMIT: Duration = Duration::from_secs(120);
+/// Maximum time to push the result of one place, and also the output of its job. The job is not reported as ended
+/// before.
+pub(super) const PUSH_LIMIT: Duration = Duration::from_secs(120);
 
 impl JobManager {
     /// Pushes the commits and the uncommitted changes in the place of an interrupted run. None of the run's processes
-    /// is left. Returns warnings for the job. Removes a place that was not complete yet.
-    pub(super) async fn push_leftover_result(&self, run: &JobSpool) -> Vec<String> {
-        let spec = run.stored_spec().and_then(|spec| serde_json::from_str::<JobSpec>(&spec).ok());
-        let Some(place) = self.leftover_place(run.run_id(), spec).await else { return Vec::new() };
+    /// is left. Returns warnings for the job. Removes a place that was not complete yet. With an error in `may_push`, the
+    /// place is kept instead, for that reason.
+    pub(super) async fn push_leftover_result(
+        &self,
+        run: &RunId,
+        spec: &JobSpec,
+        may_push: Result<(), String>,
+    ) -> Vec<String> {
+        let Some(place) = self.leftover_place(run, spec).await else { return Vec::new() };
         let path = place.path().to_owned();
         if !folder::is_complete(&path) {
             remove(&path).await;
             return Vec::new();
+        }
+        if let Err(reason) = may_push {
+            folder::mark_kept(&path);
+            let path = path.display();
+            return vec![format!(
+                "the result was not handed over: {reason}; it is in {path} on the agent's machine"
+            )];
         }
         let push = push_final_result(&place, PushState::default());
         match timeout(PUSH_LIMIT, push).await {
@@ -52,13 +65,13 @@ impl JobManager {
     }
 
     /// Returns git in the place of an earlier agent's run, if there is one.
-    async fn leftover_place(&self, run: &RunId, spec: Option<JobSpec>) -> Option<PlaceGit> {
-        let spec = spec?;
+    async fn leftover_place(&self, run: &RunId, spec: &JobSpec) -> Option<PlaceGit> {
         let place = spec.place.clone()?;
         let (env, user) = self.environment(&Variables::new()).ok()?;
         let config = self.lock_state().config.clone()?;
-        let is_confined = admission::admit(&spec, &config).ok()?;
-        let path = folder::place_path(&self.context.state_dir, run, is_confined, &env).ok()?;
+        let is_confined = admission::admit(spec, &config).ok()?;
+        let state = &self.context.state_dir;
+        let path = folder::path(FolderKind::Place, state, run, is_confined, &env).ok()?;
         let top = WorkspaceDir::open(&path.to_string_lossy(), &[]).ok()?;
         let sandbox = if is_confined { Some(self.sandbox(&config, &top, None).await.ok()?) } else { None };
         Some(PlaceGit {
@@ -74,9 +87,9 @@ impl JobManager {
     }
 }
 
-/// Removes a place on another thread, because the removal of a large place takes long.
-async fn remove(place: &Path) {
-    let place = place.to_owned();
+/// Removes a folder of a job on another thread, because the removal of a large one takes long.
+pub(super) async fn remove(folder: &Path) {
+    let folder = folder.to_owned();
     // An error would mean that the removal has panicked.
-    let _ = tokio::task::spawn_blocking(move || folder::remove(&place)).await;
+    let _ = tokio::task::spawn_blocking(move || folder::remove(&folder)).await;
 }

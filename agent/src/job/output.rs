@@ -9,7 +9,7 @@ use crate::output::collector::Report;
 use crate::place::folder;
 
 impl Supervisor {
-    /// Pushes the output and removes its folder. If the push fails, the folder stays.
+    /// Pushes the output and removes its folder. If the push fails, the folder is kept for a while.
     pub(super) async fn push_output(&mut self) {
         let output = self.resources.output.clone();
         let path = output.folder.path().to_owned();
@@ -28,10 +28,8 @@ impl Supervisor {
                     self.emit(skipped_warning(&report).map(|message| EventBody::Warning { message }));
                 }
                 Err(reason) => {
-                    let message = format!(
-                        "the output could not be handed over: {reason}; it is in {path} on the agent's machine"
-                    );
-                    return self.emit([EventBody::Warning { message }]);
+                    folder::mark_kept(path.as_ref());
+                    return self.emit([EventBody::Warning { message: kept_warning(&reason, &path) }]);
                 }
             }
         }
@@ -42,8 +40,13 @@ impl Supervisor {
     }
 }
 
+/// Returns the warning about output that could not be handed over and is kept in `path`.
+pub(super) fn kept_warning(reason: &str, path: &str) -> String {
+    format!("the output could not be handed over: {reason}; it is in {path} on the agent's machine")
+}
+
 /// Returns the warning about files of the output that the relay does not keep.
-fn skipped_warning(report: &Report) -> Option<String> {
+pub(super) fn skipped_warning(report: &Report) -> Option<String> {
     let unnamed = usize::try_from(report.skipped).unwrap_or(usize::MAX).saturating_sub(report.named.len());
     let unnamed = if unnamed > 0 { format!("; and {unnamed} more") } else { String::new() };
     (report.skipped > 0).then(|| format!("output that is not kept: {}{unnamed}", report.named.join("; ")))

@@ -253,13 +253,27 @@ impl JobManager {
         folder: &WorkspaceDir,
         output: Option<&WorkspaceDir>,
     ) -> Result<JobSandbox, String> {
+        self.verified_settings(config).await?.job_sandbox(folder, output)
+    }
+
+    /// Returns the sandbox of a command of the agent in a folder that a job has written.
+    pub(super) async fn folder_sandbox(
+        &self,
+        config: &Config,
+        folder: &WorkspaceDir,
+    ) -> Result<JobSandbox, String> {
+        self.verified_settings(config).await?.folder_sandbox(folder)
+    }
+
+    /// Returns the settings that all sandboxes share, once it is verified that a sandbox works.
+    async fn verified_settings(&self, config: &Config) -> Result<SharedSettings, String> {
         let mut shared = self.shared_settings(config).await?;
         // No job may change cached git objects that later jobs use, even if it works in a folder around the caches.
         let (worker_env, _) = self.environment(&Variables::new())?;
         let caches = folder::caches_folder(&self.context.state_dir, true, &worker_env);
         shared.protected_folders.extend(caches.ok().filter(|caches| caches.is_dir()));
         self.verified_programs.verify(&shared).await?;
-        shared.job_sandbox(folder, output)
+        Ok(shared)
     }
 
     /// Returns the settings that all sandboxes share.

@@ -1,22 +1,29 @@
 //! End of the jobs of an earlier agent process.
 //!
 //! ```text
-//!  interrupted ──its shim has ended──► waiting ──first welcome──► failed, with the relay's cause or as `agent_lost`
+//!  interrupted ──its shim has ended──► waiting ──first welcome──► handing over ──► failed, with the relay's cause or as
+//!                                                                                    `agent_lost`
 //! ```
 //!
 //! An agent can't determine why its last process ended, but the relay may have observed it. So the final events of a
 //! job are written only after the relay's first welcome, which may contain the cause. Without it they could not be
-//! delivered anyway.
+//! delivered anyway. What the job left in its folders is handed over before the final events. An agent that is killed
+//! meanwhile leaves that to the next one, at most [`MAX_RECOVERIES`] times.
 
 use std::sync::Arc;
 
 use common::event::{EventBody, FailureKind, FinalState, JobError};
+use common::job::JobSpec;
 use common::wire::TerminationCause;
 use tokio::sync::watch;
 
 use super::manager::JobManager;
 use crate::shim::exit_report;
 use crate::spool::{JobSpool, Spool};
+
+/// Maximum number of agent processes that try to hand over what a run has left. If the hand-over itself ends the agent,
+/// for example for lack of memory, the job has to end nevertheless.
+const MAX_RECOVERIES: u64 = 5;
 
 /// Cause of the end of the agent's last process, as far as it is known.
 #[derive(Debug)]
@@ -56,8 +63,8 @@ impl RecoveryNotice {
 }
 
 /// Finishes every unfinished run once its shim has ended all processes of the run and the cause is known. So no process
-/// of the job is left when a user reads that the job has ended. Before that, `jobs` pushes the commits in the run's own
-/// place.
+/// of the job is left when a user reads that the job has ended. Before that, `jobs` hands over the commits in the run's
+/// own place, and its output.
 pub(crate) fn recover(spool: &Spool, jobs: Option<&Arc<JobManager>>) -> RecoveryNotice {
     let (state, receiver) = watch::channel(CauseState::Awaited);
     for run in spool.all_runs().into_iter().filter(|run| !run.is_finished()) {
@@ -82,13 +89,37 @@ async fn finish_run(
         return;
     };
     if let Some(jobs) = jobs {
-        let warnings = jobs.push_leftover_result(&run).await;
-        run.append_all(warnings.into_iter().map(|message| EventBody::Warning { message }));
+        hand_over_leftovers(&run, &jobs).await;
     }
     if let Some((killed, survivors)) = cleanup {
         run.append(EventBody::Cleanup { killed, survivors });
     }
     run.append(finished_event(cause));
+}
+
+/// Hands over what an interrupted run has left: its result, then its output.
+async fn hand_over_leftovers(run: &JobSpool, jobs: &JobManager) {
+    let spec = run.stored_spec().and_then(|spec| serde_json::from_str::<JobSpec>(&spec).ok());
+    let Some(spec) = spec else { return };
+    let recoveries = run.count_recovery().unwrap_or_else(|error| {
+        tracing::warn!("{}: its recoveries can't be counted: {error}", run.run_id());
+        1
+    });
+    let may_push = check_recoveries(recoveries);
+    let warnings = jobs.push_leftover_result(run.run_id(), &spec, may_push.clone()).await;
+    run.append_all(warnings.into_iter().map(|message| EventBody::Warning { message }));
+    jobs.push_leftover_output(run, &spec, may_push).await;
+}
+
+/// Checks that a run may be recovered for the time `recoveries`, counted from 1.
+///
+/// # Errors
+/// One line with the reason to keep everything where it is.
+fn check_recoveries(recoveries: u64) -> Result<(), String> {
+    if recoveries > MAX_RECOVERIES {
+        return Err(format!("the agent has ended {MAX_RECOVERIES} times meanwhile"));
+    }
+    Ok(())
 }
 
 fn finished_event(cause: Option<TerminationCause>) -> EventBody {
@@ -140,6 +171,13 @@ mod tests {
         recovery_notice.set_cause(Some(cause.clone()));
         recovery_notice.set_cause(None);
         assert_eq!(last_event(&run).await, finished_event(Some(cause)));
+    }
+
+    #[test]
+    fn a_hand_over_that_ends_the_agent_again_and_again_is_given_up() {
+        assert_eq!(check_recoveries(MAX_RECOVERIES), Ok(()));
+        let reason = "the agent has ended 5 times meanwhile".to_owned();
+        assert_eq!(check_recoveries(MAX_RECOVERIES + 1), Err(reason));
     }
 
     #[tokio::test]

@@ -4,8 +4,9 @@
 //!  folder made ──► the job's commands write ──collector, in the sandbox──► archive ──stream──► relay ──► removed
 //! ```
 //!
-//! The folder is outside of the workspace. Everything in it is untrusted: the collector runs like a command of the job,
-//! takes only regular files, follows no link, and has limits.
+//! If the agent is killed, the next one collects and sends what is in the folder. The folder is outside of the workspace.
+//! Everything in it is untrusted: the collector runs like a command of the job, takes only regular files, follows no
+//! link, and has limits.
 //!
 //! * [`collector`]: writes the archive, in a process of its own. [`job_output`]: sends the archive to the relay.
 

@@ -93,17 +93,18 @@ pub(crate) fn create(
     Ok(folder)
 }
 
-/// Returns the path of a run's place, which may not exist.
+/// Returns the path of a folder of a run, which may not exist.
 ///
 /// # Errors
-/// The folder of all places does not exist yet, or `env` has no home folder to derive it from.
-pub(crate) fn place_path(
+/// No run has such a folder yet, or `env` has no home folder to derive it from.
+pub(crate) fn path(
+    kind: FolderKind,
     state: &Path,
     run: &RunId,
     is_confined: bool,
     env: &Variables,
 ) -> io::Result<PathBuf> {
-    Ok(run_folder(&data_folder(state, "places", is_confined, env)?.canonicalize()?, run))
+    Ok(run_folder(&data_folder(state, kind.parent_name(), is_confined, env)?.canonicalize()?, run))
 }
 
 /// Returns the folder of a run: its own folder, or the place that the run has taken over.
@@ -190,7 +191,7 @@ pub(crate) fn take_over_prepared_clone(
     is_confined: bool,
     env: &Variables,
 ) {
-    if let Ok(place) = place_path(state, run, is_confined, env) {
+    if let Ok(place) = path(FolderKind::Place, state, run, is_confined, env) {
         clone.move_to(&place, || write_marker(&place, PREPARED_ENDING, ""));
     }
 }

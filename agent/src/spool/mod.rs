@@ -4,6 +4,7 @@
 //! spool/NAME.N.EPOCH/spec.json       the job, as it was started
 //!                    events.000001   a segment: a header, then one record per event; deleted once acknowledged
 //!                    output          the log from its first byte; acknowledged parts are punched out of the file
+//!                    recoveries      its length counts the agent processes that began to recover the run
 //! spool/NAME.N.EPOCH.corrupt-1       a damaged segment, kept for inspection
 //! ```
 //!

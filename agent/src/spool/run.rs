@@ -22,6 +22,8 @@ use crate::mask::Masker;
 use crate::relay_time::RelayTime;
 
 const SPEC_FILE: &str = "spec.json";
+/// Name of a file whose length is the number of recoveries that were begun.
+const RECOVERIES_FILE: &str = "recoveries";
 
 /// A run and its folder. The lock on its files is held only for single file calls, never across an await.
 #[derive(Debug)]
@@ -155,6 +157,20 @@ impl JobSpool {
     /// Returns the stored spec, without the values of its environment.
     pub(crate) fn stored_spec(&self) -> Option<String> {
         fs::read_to_string(self.dir.join(SPEC_FILE)).ok()
+    }
+
+    /// Counts, on the disk, that an agent process begins to recover this run; returns the number so far. The number is
+    /// the length of a file without data, so that a full disk can store it.
+    ///
+    /// # Errors
+    /// The file system failed.
+    pub(crate) fn count_recovery(&self) -> io::Result<u64> {
+        let path = self.dir.join(RECOVERIES_FILE);
+        let file = File::options().append(true).create(true).mode(0o600).open(path)?;
+        let count = file.metadata()?.len() + 1;
+        file.set_len(count)?;
+        file.sync_all()?;
+        Ok(count)
     }
 
     /// Returns the path of the shim's exit report.

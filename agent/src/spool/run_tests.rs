@@ -126,3 +126,11 @@ fn output_continues_at_its_offset_after_a_restart() {
     run.ack_output(3_000_000);
     assert!(run.is_delivered());
 }
+
+#[test]
+fn recoveries_of_a_run_are_counted_over_all_agent_processes() {
+    let (dir, run) = interrupted_run(1);
+    assert_eq!(run.count_recovery().unwrap(), 1);
+    let reopened = Spool::open(dir.path()).unwrap().get_run(&id()).unwrap();
+    assert_eq!(reopened.count_recovery().unwrap(), 2);
+}

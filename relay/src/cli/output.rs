@@ -19,8 +19,8 @@ use crate::state_dir::StateDir;
 /// Flags of `relay output`.
 #[derive(Debug, Args)]
 #[command(after_help = after_help!(
-    "A job's commands put files into the folder $RELAY_OUTPUT. relay keeps them when the job ends: \
-     regular files, at most 1000 and 256 MiB; a warning names what is left out.",
+    "A job's commands put files into the folder $RELAY_OUTPUT. relay keeps them when the job ends, also if its \
+     agent was killed: regular files, at most 1000 and 256 MiB; a warning names what is left out.",
     ["relay output demo", "relay output demo report.html > report.html"]
 ))]
 pub struct OutputArgs {

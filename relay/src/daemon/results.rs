@@ -86,11 +86,12 @@ impl ResultPublisher {
         true
     }
 
-    /// Starts to publish every result that an earlier relay did not record.
+    /// Starts to publish every result that an earlier relay did not record, and removes what that relay did not finish.
     pub(super) fn publish_all_missing(&self) {
         let registry = self.repositories.registry();
         let mut jobs: BTreeSet<JobId> = self.repositories.jobs().into_iter().collect();
         self.repositories.remove_unfinished();
+        self.outputs.remove_unfinished();
         jobs.extend(read::unarchived_jobs(registry).unwrap_or_default());
         for job in jobs {
             if let Ok(stored) = read::load_record(self.repositories.registry(), &job) {

@@ -1,11 +1,15 @@
 //! Reader of an archive with a job's output: lists the files, or reads one of them. Nothing is unpacked.
 
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use tar::{Archive, Entry, EntryType};
 
 /// Maximum number of files that are listed. An agent sends fewer.
 const MAX_FILES: usize = 10_000;
+/// Length of a block of an archive: a header, or a part of a file.
+const BLOCK_BYTES: u64 = 512;
+/// Number of zero blocks at the end of a complete archive.
+const END_BLOCKS: u64 = 2;
 
 /// File of a job's output.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +33,32 @@ pub fn list_files(archive: impl Read + Seek) -> io::Result<Vec<OutputFile>> {
         }
     }
     Ok(files)
+}
+
+/// Returns true if an archive has all of its last file, and its end mark. Without this check an archive that was cut off
+/// in a file of zeros would look complete.
+///
+/// # Errors
+/// Returns an error if the archive can't be read.
+pub fn is_complete(mut archive: impl Read + Seek) -> io::Result<bool> {
+    let end = {
+        let mut reader = Archive::new(&mut archive);
+        let mut end = 0;
+        // Raw entries: the names of an untrusted archive are not read into memory.
+        for entry in reader.entries_with_seek()?.raw(true) {
+            let entry = entry?;
+            let content = entry.size().div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES);
+            end = entry.raw_file_position().saturating_add(content);
+        }
+        end
+    };
+    if archive.seek(SeekFrom::End(0))? != end.saturating_add(END_BLOCKS * BLOCK_BYTES) {
+        return Ok(false);
+    }
+    archive.seek(SeekFrom::Start(end))?;
+    let mut mark = Vec::new();
+    archive.take(END_BLOCKS * BLOCK_BYTES).read_to_end(&mut mark)?;
+    Ok(mark.iter().all(|byte| *byte == 0))
 }
 
 /// Writes the content of a file to `target`; returns false if there is no such file.
@@ -86,6 +116,19 @@ mod tests {
     }
 
     #[test]
+    fn an_archive_that_was_cut_off_anywhere_is_not_complete() {
+        let zeros = "\0".repeat(5000);
+        let long_name = "x/".repeat(100) + "y";
+        for files in [vec![], vec![("a", "one"), (&long_name, "two")], vec![("zeros", &zeros)]] {
+            let bytes = archive(&files);
+            assert!(is_complete(Cursor::new(&bytes)).unwrap());
+            for len in 0..bytes.len() {
+                assert!(!is_complete(Cursor::new(&bytes[..len])).unwrap_or(false), "{files:?}: {len} bytes");
+            }
+        }
+    }
+
+    #[test]
     fn a_damaged_archive_is_an_error_and_never_a_panic() {
         let bytes = archive(&[("a", "one"), ("b", "two")]);
         for at in 0..bytes.len() {
@@ -95,6 +138,7 @@ mod tests {
                 assert!(files.len() <= 3);
             }
             let _ = extract_file(Cursor::new(&damaged), b"b", io::sink());
+            let _ = is_complete(Cursor::new(&damaged));
         }
     }
 }

@@ -3,16 +3,18 @@
 #![expect(clippy::disallowed_methods, reason = "relay's own state folder, which no session may write")]
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Seek};
 use std::path::PathBuf;
 
 use common::ids::JobId;
 use tempfile::NamedTempFile;
 
+use super::archive;
+
 /// Maximum length of an archive, in bytes: the largest output of an agent, with the headers of all its files.
 pub const MAX_ARCHIVE_BYTES: u64 = 260 << 20;
-/// Number of zero bytes at the end of a complete archive.
-const END_MARK_BYTES: i64 = 1024;
+/// Beginning of the name of an archive that is being received.
+const NEW_PREFIX: &str = ".new-";
 
 /// Folder with the outputs of the jobs of one project.
 #[derive(Debug, Clone)]
@@ -48,27 +50,33 @@ impl Outputs {
     /// Returns the error of the system.
     pub fn begin(&self) -> io::Result<NewArchive> {
         fs::create_dir_all(&self.folder)?;
-        let file = tempfile::Builder::new().prefix(".new-").tempfile_in(&self.folder)?;
+        let file = tempfile::Builder::new().prefix(NEW_PREFIX).tempfile_in(&self.folder)?;
         Ok(NewArchive { file })
+    }
+
+    /// Removes archives whose receipt an earlier relay did not finish. None may be received meanwhile.
+    pub fn remove_unfinished(&self) {
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            if entry.file_name().as_encoded_bytes().starts_with(NEW_PREFIX.as_bytes()) {
+                // A leftover that can't be removed only takes up space.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 
     /// Stores a received archive as the output of a job, if it is complete.
     ///
     /// # Errors
     /// Returns one line with the reason.
-    pub fn finish(&self, job: &JobId, archive: NewArchive) -> Result<(), String> {
+    pub fn finish(&self, job: &JobId, received: NewArchive) -> Result<(), String> {
         let store_error = |e: io::Error| format!("the output can't be stored: {e}");
-        let mut file = archive.writer().map_err(store_error)?;
-        let mut last_bytes = [1; 1024];
-        let is_complete = file
-            .seek(SeekFrom::End(-END_MARK_BYTES))
-            .and_then(|_| file.read_exact(&mut last_bytes))
-            .is_ok_and(|()| last_bytes.iter().all(|byte| *byte == 0));
-        if !is_complete {
+        let mut file = received.writer().map_err(store_error)?;
+        file.rewind().map_err(store_error)?;
+        if !archive::is_complete(BufReader::new(&file)).unwrap_or(false) {
             return Err("the output is not complete".to_owned());
         }
         file.sync_data().map_err(store_error)?;
-        archive.file.persist(self.path(job)).map_err(|e| store_error(e.error))?;
+        received.file.persist(self.path(job)).map_err(|e| store_error(e.error))?;
         Ok(())
     }
 
@@ -120,6 +128,9 @@ mod tests {
         let archive = outputs.begin().unwrap();
         archive.writer().unwrap().write_all(&[0; 1024]).unwrap();
         outputs.finish(&job, archive).unwrap();
+        fs::write(dir.path().join("outputs/.new-1"), "part").unwrap();
+        outputs.remove_unfinished();
+        assert!(!dir.path().join("outputs/.new-1").exists());
         assert!(outputs.open(&job).unwrap().is_some());
         outputs.remove(&job).unwrap();
         outputs.remove(&job).unwrap();
