@@ -126,6 +126,38 @@ stop_docker_if_started() {
     RELAY_DOCKERD_PID=
 }
 
+# podman_runs DIR : returns true if podman starts a container. It contains only the static busybox of this machine, in
+# DIR/rootfs. DIR/run.log gets podman's messages.
+podman_runs() {
+    local rootfs=$1/rootfs
+    mkdir -p "$rootfs"/{dev,etc,proc,run,sys,tmp} && cp -f /bin/busybox "$rootfs/busybox" || return
+    timeout 60 podman run --rm --rootfs "$rootfs" /busybox true >"$1/run.log" 2>&1 </dev/null
+}
+
+# ensure_podman DIR : makes sure that podman starts containers; installs it if necessary and allowed. If podman's own
+# settings don't suit this machine, puts others into DIR and exports CONTAINERS_CONF and STORAGE_DRIVER. Needs a static
+# /bin/busybox.
+ensure_podman() {
+    local dir=$1 files processes
+    command -v podman >/dev/null 2>&1 || apt_install podman netavark iptables || return
+    mkdir -p "$dir" || return
+    podman_runs "$dir" && return
+    # A virtual machine may have no right to raise limits, and crun refuses a mix of both cgroup versions.
+    files=$(ulimit -Hn) processes=$(ulimit -Hu)
+    [ "$processes" != unlimited ] && [ "$processes" -le 16384 ] || processes=16384
+    {
+        printf '[containers]\ndefault_ulimits = ["nofile=%s:%s", "nproc=%s:%s"]\n' \
+            "$files" "$files" "$processes" "$processes"
+        ! command -v runc >/dev/null 2>&1 || printf '[engine]\nruntime = "runc"\n'
+    } >"$dir/containers.conf" || return
+    export CONTAINERS_CONF=$dir/containers.conf
+    # Overlay file systems can't be stacked.
+    podman info >/dev/null 2>&1 || export STORAGE_DRIVER=vfs
+    podman_runs "$dir" && return
+    tail -n 10 "$dir/run.log" >&2
+    fail "podman can't start a container"
+}
+
 # ensure_base_image [IMAGE] : makes sure that the base image of docker/Dockerfile is present. If no image registry can
 # be reached, makes the image from Debian packages.
 ensure_base_image() {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need and runs all tests. A missing Docker or Codex is a failure: no test is skipped.
+# Installs what the tests need and runs all tests. A missing Docker, podman or Codex is a failure: no test is skipped.
 #
 #   ./tests/run.sh [--no-install] [--release] [--nightly]
 #
@@ -52,12 +52,14 @@ need fish fish
 need zsh zsh
 need groff groff-base
 [ "$profile" != nightly ] || need gradle gradle
-# The container engine, and the modules that pip needs.
+# The container engines, and the modules that pip needs.
 engine_answers || command -v dockerd >/dev/null || packages+=(docker.io iptables)
+command -v podman >/dev/null || packages+=(podman netavark iptables)
 python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
 [ ${#packages[@]} = 0 ] || apt_install "${packages[@]}"
 ensure_cargo_tools "$PWD/target/tools"
 ensure_docker "$PWD/target/dockerd.log"
+ensure_podman "$PWD/target/podman"
 # In the background: installations, which mostly wait for the network and the disk.
 (
     ensure_base_image

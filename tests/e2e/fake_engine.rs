@@ -107,7 +107,7 @@ fn relay_down_removes_the_container_of_a_killed_relay_after_settings_changed() {
     let answers = format!(
         "*NetworkSettings*) ;;\n\
          'container ls'*) test -e running && echo platform ;;\n\
-         *inspect*Labels*) if test -e running; then echo 'true image {labels}'; \
+         *inspect*Labels*) if test -e running; then echo 'true false image {labels}'; \
            else echo 'Error: No such container' >&2; exit 1; fi ;;\n\
          run*) touch running ;;\n\
          rm*) rm -f running ;;\n\

@@ -44,6 +44,7 @@ mod place_follow_ups;
 mod place_hostile;
 mod place_kills;
 mod places;
+mod podman;
 mod port_access;
 mod queue;
 mod readme;

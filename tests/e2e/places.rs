@@ -51,7 +51,7 @@ fn file_contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 /// Waits until the result of a job has a state.
-fn result_when(site: &Site, job: &str, state: ResultState) -> JobResult {
+pub(crate) fn result_when(site: &Site, job: &str, state: ResultState) -> JobResult {
     until("the result", || site.record(job).result.filter(|result| result.state == state))
 }
 

@@ -20,7 +20,7 @@ use super::core::{ContainerChange, Input};
 use super::message::Message;
 use super::platform::Platform;
 use crate::container_state::{ContainerExit, ContainerState};
-use crate::engine::events::{ContainerEvent, MAX_LINE_BYTES, parse_event};
+use crate::engine::events::{ContainerEvent, MAX_LINE_BYTES, implies_stop, parse_event};
 
 /// Pause before an event stream that ended is opened again. It doubles with each attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -40,6 +40,15 @@ pub(super) fn spawn(platform: Platform, core: mpsc::Sender<Message>) {
     if platform.engine().is_container() {
         tokio::spawn(follow_repeatedly(platform, core));
     }
+}
+
+/// Earlier events of the running container that explain its next exit.
+#[derive(Debug, Default)]
+struct ExitHints {
+    /// Time of the kernel's last out-of-memory event.
+    oom_at: Option<Instant>,
+    /// True if the engine reported a stop before the exit. The stop counts once the container has ended.
+    is_stop_reported: bool,
 }
 
 async fn follow_repeatedly(platform: Platform, core: mpsc::Sender<Message>) {
@@ -69,20 +78,33 @@ async fn follow_stream(platform: &Platform, core: &mpsc::Sender<Message>) -> std
         send_change(core, ContainerChange::Inspected(state)).await;
     }
     let mut lines = BufReader::new(stdout);
-    let mut oom_at: Option<Instant> = None;
+    let mut hints = ExitHints::default();
     while let Some(line) = next_line(&mut lines).await? {
         let change = match parse_event(&line) {
             None => continue,
             Some(ContainerEvent::OutOfMemory) => {
-                oom_at = Some(Instant::now());
+                hints.oom_at = Some(Instant::now());
                 continue;
             }
             Some(ContainerEvent::Died { exit_code }) => {
-                let is_oom = oom_at.take().is_some_and(|at| at.elapsed() < OOM_WINDOW);
-                ContainerChange::Died(container_exit(platform, exit_code, is_oom).await)
+                let ExitHints { oom_at, is_stop_reported } = std::mem::take(&mut hints);
+                let is_oom = oom_at.is_some_and(|at| at.elapsed() < OOM_WINDOW);
+                let exit = container_exit(platform, exit_code, is_oom).await;
+                let is_stopped = is_stop_reported || implies_stop(platform.engine(), exit.exit_code);
+                send_change(core, ContainerChange::Died(exit)).await;
+                if !is_stopped {
+                    continue;
+                }
+                ContainerChange::Stopped
             }
-            Some(ContainerEvent::Started) => ContainerChange::Started,
-            Some(ContainerEvent::Stopped) => ContainerChange::Stopped,
+            Some(ContainerEvent::Started) => {
+                hints = ExitHints::default();
+                ContainerChange::Started
+            }
+            Some(ContainerEvent::Stopped) => {
+                hints.is_stop_reported = true;
+                ContainerChange::Stopped
+            }
             Some(ContainerEvent::Paused) => ContainerChange::Paused,
             Some(ContainerEvent::Unpaused) => ContainerChange::Unpaused,
             Some(ContainerEvent::Removed) => ContainerChange::Removed,

@@ -15,7 +15,7 @@ use super::tls::TlsIdentity;
 use crate::config::{Config, PlatformConfig};
 use crate::container_state::ContainerState;
 use crate::engine::agent_config::{AgentConfig, worker_env};
-use crate::engine::container::{self, Container, HOST_NAME};
+use crate::engine::container::{self, Container, host_name};
 use crate::engine::local;
 use crate::engine_kind::EngineKind;
 use crate::fd_limit::{self, InheritedLimit};
@@ -114,8 +114,7 @@ impl Platform {
     }
 
     fn relay_url(&self) -> String {
-        let host = if self.engine.is_container() { HOST_NAME } else { "127.0.0.1" };
-        format!("wss://{host}:{}{}", self.port, common::wire::AGENT_PATH)
+        format!("wss://{}:{}{}", host_name(self.engine), self.port, common::wire::AGENT_PATH)
     }
 
     /// Passes the agent its configuration; starts the agent first if needed.

@@ -19,7 +19,7 @@ use super::subscribe::Subscribers;
 use super::tls::TlsIdentity;
 use super::token::TokenVerifier;
 use super::writer::WriterHandle;
-use crate::engine::container::HOST_NAME;
+use crate::engine::container::HOST_NAMES;
 use crate::output::store::Outputs;
 use crate::state_dir::tokens::AgentTokens;
 use crate::time::Clock;
@@ -119,15 +119,15 @@ fn bearer_token(headers: &HeaderMap) -> &str {
         .unwrap_or_default()
 }
 
-/// Returns true for a host name that agents use to reach their relay: an address, or one of two names. If a web page's
-/// own domain resolves to this host, the browser sends that domain instead.
+/// Returns true for a host name that agents use to reach their relay: an address, or one of a few names. If a web
+/// page's own domain resolves to this host, the browser sends that domain instead.
 fn is_known_host(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
     };
     let address = name.trim_start_matches('[').trim_end_matches(']');
-    name == "localhost" || name == HOST_NAME || address.parse::<std::net::IpAddr>().is_ok()
+    name == "localhost" || HOST_NAMES.contains(&name) || address.parse::<std::net::IpAddr>().is_ok()
 }
 
 #[cfg(test)]
@@ -146,7 +146,14 @@ mod tests {
     fn only_a_request_with_the_token_and_a_known_host_is_admitted() {
         let verifier = TokenVerifier::new().unwrap();
         let authorization = format!("Bearer {}", verifier.token());
-        for host in ["127.0.0.1:4111", "localhost:1", "host.docker.internal:4111", "[::1]:80", "172.17.0.1"] {
+        for host in [
+            "127.0.0.1:4111",
+            "localhost:1",
+            "host.docker.internal:4111",
+            "host.containers.internal:4111",
+            "[::1]:80",
+            "172.17.0.1",
+        ] {
             assert_eq!(
                 refusal_status(&[("host", host), ("authorization", &authorization)], &verifier),
                 None,

@@ -127,7 +127,8 @@ fn assess_engine(engine: EngineKind, version: &ProbeOutput, endpoint: &EngineEnd
         ProbeOutput::NotRun(_) => {
             "install it, or use `relay up --engine local` (Linux, no isolation)".to_owned()
         }
-        _ if failure.to_lowercase().contains("permission denied") => {
+        // Podman has no group of users that may use it.
+        _ if engine == EngineKind::Docker && failure.to_lowercase().contains("permission denied") => {
             format!("may this user use {engine}? `sudo usermod -aG {engine} $USER`, then log in again")
         }
         _ => endpoint.start_advice(engine),
@@ -142,7 +143,7 @@ fn assess_mount(probe: &ProbeOutput, platform: &PlatformConfig) -> Finding {
         ProbeOutput::Ended { succeeded: true, .. } => {
             Finding::ok(MOUNT_CHECK, format!("workers can write in {folder}"))
         }
-        ProbeOutput::Ended { stderr, .. } if !stderr.contains("executable file not found") => {
+        ProbeOutput::Ended { stderr, .. } if !container::is_missing_program(stderr) => {
             let message = container::unwritable_message(platform, stderr.trim());
             let (detail, fix) = message.split_once("): ").unwrap_or((&message, "give workers that folder"));
             Finding::fail(MOUNT_CHECK, format!("{detail})"), fix)

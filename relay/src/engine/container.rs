@@ -18,8 +18,13 @@ use crate::protected_paths;
 
 /// Path of the agent's state inside the container, on a volume.
 const AGENT_STATE_PATH: &str = "/var/lib/worker-agent";
-/// Host name under which this machine is reached from a container.
-pub const HOST_NAME: &str = "host.docker.internal";
+/// Host name of this machine in a Docker container, which gets it as an additional entry of its hosts file.
+const DOCKER_HOST_NAME: &str = "host.docker.internal";
+/// Host name of this machine in a podman container. Podman adds it to every container by itself, with an address that
+/// suits the container's network. Its versions before 4.7 can't be asked to add another name for that address.
+const PODMAN_HOST_NAME: &str = "host.containers.internal";
+/// Host names under which this machine is reached from containers.
+pub const HOST_NAMES: [&str; 2] = [DOCKER_HOST_NAME, PODMAN_HOST_NAME];
 /// Label that ties the container to a registry.
 const REGISTRY_LABEL: &str = "relay.registry";
 /// Label with the arguments that the container was created with, so that changed settings create a new one.
@@ -41,6 +46,7 @@ pub struct Container<'a> {
 /// Container that exists, as reported by `inspect`.
 struct ExistingContainer {
     is_running: bool,
+    is_paused: bool,
     image: String,
     labels: BTreeMap<String, String>,
 }
@@ -183,12 +189,21 @@ impl Container<'_> {
         let mut run = self.command(&["run", "--detach", "--name", name]);
         run.args(["--label", &format!("{REGISTRY_LABEL}={}", self.registry.display())])
             .args(["--label", &format!("{ARGUMENTS_LABEL}={}", arguments_digest(args))])
-            .args(["--add-host", &format!("{HOST_NAME}:host-gateway")])
+            .args(self.engine_arguments())
             .args(args)
             .arg(&self.platform.image);
         run_with_output(&mut run, ACTION_TIMEOUT)
             .map(|_| ())
             .map_err(|e| format!("{} could not run '{name}': {e}", self.engine))
+    }
+
+    /// Returns the arguments of `run` with which both engines create the same container.
+    fn engine_arguments(&self) -> Vec<String> {
+        match self.engine {
+            // Podman would pass the proxy variables of this machine, which may contain a password.
+            EngineKind::Podman => vec!["--http-proxy=false".to_owned()],
+            _ => vec!["--add-host".to_owned(), format!("{DOCKER_HOST_NAME}:host-gateway")],
+        }
     }
 
     /// Removes the workers' files from Codex's home, and copies the host's Codex settings into it.
@@ -204,7 +219,7 @@ impl Container<'_> {
         let reset_error = |e: io::Error| format!("Codex's home in '{name}' could not be reset: {e}");
         match run_with_input(&mut script(codex_home::RESET_SCRIPT, &[]), &[], ACTION_TIMEOUT) {
             // The image has no shell, and therefore no Codex that needs a reset. A worker can't have removed the shell.
-            Err(e) if e.to_string().contains("executable file not found") => return Ok(()),
+            Err(e) if is_missing_program(&e.to_string()) => return Ok(()),
             reset => reset.map_err(reset_error)?,
         }
         for (file, bytes) in codex_home::host_files() {
@@ -219,7 +234,7 @@ impl Container<'_> {
     fn check_write_access(&self) -> Result<(), String> {
         let user = user_argument(self.platform.worker_ids);
         match self.query(&write_test_arguments(&self.platform.name, &user)) {
-            Err(e) if !e.contains("executable file not found") => Err(unwritable_message(self.platform, &e)),
+            Err(e) if !is_missing_program(&e) => Err(unwritable_message(self.platform, &e)),
             _ => Ok(()),
         }
     }
@@ -231,6 +246,21 @@ impl Container<'_> {
     pub(super) fn query(&self, args: &[&str]) -> Result<String, String> {
         query(self.engine, args)
     }
+}
+
+/// Returns the host name under which a container of this engine reaches this machine.
+pub fn host_name(engine: EngineKind) -> &'static str {
+    match engine {
+        EngineKind::Docker => DOCKER_HOST_NAME,
+        EngineKind::Podman => PODMAN_HOST_NAME,
+        EngineKind::Local => "127.0.0.1",
+    }
+}
+
+/// Returns true if an engine's message says that the image does not have the program to run. The words are those of
+/// the runtimes: runc writes `"sh": executable file not found in $PATH`, crun `` executable file `sh` not found ``.
+pub fn is_missing_program(message: &str) -> bool {
+    message.split_once("executable file").is_some_and(|(_, rest)| rest.contains("not found"))
 }
 
 /// Script that creates and removes a file in the workspaces folder.
@@ -284,10 +314,11 @@ pub fn stop(engine: EngineKind, name: &str, registry: &Path) -> Result<(), Strin
     let is_ours = |container: &ExistingContainer| {
         container.labels.get(REGISTRY_LABEL).is_some_and(|owner| Path::new(owner) == registry)
     };
-    if !find_container(engine, name)?.as_ref().is_some_and(is_ours) {
-        return Ok(());
+    let Some(container) = find_container(engine, name)?.filter(is_ours) else { return Ok(()) };
+    // The processes of a paused container can't end in order, and podman refuses to stop it.
+    if !container.is_paused {
+        query(engine, &["stop", "-t", "10", name])?;
     }
-    query(engine, &["stop", "--time", "10", name])?;
     query(engine, &["rm", "-f", name]).map(|_| ())
 }
 
@@ -299,17 +330,18 @@ pub fn container_names(engine: EngineKind, registry: &Path) -> Result<Vec<String
 }
 
 fn find_container(engine: EngineKind, name: &str) -> Result<Option<ExistingContainer>, String> {
-    let format = "{{.State.Running}} {{.Image}} {{json .Config.Labels}}";
+    let format = "{{.State.Running}} {{.State.Paused}} {{.Image}} {{json .Config.Labels}}";
     let answer = match query(engine, &["container", "inspect", "--format", format, name]) {
         Ok(answer) => answer,
         Err(reason) if reason.to_lowercase().contains("no such container") => return Ok(None),
         Err(reason) => return Err(format!("{engine}: {reason}")),
     };
-    let mut words = answer.splitn(3, ' ');
+    let mut words = answer.splitn(4, ' ');
     let is_running = words.next() == Some("true");
+    let is_paused = words.next() == Some("true");
     let image = words.next().unwrap_or_default().to_owned();
     let labels = words.next().and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
-    Ok(Some(ExistingContainer { is_running, image, labels }))
+    Ok(Some(ExistingContainer { is_running, is_paused, image, labels }))
 }
 
 fn command(engine: EngineKind, args: &[&str]) -> Command {
@@ -329,4 +361,25 @@ fn query(engine: EngineKind, args: &[&str]) -> Result<String, String> {
 
 fn arguments_digest(args: &[String]) -> String {
     hex::encode(Sha256::digest(args.join("\n")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_an_image_lacks_is_recognized_with_every_runtime() {
+        for message in [
+            "OCI runtime exec failed: exec failed: unable to start container process: exec: \"sh\": executable file not \
+             found in $PATH: unknown",
+            "Error: runc: exec failed: unable to start container process: exec: \"sh\": executable file not found in \
+             $PATH: OCI runtime attempted to invoke a command that was not found",
+            "Error: crun: executable file `sh` not found in $PATH: No such file or directory: OCI runtime attempted to \
+             invoke a command that was not found",
+        ] {
+            assert!(is_missing_program(message), "{message}");
+        }
+        assert!(!is_missing_program("sh: 1: cannot create /workspaces/x: Permission denied"));
+        assert!(!is_missing_program("Error: no container with name \"platform\" found: no such container"));
+    }
 }

@@ -2,8 +2,14 @@
 
 use serde_json::Value;
 
+use crate::engine_kind::EngineKind;
+
 /// Maximum length of a line that is read, in bytes. A line contains the labels of the image, which are short.
 pub const MAX_LINE_BYTES: usize = 64 * 1024;
+/// Exit code of a process that ended by SIGTERM: 128 + 15.
+const EXIT_TERMINATED: i32 = 143;
+/// Exit code of the agent after it has ended its workers on SIGTERM.
+const EXIT_IN_ORDER: i32 = 0;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContainerEvent {
@@ -15,7 +21,8 @@ pub enum ContainerEvent {
     },
     /// The kernel killed one of the container's processes because of the container's memory limit.
     OutOfMemory,
-    /// The engine was asked to stop the container. Docker reports this after the exit, podman before or after it.
+    /// The engine was asked to stop the container. Docker reports this after the exit, podman before it or never: see
+    /// [`implies_stop`].
     Stopped,
     /// The container's processes were frozen.
     Paused,
@@ -36,7 +43,8 @@ pub fn parse_event(line: &[u8]) -> Option<ContainerEvent> {
     }
     match text("Action").or_else(|| text("Status")).or_else(|| text("status"))? {
         "start" | "restart" => Some(ContainerEvent::Started),
-        "die" | "died" => Some(ContainerEvent::Died { exit_code: exit_code(&event) }),
+        "die" => Some(ContainerEvent::Died { exit_code: docker_exit_code(&event) }),
+        "died" => Some(ContainerEvent::Died { exit_code: podman_exit_code(&event) }),
         "oom" => Some(ContainerEvent::OutOfMemory),
         "stop" => Some(ContainerEvent::Stopped),
         "pause" => Some(ContainerEvent::Paused),
@@ -46,11 +54,20 @@ pub fn parse_event(line: &[u8]) -> Option<ContainerEvent> {
     }
 }
 
-fn exit_code(event: &Value) -> Option<i32> {
+/// Returns true if an exit with this code may be the only sign of a stop by a person. Podman reports no stop of a
+/// container that ends at once.
+pub fn implies_stop(engine: EngineKind, exit_code: Option<i32>) -> bool {
+    engine == EngineKind::Podman && matches!(exit_code, Some(EXIT_IN_ORDER | EXIT_TERMINATED))
+}
+
+fn docker_exit_code(event: &Value) -> Option<i32> {
     let attributes = [event.pointer("/Actor/Attributes"), event.get("Attributes")];
-    let docker = attributes.into_iter().flatten().find_map(|all| all.get("exitCode")?.as_str()?.parse().ok());
-    let podman = || event.get("ContainerExitCode")?.as_i64()?.try_into().ok();
-    docker.or_else(podman)
+    attributes.into_iter().flatten().find_map(|all| all.get("exitCode")?.as_str()?.parse().ok())
+}
+
+/// Returns the exit code of an event of podman, which omits the code 0.
+fn podman_exit_code(event: &Value) -> Option<i32> {
+    event.get("ContainerExitCode").map_or(Some(0), |code| code.as_i64()?.try_into().ok())
 }
 
 #[cfg(test)]
@@ -81,11 +98,32 @@ mod tests {
     }
 
     #[test]
-    fn events_of_podman_are_parsed_too() {
-        let died = br#"{"ContainerExitCode":137,"ID":"5b","Image":"localhost/relay-platform","Name":"platform","Status":"died","Time":"2026-01-02T03:04:05.6Z","Type":"container","Attributes":{"containerExitCode":"137"}}"#;
-        assert_eq!(parse_event(died), Some(ContainerEvent::Died { exit_code: Some(137) }));
-        let removed = br#"{"ID":"5b","Name":"platform","Status":"remove","Type":"container"}"#;
-        assert_eq!(parse_event(removed), Some(ContainerEvent::Removed));
+    fn all_recorded_events_of_a_podman_container_are_parsed() {
+        let events: Vec<_> = include_bytes!("recorded/podman-events.jsonl")
+            .split(|byte| *byte == b'\n')
+            .filter_map(parse_event)
+            .collect();
+        let died = |code| ContainerEvent::Died { exit_code: Some(code) };
+        let expected = [
+            ContainerEvent::Started,
+            ContainerEvent::Paused,
+            ContainerEvent::Unpaused,
+            died(137),
+            ContainerEvent::Started,
+            died(143),
+            ContainerEvent::Started,
+            died(0),
+            ContainerEvent::Removed,
+        ];
+        assert_eq!(events, expected);
+    }
+
+    #[test]
+    fn only_an_exit_in_order_or_by_sigterm_in_podman_implies_a_stop() {
+        assert!(implies_stop(EngineKind::Podman, Some(0)) && implies_stop(EngineKind::Podman, Some(143)));
+        assert!(!implies_stop(EngineKind::Podman, Some(137)) && !implies_stop(EngineKind::Podman, None));
+        // Docker reports the stop itself.
+        assert!(!implies_stop(EngineKind::Docker, Some(143)));
     }
 
     #[test]

@@ -3,9 +3,8 @@
 use super::container::Container;
 use crate::container_state::ContainerState;
 
-/// Output format that [`parse_state`] reads. The time comes last, because podman's times contain spaces.
-const INSPECT_FORMAT: &str =
-    "{{.State.Status}} {{.State.ExitCode}} {{.State.OOMKilled}} {{.HostConfig.Memory}} {{.State.FinishedAt}}";
+/// Output format that [`parse_state`] reads. As JSON, the time has the same form with both engines (RFC 3339).
+const INSPECT_FORMAT: &str = "{{.State.Status}} {{.State.ExitCode}} {{.State.OOMKilled}} {{.HostConfig.Memory}} {{json .State.FinishedAt}}";
 
 impl Container<'_> {
     pub fn container_state(&self) -> Result<ContainerState, String> {
@@ -30,7 +29,7 @@ fn parse_state(answer: &str) -> Option<ContainerState> {
                 exit_code,
                 oom_killed,
                 memory_limit,
-                finished_at: words.next()?.to_owned(),
+                finished_at: words.next()?.trim_matches('"').to_owned(),
             }
         }
         _ => ContainerState::Running,
@@ -43,14 +42,14 @@ mod tests {
 
     #[test]
     fn an_exit_is_parsed_with_exit_code_memory_limit_and_time() {
-        let docker = parse_state("exited 137 true 314572800 2026-11-22T22:26:09.888279609Z");
+        let docker = parse_state(r#"exited 137 true 314572800 "2026-11-22T22:26:09.888279609Z""#);
         let exited = |oom_killed, memory_limit, finished_at: &str| {
             let finished_at = finished_at.to_owned();
             Some(ContainerState::Exited { exit_code: 137, oom_killed, memory_limit, finished_at })
         };
         assert_eq!(docker, exited(true, Some(314_572_800), "2026-11-22T22:26:09.888279609Z"));
-        let podman = parse_state("exited 137 false 0 2026-01-02 03:04:05.6 +0000 UTC");
-        assert_eq!(podman, exited(false, None, "2026-01-02 03:04:05.6 +0000 UTC"));
+        let podman = parse_state(r#"exited 137 false 0 "2026-11-30T11:26:40.311957304Z""#);
+        assert_eq!(podman, exited(false, None, "2026-11-30T11:26:40.311957304Z"));
         assert_eq!(parse_state("exited many false 0 x"), None);
     }
 

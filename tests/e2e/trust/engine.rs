@@ -68,7 +68,7 @@ fn the_container_has_limits_few_rights_and_volumes_named_after_its_registry() {
     let limits = "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.PidsLimit}}";
     assert_eq!(shown(limits), "536870912 1500000000 300");
     assert_eq!(shown("{{.HostConfig.SecurityOpt}} {{.HostConfig.CapDrop}}"), "[no-new-privileges] [ALL]");
-    let own = volumes(&site.container());
+    let own = volumes("docker", &site.container());
     assert_eq!(own.len(), 2, "{own:?}");
     for volume in &own {
         let digest =

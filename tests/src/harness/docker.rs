@@ -35,10 +35,10 @@ pub fn pause(container: &str) {
     });
 }
 
-/// Returns the volumes of a site's container.
-pub fn volumes(container: &str) -> Vec<String> {
+/// Returns the volumes of a site's container in `engine`, which is the name of the engine's command.
+pub fn volumes(engine: &str, container: &str) -> Vec<String> {
     let filter = format!("name={container}-");
-    let listed = Command::new("docker").args(["volume", "ls", "-q", "--filter", &filter]).output();
+    let listed = Command::new(engine).args(["volume", "ls", "-q", "--filter", &filter]).output();
     let listed =
         listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     listed.lines().map(str::to_owned).collect()

@@ -3,7 +3,7 @@
 //! * [`programs`]: the built `relay` and `worker-agent`. * [`site`]: a project with a registry. Dropping it stops
 //!   everything that was started in it, and compares every record with its event log.
 //! * [`model`]: a scripted model server as a process, and the real Codex. * [`processes`]: running processes,
-//!   read from `/proc`. * [`docker`]: the real engine. * [`black_hole`]: a server that never answers.
+//!   read from `/proc`. * [`docker`] and [`podman`]: the real engines. * [`black_hole`]: a server that never answers.
 //! * [`sandbox`]: commands inside Codex's sandbox.
 //! * [`mcp`]: `relay mcp` and its client.
 //! * [`receiver`]: a receiver of webhooks.
@@ -24,6 +24,7 @@ pub mod model;
 pub mod mount;
 pub mod netns;
 pub mod outbox;
+pub mod podman;
 pub mod processes;
 pub mod programs;
 pub mod receiver;

@@ -27,6 +27,19 @@ pub enum Engine {
     Local,
     /// In a Docker container of the site.
     Docker,
+    /// In a podman container of the site.
+    Podman,
+}
+
+impl Engine {
+    /// Returns the name in the settings, which is also the command of a container engine.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Docker => "docker",
+            Self::Podman => "podman",
+        }
+    }
 }
 
 /// A separate project for a test. Dropping it stops everything in it, and compares every record with its log.
@@ -59,6 +72,11 @@ impl Site {
     /// Creates a project whose container uses the image `image`, which the caller must build.
     pub fn with_own_image(image: &str) -> Self {
         Self::make(Engine::Docker, Some(image.to_owned()))
+    }
+
+    /// Creates a project whose container of podman uses the image `image`, which the caller must build.
+    pub fn in_podman(image: &str) -> Self {
+        Self::make(Engine::Podman, Some(image.to_owned()))
     }
 
     fn make(engine: Engine, own_image: Option<String>) -> Self {
@@ -110,8 +128,9 @@ impl Site {
         let additional = &with_sandbox;
         match self.engine {
             Engine::Local => format!("[platform]\nengine = \"local\"\n{free}{additional}\n"),
-            Engine::Docker => format!(
-                "[platform]\nengine = \"docker\"\nname = \"{}\"\nimage = \"{}\"\ncerts = \"{}\"\n{free}{additional}\n",
+            Engine::Docker | Engine::Podman => format!(
+                "[platform]\nengine = \"{}\"\nname = \"{}\"\nimage = \"{}\"\ncerts = \"{}\"\n{free}{additional}\n",
+                self.engine.name(),
                 self.container(),
                 self.own_image.clone().unwrap_or_else(docker::image),
                 programs::workspace().join("docker/certs").display()
@@ -441,14 +460,14 @@ fn by_epoch(lines: &[EventLine]) -> std::collections::BTreeMap<u32, Vec<u64>> {
 impl Drop for Site {
     fn drop(&mut self) {
         let down = self.run(&["down", "--force"]);
-        if self.engine == Engine::Docker {
-            let name = self.container();
-            let _ = Command::new("docker").args(["rm", "-f", &name]).output();
-            for volume in docker::volumes(&name) {
-                let _ = Command::new("docker").args(["volume", "rm", "-f", &volume]).output();
+        if self.engine != Engine::Local {
+            let (engine, name) = (self.engine.name(), self.container());
+            let _ = Command::new(engine).args(["rm", "-f", &name]).output();
+            for volume in docker::volumes(engine, &name) {
+                let _ = Command::new(engine).args(["volume", "rm", "-f", &volume]).output();
             }
             if let Some(image) = &self.own_image {
-                let _ = Command::new("docker").args(["image", "rm", "-f", image]).output();
+                let _ = Command::new(engine).args(["image", "rm", "-f", image]).output();
             }
         }
         if std::thread::panicking() {
