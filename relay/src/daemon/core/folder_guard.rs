@@ -42,6 +42,22 @@ impl FolderClaim {
     }
 }
 
+/// The other jobs that work, or have worked, in a job's folder during the job.
+#[derive(Debug, Default)]
+pub(super) struct FolderSharing {
+    /// In the order in which they became known, at most [`MAX_SHARED_WITH`](common::folder::MAX_SHARED_WITH).
+    pub(super) jobs: Vec<JobId>,
+    /// True if some were already recorded.
+    pub(super) is_reported: bool,
+}
+
+impl FolderSharing {
+    /// Returns the list in a job's record.
+    pub(super) fn of_recorded(jobs: &[JobId]) -> Self {
+        Self { jobs: jobs.to_vec(), is_reported: !jobs.is_empty() }
+    }
+}
+
 /// Jobs of one folder.
 #[derive(Debug, Default)]
 struct Folder {

@@ -14,23 +14,8 @@ use common::event::EventBody;
 use common::folder::MAX_SHARED_WITH;
 use common::ids::JobId;
 
+use super::folder_guard::FolderSharing;
 use super::scheduler::{Action, Scheduler};
-
-/// The other jobs that work, or have worked, in a job's folder during the job.
-#[derive(Debug, Default)]
-pub(super) struct FolderSharing {
-    /// In the order in which they became known, at most [`MAX_SHARED_WITH`].
-    jobs: Vec<JobId>,
-    /// True if some were already recorded.
-    is_reported: bool,
-}
-
-impl FolderSharing {
-    /// Returns the list in a job's record.
-    pub(super) fn of_recorded(jobs: &[JobId]) -> Self {
-        Self { jobs: jobs.to_vec(), is_reported: !jobs.is_empty() }
-    }
-}
 
 impl Scheduler {
     /// Adds a job to the lists of the other jobs that work in its folder, and adds those jobs to its list.

@@ -22,8 +22,7 @@ use jiff::Timestamp;
 
 use super::capacity::AgentTable;
 use super::dependencies::{Dependencies, DependencyState};
-use super::folder_guard::{FolderClaim, FolderGuard};
-use super::folder_sharing::FolderSharing;
+use super::folder_guard::{FolderClaim, FolderGuard, FolderSharing};
 use super::job_end::{cancelled_event, dependency_failed_event, lost_job_event, refused_event};
 use super::job_queue::{GroupLimits, JobQueue};
 
