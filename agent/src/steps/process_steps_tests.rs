@@ -243,7 +243,7 @@ fn an_interrupted_step_that_does_not_end_fails_with_its_stall() {
     };
     assert_eq!(error.kind, FailureKind::Stalled);
     assert!(
-        error.message.contains("made no progress for 10s") && error.message.contains("was ended"),
+        error.message.contains("made no progress for 10s") && error.message.contains("relay tried to end it"),
         "{}",
         error.message
     );

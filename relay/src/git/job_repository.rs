@@ -156,6 +156,22 @@ impl JobRepository {
         }
     }
 
+    /// Removes refs whose commit is missing, so that the next push sends it. A git process of a killed daemon may have
+    /// set them after [`Self::remove_unfinished_pushes`] had removed the objects that it was about to store.
+    ///
+    /// # Errors
+    /// Git can't be run.
+    pub fn remove_broken_refs(&self) -> Result<(), GitError> {
+        for name in [RESULT_REF, LIVE_REF] {
+            if let Some(commit) = self.commit_of(name)?
+                && !has_commit(&self.dir, &commit)?
+            {
+                self.git("update-ref").args(["-d", name, &commit]).output()?;
+            }
+        }
+        Ok(())
+    }
+
     /// Reads the stored place.
     ///
     /// # Errors

@@ -30,3 +30,23 @@ fn unfinished_pushes_and_repositories_are_removed_and_everything_else_stays() {
     assert_eq!(git(job.repository.path(), &["rev-parse", "refs/heads/result"]), commit);
     git(job.repository.path(), &["fsck", "--strict", "--no-dangling"]);
 }
+
+#[test]
+fn a_result_whose_objects_are_missing_is_sent_again_by_the_next_push() {
+    let repository = TestRepository::new();
+    let job = repository.start("demo#1");
+    job.write("x", "x\n");
+    let commit = job.commit_and_push("x");
+    let result = || job.repository.result_commit().unwrap();
+    job.repository.remove_broken_refs().unwrap();
+    assert_eq!(result(), Some(commit.clone()), "a whole result stays");
+    for pack in fs::read_dir(job.repository.path().join("objects/pack")).unwrap() {
+        fs::remove_file(pack.unwrap().path()).unwrap();
+    }
+    assert_eq!(result(), Some(commit.clone()), "the ref has outlived its objects");
+    job.repository.remove_broken_refs().unwrap();
+    assert_eq!(result(), None);
+    job.push();
+    assert_eq!(result(), Some(commit));
+    git(job.repository.path(), &["fsck", "--strict", "--no-dangling"]);
+}

@@ -82,8 +82,14 @@ async fn transfer(services: &Services, stream: &AgentStream) -> Result<(), Strin
         let (registry, job) = (services.repositories.registry().clone(), stream.request.job.clone());
         return transfer_until_idle(&stream.handle, images::send_images(&stream.handle, registry, job)).await;
     }
-    let (repositories, job) = (services.repositories.clone(), stream.request.job.clone());
-    let repository = tokio::task::spawn_blocking(move || repositories.prepare(&job));
+    let (repositories, request) = (services.repositories.clone(), stream.request.clone());
+    let repository = tokio::task::spawn_blocking(move || {
+        let repository = repositories.prepare(&request.job)?;
+        if request.service == GitService::PushResult {
+            repository.remove_broken_refs().map_err(|error| error.to_string())?;
+        }
+        Ok::<_, String>(repository)
+    });
     let repository = repository.await.map_err(|_| "the relay is stopping".to_owned())??;
     let command = service_command(&repository, stream.request.service).ok_or("it is no service of git")?;
     // The idle limit begins only now: making the repository may take longer, because it indexes the uncommitted files.
