@@ -74,12 +74,13 @@ fn podman_exit_code(event: &Value) -> Option<i32> {
 mod tests {
     use super::*;
 
+    fn parse_recorded(lines: &[u8]) -> Vec<ContainerEvent> {
+        lines.split(|byte| *byte == b'\n').filter_map(parse_event).collect()
+    }
+
     #[test]
     fn all_recorded_events_of_a_docker_container_are_parsed() {
-        let events: Vec<_> = include_bytes!("recorded/docker-events.jsonl")
-            .split(|byte| *byte == b'\n')
-            .filter_map(parse_event)
-            .collect();
+        let events = parse_recorded(include_bytes!("recorded/docker-events.jsonl"));
         let died = |code| ContainerEvent::Died { exit_code: Some(code) };
         let expected = [
             ContainerEvent::Started,
@@ -99,10 +100,7 @@ mod tests {
 
     #[test]
     fn all_recorded_events_of_a_podman_container_are_parsed() {
-        let events: Vec<_> = include_bytes!("recorded/podman-events.jsonl")
-            .split(|byte| *byte == b'\n')
-            .filter_map(parse_event)
-            .collect();
+        let events = parse_recorded(include_bytes!("recorded/podman-events.jsonl"));
         let died = |code| ContainerEvent::Died { exit_code: Some(code) };
         let expected = [
             ContainerEvent::Started,
