@@ -98,7 +98,7 @@ fn a_busy_session_on_a_full_screen_gets_a_notice_within_its_turn() {
     site.relay(&["up"]);
     let host = Host::new(&site, vec![script], &HOOKS);
     let tui = Tui::open(&host, &site, "[script:busy] Delegate.");
-    tui.shows("All is done.");
+    tui.wait_until_shown("All is done.");
     let requests = host.requests();
     let notices = requests.iter().map(|request| count_matches(request, "relay: worker quick#1 completed"));
     // A session with a full-screen interface also sends other requests to its model before its first tool call.
@@ -241,7 +241,7 @@ fn a_hook_with_unusable_input_or_registry_still_exits_with_0() {
         let message = String::from_utf8_lossy(&output.stderr);
         assert_eq!((output.stdout.len(), message.lines().count()), (0, 1), "{message}");
     }
-    // A file in the place of a folder is set aside.
+    // A file instead of a folder is set aside.
     std::fs::write(site.registry().join("sessions"), "no folder").unwrap();
     check_silent("SessionEnd", &json(&site.root().to_string_lossy()));
     assert!(site.registry().join("sessions/s1.json").exists());
