@@ -10,7 +10,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use common::ids::JobId;
-use common::job::{CodexSettings, JobSpec, MAX_SPEC, SPEC_SCHEMA, Sandbox, is_thread_id};
+use common::job::{CodexSettings, JobSpec, MAX_SPEC, SPEC_SCHEMA_VERSION, Sandbox, is_thread_id};
 use common::text_format::one_line;
 use common::{codex_args, env_policy};
 
@@ -54,7 +54,7 @@ impl JobPolicy {
         }
         let mut spec: JobSpec = serde_json::from_str(text)
             .map_err(|e| format!("its spec can't be read ({e}): launch it again"))?;
-        if spec.job != *job || spec.schema != SPEC_SCHEMA {
+        if spec.job != *job || spec.schema != SPEC_SCHEMA_VERSION {
             return Err("its spec is that of another job or version: launch it again".to_owned());
         }
         if spec.place.is_some() {
@@ -78,7 +78,7 @@ impl JobPolicy {
         self.authorize_settings(spec)
     }
 
-    /// Authorizes the spec of a job with a clone of its own, which may not be prepared yet.
+    /// Authorizes the spec of a job with a clone of its own; the clone need not exist yet.
     ///
     /// # Errors
     /// Returns the same error as [`JobPolicy::authorize`].

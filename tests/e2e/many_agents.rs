@@ -39,7 +39,7 @@ fn n09_two_hundred_agents_come_back_when_their_relay_is_killed() {
         }
         let (half, most) = (percentile(all.clone(), 50), percentile(all.clone(), 99));
         figure(&format!(
-            "fault N09: {AGENTS} agents back after {} kills of the relay, from its serving again: p50 {}, p99 {}",
+            "relay of {AGENTS} agents killed {} times (fault N09): agents back after it serves again: p50 {}, p99 {}",
             all.len() / AGENTS,
             ms(half),
             ms(most)

@@ -58,9 +58,9 @@ pub(crate) struct World {
     /// True once this agent process was welcomed.
     pub(crate) is_welcomed: bool,
     pub(crate) clocks: Clocks,
-    /// True time of the agent's last hello.
+    /// Real time ([`Clocks::now`]) of the agent's last hello.
     pub(crate) hello_sent_at: Duration,
-    /// Frozen sides, and the true time at which each continues.
+    /// Frozen sides, and the real time at which each continues.
     pub(crate) frozen: BTreeMap<Side, Duration>,
     /// Jobs that use a slot of the agent; for a worker that is being ended, the time at which its slot becomes free.
     pub(crate) slots: BTreeMap<JobId, Option<Duration>>,

@@ -133,7 +133,7 @@ const KEPT_ENDING: &str = ".kept";
 const PREPARED_ENDING: &str = ".prepared";
 /// Ending of the name of a file of a run that has taken over the place of an earlier job. It contains that job's id.
 const TAKEN_OVER_ENDING: &str = ".at";
-/// Maximum number of kept places.
+/// Maximum number of places that are kept after the end of their run.
 const MAX_KEPT_PLACES: usize = 10;
 /// Maximum age of a kept place.
 const MAX_KEPT_AGE: Duration = Duration::from_secs(14 * 24 * 3600);

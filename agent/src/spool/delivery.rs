@@ -58,7 +58,7 @@ impl JobSpool {
     }
 
     /// Continues the run for a relay that has the run's events up to `relay_seq` and expects further ones. New events,
-    /// including the final ones, get the sequences after `relay_seq`.
+    /// including the final ones, get the sequence numbers after `relay_seq`.
     pub(crate) fn continue_after(&self, relay_seq: u64) {
         let mut files = self.lock_files();
         self.resequence_after(&mut files, relay_seq);

@@ -20,7 +20,7 @@ pub enum RelayFrame {
         #[serde(deserialize_with = "crate::bounded::deserialize_list::<_, _, { super::MAX_RUNS }>")]
         durable: Vec<Durable>,
         /// Cause of the last exit of the agent's container, if the relay observed it. The agent reports it as the
-        /// reason for the end of the runs that the exit interrupted.
+        /// reason for the outcome of the runs that were interrupted by the exit.
         cause: Option<TerminationCause>,
         /// The relay's time. The agent uses it for the timestamps of jobs that it accepts from now on.
         now: Timestamp,

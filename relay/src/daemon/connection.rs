@@ -205,7 +205,7 @@ async fn read_frames(
             ReadEvent::Message(None) => {
                 return Err(EndReason::Lost("the agent closed the connection".to_owned()));
             }
-            ReadEvent::IdleTimeout if !idle_timeout.is_expired(Instant::now()) => {}
+            ReadEvent::IdleTimeout if !idle_timeout.check_expired(Instant::now()) => {}
             ReadEvent::IdleTimeout => {
                 let seconds = wire::DEAD_AFTER.as_secs();
                 return Err(EndReason::Lost(format!("no message from the agent for {seconds} s")));

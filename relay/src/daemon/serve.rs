@@ -212,7 +212,7 @@ pub(super) fn first_lease(
     saved_state: &SavedState,
 ) -> Lease {
     Lease {
-        schema: lease::SCHEMA,
+        schema: lease::SCHEMA_VERSION,
         pid: holder.pid,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         engine,

@@ -2,8 +2,9 @@
 //!
 //! Placeholders: `{job}`, `{thread}` (the job if it has a thread to resume), `{no_thread}` (the job if not), `{kind}`
 //! (of the step), `{more}` (twice the step's limit), `{stall}` (half of the step's limit), `{total}` (duration of the
-//! job) and `{address}` (the address that a process waited for). `{not_found}` stands for no text, and is known only if
-//! the output reports a missing file or program. A line is omitted if the value of one of its placeholders is unknown.
+//! job) and `{address}` (the address that a process waited for). A line is omitted if the value of one of its
+//! placeholders is unknown. `{not_found}` is only such a condition: its value is empty text if the output reports a
+//! missing file or program, and otherwise unknown.
 
 use common::duration;
 use common::event::FailureKind;

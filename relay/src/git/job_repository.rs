@@ -204,8 +204,8 @@ impl JobRepository {
         Ok((found.code == 0 && is_commit_id(&id)).then_some(id))
     }
 
-    /// Packs the objects that the base of a place has and its parent has not; `None` if the base is not in this
-    /// repository.
+    /// Packs the objects of the clone's base commit that its parent commit (the user's commit, without uncommitted
+    /// files) does not contain. Returns `None` if the base is not in this repository.
     fn pack_base(&self, place: &PlaceSpec) -> Result<Option<File>, GitError> {
         let failed = |e: io::Error| GitError::io("the base can't be packed", &e);
         if !self.exists() || !has_commit(&self.dir, place.base())? {
@@ -251,7 +251,7 @@ impl JobRepository {
         Git::new(&self.dir, subcommand)
     }
 
-    /// Creates an empty temporary file without a name, in the state folder.
+    /// Creates an empty unnamed temporary file in the repository's folder.
     pub(super) fn temporary_file(&self) -> io::Result<File> {
         tempfile::tempfile_in(&self.dir)
     }

@@ -31,9 +31,12 @@ impl Scratch {
         person: &PersonSettings,
         extra_objects: &[PathBuf],
     ) -> Result<Self, GitError> {
-        let dir = tempfile::Builder::new().prefix("relay-git-").tempdir().map_err(|e| cannot_create(&e))?;
+        let dir = tempfile::Builder::new()
+            .prefix("relay-git-")
+            .tempdir()
+            .map_err(|e| scratch_creation_error(&e))?;
         let scratch = Self { dir, root: source.root.clone() };
-        scratch.write_files(source, person, extra_objects).map_err(|e| cannot_create(&e))?;
+        scratch.write_files(source, person, extra_objects).map_err(|e| scratch_creation_error(&e))?;
         Ok(scratch)
     }
 
@@ -96,9 +99,9 @@ impl Scratch {
         self.git(subcommand).env("GIT_WORK_TREE", &self.root).current_dir(&self.root)
     }
 
-    /// Creates an empty temporary file without a name.
+    /// Creates an empty unnamed temporary file in the folder of the scratch repository.
     pub(super) fn temporary_file(&self) -> Result<File, GitError> {
-        tempfile::tempfile_in(self.dir.path()).map_err(|e| cannot_create(&e))
+        tempfile::tempfile_in(self.dir.path()).map_err(|e| scratch_creation_error(&e))
     }
 }
 
@@ -112,7 +115,7 @@ pub(super) fn write_repository(dir: &Path, config: &str, alternates: &[u8]) -> i
     fs::write(dir.join("objects/info/alternates"), alternates)
 }
 
-fn cannot_create(error: &io::Error) -> GitError {
+fn scratch_creation_error(error: &io::Error) -> GitError {
     GitError::Failed(format!(
         "no temporary repository can be made in {} ({error}): free some space there, or set TMPDIR",
         std::env::temp_dir().display()

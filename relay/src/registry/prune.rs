@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use common::ids::JobId;
-use common::record::SCHEMA;
+use common::record::SCHEMA_VERSION;
 use common::result::JobResult;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -31,7 +31,7 @@ pub fn prune_archive(registry: &Registry, retention: &Retention) -> io::Result<V
     let removable = records
         .iter()
         .map(|stored| stored.record)
-        .filter(|record| record.schema <= SCHEMA && record.state.is_final())
+        .filter(|record| record.schema <= SCHEMA_VERSION && record.state.is_final())
         // A job is kept until its result was applied, merged or discarded.
         .filter(|record| !record.result.as_ref().is_some_and(JobResult::is_open))
         .filter(|record| !awaited_jobs.contains(&record.job));

@@ -5,7 +5,7 @@ use std::io;
 use common::ids::{JobId, JobName};
 use common::job::JobSpec;
 use common::place::PlaceSpec;
-use common::record::{JobRecord, SCHEMA};
+use common::record::{JobRecord, SCHEMA_VERSION};
 
 use super::event_log::{self, ScanResult};
 use super::{Registry, layout};
@@ -46,7 +46,7 @@ fn load_record_from(home: &Registry, job: &JobId) -> io::Result<StoredRecord> {
     let file = home.record(job);
     let mut record: JobRecord = serde_json::from_slice(&file.read(MAX_RECORD_SIZE)?)
         .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {e}", file.display())))?;
-    if record.schema <= SCHEMA {
+    if record.schema <= SCHEMA_VERSION {
         record.log_path = home.log(job).display().to_string();
         record.events_path = home.events(job).display().to_string();
     }
@@ -71,7 +71,7 @@ pub fn find_job(registry: &Registry, job: &JobId) -> io::Result<FoundJob> {
     let stored = load_record(registry, job)?.record;
     let found = |record, is_record_stale| FoundJob { record, is_record_stale };
     let log = registry.events(job);
-    if stored.state.is_final() || stored.schema > SCHEMA || !log.exists() {
+    if stored.state.is_final() || stored.schema > SCHEMA_VERSION || !log.exists() {
         return Ok(found(stored, false));
     }
     let mut rebuilt: Option<JobRecord> = None;

@@ -97,7 +97,7 @@ async fn n12_a_subscriber_that_does_not_read_slows_no_agent_and_is_disconnected(
         grown = memory_kib(relay).saturating_sub(before);
     }
     figure(&format!(
-        "fault N12: an agent's ack beside {SLOW_SUBSCRIBERS} subscribers that never read: {}; while their connections fill: {}; {} KiB each",
+        "{SLOW_SUBSCRIBERS} subscribers that never read (fault N12): an agent's ack: {}; while their connections fill: {}; {} KiB each",
         full.compared_with(&alone),
         filling.compared_with(&alone),
         grown / SLOW_SUBSCRIBERS as u64

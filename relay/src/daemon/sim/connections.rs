@@ -83,7 +83,7 @@ impl SimRelay {
         let world = &mut self.driver.environment;
         let now = world.now;
         let Some(connection) = world.connections.get_mut(&id) else { return };
-        if connection.idle_timeout.is_expired(now.into()) {
+        if connection.idle_timeout.check_expired(now.into()) {
             return world.close(id, "no message from the agent");
         }
         if connection.durable_answer.is_none() && connection.next_ping <= now {

@@ -493,7 +493,7 @@ fn end_all(writer: &mut Writer, registry: &Registry, numbers: std::ops::RangeInc
     }
 }
 
-/// Puts a folder in place of a file. The folder can't be set aside, because every name for that is taken, too.
+/// Replaces a file by a folder. The folder can't be set aside, because every name for that is taken, too.
 fn block_path(place: &Path) {
     fs::create_dir_all(place.join("x")).unwrap();
     let name = place.file_name().unwrap().to_str().unwrap();
@@ -531,7 +531,7 @@ fn an_unclaimed_notice_outlives_the_archiving_of_its_job() {
     for job in &jobs {
         writer.apply_and_commit([relay_end(job)], Instant::now());
         let entry = outbox::OutboxEntry {
-            schema: outbox::SCHEMA,
+            schema: outbox::SCHEMA_VERSION,
             job: job.clone(),
             ended_at: crate::time::now(),
             session: None,
