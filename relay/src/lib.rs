@@ -31,6 +31,7 @@ mod git;
 mod hook;
 mod inheritance;
 mod init;
+mod job_identity;
 mod machine_text;
 mod mcp;
 mod min_free;

@@ -13,6 +13,7 @@ use super::help::after_help;
 use crate::exit::{ExitCode, Failure};
 use crate::files::watch::FolderWatch;
 use crate::git::job_repository::JobRepository;
+use crate::job_identity::JobIdentity;
 use crate::output::store::Outputs;
 use crate::receipt::store::Receipts;
 use crate::registry::lease::DaemonId;
@@ -123,7 +124,7 @@ fn nothing_removed_reason(registry: &Registry, archived: usize) -> String {
 }
 
 /// Removes the repositories, output files and receipts of removed jobs.
-fn remove_results(context: &Context, jobs: &[JobId]) {
+fn remove_results(context: &Context, jobs: &[JobIdentity]) {
     let Ok(state) = StateDir::for_project(&context.root) else { return };
     for job in jobs {
         if let Err(e) = JobRepository::of_job(&state.repositories(), job).remove() {

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -91,11 +91,6 @@ fn checked_job(site: &Site, checks: &[&str]) -> String {
     job
 }
 
-/// Returns the path of a job's receipt in the state folder.
-fn receipt_file(site: &Site, job: &str) -> PathBuf {
-    site.state().join("receipts").join(format!("{}.json", job.replace('#', ".")))
-}
-
 fn verify(site: &Site, job: &str) -> (Option<i32>, String) {
     let output = site.run(&["verify", job]);
     let stderr = [&*output.stdout, &*output.stderr].concat();
@@ -132,7 +127,7 @@ fn verify_runs_the_checks_again_and_compares_their_exit_codes() {
     assert!(verify(&site, &job).1.contains("lists other checks than the receipt"));
     fs::write(&spec, text).unwrap();
 
-    let path = receipt_file(&site, &job);
+    let path = site.job_state(&job, "receipts", "json");
     let mut bytes = fs::read(&path).unwrap();
     let at = bytes.windows(9).position(|part| part == b"\"payload\"").unwrap() + 40;
     bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };

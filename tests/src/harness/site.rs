@@ -334,6 +334,12 @@ impl Site {
         if archived.exists() { archived } else { self.registry().join(name) }
     }
 
+    /// Returns the path of a job's data in a subfolder of the state folder.
+    pub fn job_state(&self, job: &str, subfolder: &str, ending: &str) -> PathBuf {
+        let launched_at = self.record(job).created_at.as_millisecond();
+        self.state().join(subfolder).join(format!("{}-{launched_at}.{ending}", job.replace('#', ".")))
+    }
+
     /// Returns the lines of a job's event log, which must all be valid; none before the relay has received the job.
     pub fn events(&self, job: &str) -> Vec<EventLine> {
         let path = self.file_path(job, "events.jsonl");
