@@ -37,6 +37,7 @@ mod mcp;
 mod min_free;
 mod notice;
 mod output;
+mod pinned_versions;
 mod plural;
 mod policy;
 mod project;
@@ -51,7 +52,6 @@ mod state_dir;
 mod time;
 mod times;
 mod top;
-mod versions;
 
 /// Runs `relay`. Passes the daemon to the command line, because neither module imports the other.
 pub fn main() -> std::process::ExitCode {

@@ -38,7 +38,7 @@ struct NewStep {
 }
 
 impl Steps {
-    /// Processes a snapshot of the tree below `leader`, the running command.
+    /// Processes a snapshot of the tree below `leader`, the running command. `now` is the job's work time.
     pub(crate) fn update_from_snapshot(
         &mut self,
         now: Duration,

@@ -95,7 +95,7 @@ impl ResultPublisher {
             with_repository.iter().map(|identity| identity.job().clone()).collect();
         self.repositories.remove_unfinished();
         self.outputs.remove_unfinished();
-        jobs.extend(read::unarchived_jobs(registry).unwrap_or_default());
+        jobs.extend(read::jobs_in_folder(registry).unwrap_or_default());
         for job in jobs {
             if let Ok(stored) = read::load_record(self.repositories.registry(), &job) {
                 self.publish_if_missing(&stored.record);

@@ -212,7 +212,8 @@ const HALF_USED_ADVICE: &[&str] = &["if it needs longer: `relay extend {job} --s
 /// Advice for a job that is still queued.
 const QUEUED_ADVICE: &[&str] = &["`relay status {job}` shows what it waits for"];
 
-/// Returns the advice for a job. `current_step` is the innermost running step.
+/// Returns the advice for a job. `current_step` is the innermost running step; `end_at` is the end of the job, or the
+/// time of the newest information about a job that has not ended.
 pub fn advice_for(
     record: &JobRecord,
     explanation: &Explanation,

@@ -1,7 +1,7 @@
 //! Calls of git with a clean environment, safe settings, a time limit and bounded output.
 //!
-//! Git gets only `PATH` from relay's environment, no system or user configuration, no terminal, and settings that
-//! switch off every program that a repository could name.
+//! Git gets only `PATH` from relay's environment, no system or user configuration (except to list it:
+//! [`Git::with_person_config`]), no terminal, and settings that switch off every program that a repository could name.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;

@@ -1,7 +1,7 @@
 //! A temporary repository of relay's own, through which the user's files and objects are read.
 //!
 //! A scratch repository has no refs, its own configuration, index and new objects, and the user's objects as
-//! alternates. So git reads none of the user's configuration, and writes nothing into the user's repository.
+//! alternates. So git reads none of the user's configuration files, and writes nothing into the user's repository.
 
 #![expect(clippy::disallowed_methods, reason = "a temporary folder of this process alone")]
 
@@ -25,7 +25,8 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Creates a scratch repository for the work tree of `source`. It also sees the objects in `extra_objects`.
+    /// Creates a scratch repository for the work tree of `source`, with the settings that relay adopts from `source` and
+    /// from the configuration of `person`, the user. It also sees the objects in `extra_objects`.
     pub(super) fn new(
         source: &Source,
         person: &PersonSettings,

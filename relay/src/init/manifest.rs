@@ -10,11 +10,11 @@ use super::json_entry::JsonEntry;
 use super::paths::AgentHomes;
 use super::{block, ignore, json_entry, owned_file, toml_entry};
 
-/// Commands that Claude Code may run without asking: every command that a host agent uses. Not included are commands
-/// for people (init, prune) and for programs (serve, hook, mcp).
-const ALLOWED_COMMANDS: [&str; 15] = [
+/// Commands that Claude Code may run without asking: those that launch, follow and end jobs, and those that show a
+/// result. Claude Code asks for all others, such as `apply` and `merge`, which change the user's files.
+const ALLOWED_COMMANDS: [&str; 17] = [
     "up", "down", "doctor", "launch", "run", "status", "logs", "events", "wait", "cancel", "resume", "retry",
-    "extend", "explain", "notices",
+    "extend", "explain", "notices", "diff", "compare",
 ];
 /// Hook events at which host agents receive completion notices.
 const HOOK_EVENTS: [&str; 4] = ["SessionStart", "UserPromptSubmit", "PostToolUse", "Stop"];

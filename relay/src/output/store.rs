@@ -1,4 +1,4 @@
-//! Store of the archives in the state folder.
+//! Store of the jobs' outputs in the state folder: one tar archive per job.
 
 #![expect(clippy::disallowed_methods, reason = "relay's own state folder, which no session may write")]
 
@@ -44,7 +44,7 @@ impl Outputs {
         Self { folder }
     }
 
-    /// Begins to receive an archive.
+    /// Creates the temporary file for an archive that is about to be received.
     ///
     /// # Errors
     /// Returns the error of the system.

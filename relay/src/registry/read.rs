@@ -100,19 +100,19 @@ pub fn place_of(home: &Registry, job: &JobId) -> Option<PlaceSpec> {
     serde_json::from_slice::<JobSpec>(&bytes).ok()?.place
 }
 
-/// Returns every job with a record in the registry (not the archive), in no particular order.
+/// Returns every job with a record in the folder of a registry or of an archive, in no particular order.
 ///
 /// # Errors
 /// Returns an error if the folder can't be read. An absent folder has no jobs.
-pub fn unarchived_jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
+pub fn jobs_in_folder(registry: &Registry) -> io::Result<Vec<JobId>> {
     let names = registry.folder().names()?;
     Ok(names.iter().filter_map(|name| layout::job_of_record(name)).collect())
 }
 
 /// Returns every job with a record in the registry or its archive. An archive that is refused counts as empty.
 fn all_jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
-    let mut jobs = unarchived_jobs(registry)?;
-    match unarchived_jobs(&registry.archive_registry()) {
+    let mut jobs = jobs_in_folder(registry)?;
+    match jobs_in_folder(&registry.archive_registry()) {
         Err(e) if RefusedEntry::from_error(&e).is_some() => {}
         archived => jobs.extend(archived?),
     }
@@ -122,7 +122,7 @@ fn all_jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
 /// Returns the records of the registry (not the archive). A session may create many large records, so each is read on
 /// demand. A caller should keep only the fields that it needs.
 pub fn read_records(registry: &Registry) -> io::Result<RecordReader> {
-    Ok(RecordReader { registry: registry.clone(), jobs: unarchived_jobs(registry)? })
+    Ok(RecordReader { registry: registry.clone(), jobs: jobs_in_folder(registry)? })
 }
 
 #[derive(Debug)]

@@ -83,7 +83,7 @@ pub(super) fn visit_jobs_without_entry(
     mut visit: impl FnMut(&JobRecord),
 ) -> io::Result<()> {
     let is_recent = |at: Timestamp| now.duration_since(at).unsigned_abs() < MAX_AGE;
-    for job in read::unarchived_jobs(registry)?.into_iter().filter(|job| !registry.outbox_entry(job).exists())
+    for job in read::jobs_in_folder(registry)?.into_iter().filter(|job| !registry.outbox_entry(job).exists())
     {
         let Ok(record) = read::load_record(registry, &job).map(|stored| stored.record) else { continue };
         if record.schema <= SCHEMA_VERSION && record.finished_at.is_some_and(is_recent) {

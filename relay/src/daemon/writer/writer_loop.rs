@@ -230,7 +230,7 @@ type EndedJobs = Vec<(Timestamp, JobId)>;
 /// has no end state or can't be read. Reads every record but no log: a record with an end state was written after its
 /// log was complete.
 fn split_jobs(registry: &Registry) -> io::Result<(EndedJobs, Vec<JobId>)> {
-    let mut jobs: BTreeSet<JobId> = read::unarchived_jobs(registry)?.into_iter().collect();
+    let mut jobs: BTreeSet<JobId> = read::jobs_in_folder(registry)?.into_iter().collect();
     jobs.extend(registry.folder().names()?.iter().filter_map(|name| layout::job_of_events(name)));
     let (mut ended_jobs, mut other_jobs) = (Vec::new(), Vec::new());
     for job in jobs {
