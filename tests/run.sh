@@ -78,6 +78,9 @@ use_static_target
 step format and licences
 cargo fmt --all --check
 cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
+if grep -rInE '^(<{7}|>{7}) ' --exclude-dir=target --exclude-dir=.git .; then
+    fail "these lines are left from a merge"
+fi
 # The fuzz targets are a workspace of their own. Fails if its lock file is out of date.
 cargo metadata --locked --format-version 1 --manifest-path tests/fuzz/Cargo.toml >/dev/null
 cargo deny --log-level error check --hide-inclusion-graph bans licenses sources

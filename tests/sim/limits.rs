@@ -57,7 +57,8 @@ impl Limit {
 }
 
 impl World {
-    /// Ends jobs that are over their limit, and frees slots.
+    /// Ends jobs that are over their limit, and frees the agent's slots whose workers have ended by now. Fails if a
+    /// limit is enforced too early or too late.
     pub(crate) fn check_limits(&mut self, agent: &AgentNode) -> Result<(), String> {
         let (now, real) = (self.clocks.now, self.clocks.agent_monotonic());
         self.slots.retain(|_, until| until.is_none_or(|until| until > now));

@@ -6,7 +6,7 @@
 //! world ──► agent: workers, spool, uplink ───frames──► network ──frames──► relay: core, writer ──► registry
 //!   │          └ killed, power lost, wiped,              └ cut, one way lost, late, twice     └ killed, power lost,
 //!   │            frozen, its clock set, a bad file                                              frozen, its clock set,
-//!   │                                                                                           a bad file, left requests
+//!   │                                                                                           a bad file, old requests
 //!   └ model: what must be in the log ◄────── log_checker: every line once it is durable ─────┘
 //! ```
 //!

@@ -206,12 +206,12 @@ pub(crate) fn mark_not_prepared(place: &Path) {
     let _ = fs::remove_file(marker_path(place, PREPARED_ENDING));
 }
 
-/// Records that a place is complete.
+/// Records that a place is complete: cloned, with the job's base checked out.
 pub(crate) fn mark_complete(place: &Path) {
     write_marker(place, COMPLETE_ENDING, "");
 }
 
-/// Returns true if a place is complete.
+/// Returns true if a place is complete, and so may contain commits that have to be pushed.
 pub(crate) fn is_complete(place: &Path) -> bool {
     marker_path(place, COMPLETE_ENDING).exists()
 }

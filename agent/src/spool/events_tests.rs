@@ -97,7 +97,7 @@ fn numbered_events(count: usize) -> Vec<Event> {
 }
 
 #[test]
-fn any_range_is_read_within_its_bounds_whatever_was_read_before() {
+fn a_read_exceeds_its_bounds_only_for_its_first_event_whatever_was_read_before() {
     let site = Site::new();
     let mut log =
         site.create_log(SpoolLimits::DEFAULT, &[event(1), event(2), event(3), event(400_000), event(5)]);

@@ -42,7 +42,7 @@ impl EventLog {
     ///
     /// The relay can hold more events than the files: a power failure loses data that was not synced. Then the events
     /// that this process has added, and always the final events, get the sequence numbers after `relay_seq`. The relay
-    /// can also lack events that were deleted here. Then `lost_event` is inserted before the remaining events, and all
+    /// can also lack events that were deleted here. Then `loss_warning`, an event that reports the loss, is inserted before the remaining events, and all
     /// of them get new sequence numbers.
     ///
     /// # Errors
@@ -51,11 +51,11 @@ impl EventLog {
         &mut self,
         relay_seq: u64,
         is_finished: bool,
-        lost_event: Option<&Event>,
+        loss_warning: Option<&Event>,
     ) -> io::Result<()> {
         let (newest, inherited) = (self.last_seq(), self.inherited_seq);
         let first_added = inherited.filter(|inherited| relay_seq > *inherited).map(|inherited| inherited + 1);
-        let first_moved = if lost_event.is_some() {
+        let first_moved = if loss_warning.is_some() {
             Some(self.first_seq())
         } else if is_finished && relay_seq >= newest {
             Some(first_added.unwrap_or(newest).min(newest))
@@ -74,8 +74,8 @@ impl EventLog {
             }
             self.pending.restart_at(relay_seq + 1);
             self.is_jump_pending = true;
-            if let Some(lost) = lost_event {
-                self.pending.push(lost).map_err(io::Error::other)?;
+            if let Some(warning) = loss_warning {
+                self.pending.push(warning).map_err(io::Error::other)?;
             }
             for event in moved {
                 self.pending.push_bytes(event);

@@ -172,7 +172,7 @@ fn entries(folder: &Path) -> Vec<(String, PathBuf)> {
     entries.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path()))).collect()
 }
 
-/// Logs why a part of the state stays where it is; returns true on success. No job uses it there.
+/// Logs a failure to move or remove a part of the state, which then stays where it is, unused. Returns true on success.
 fn log_failure(path: &Path, result: io::Result<()>) -> bool {
     if let Err(e) = &result {
         tracing::warn!("{} of an earlier job can't be moved or removed: {e}", path.display());

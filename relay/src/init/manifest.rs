@@ -178,7 +178,7 @@ fn claude_server_entry() -> JsonEntry {
 
 fn claude_settings_entries() -> Vec<JsonEntry> {
     let commands = ALLOWED_COMMANDS.map(|command| format!("Bash(relay {command}:*)"));
-    // Tools of the MCP server.
+    // The rule `mcp__relay` allows all tools of the MCP server.
     let allowed = commands.into_iter().chain(["mcp__relay".to_owned()]);
     let allow = |rule| JsonEntry::Element {
         array_path: vec!["permissions", "allow"],

@@ -169,7 +169,7 @@ impl LabeledRows<'_> {
         }
     }
 
-    /// Adds an ended step: on a terminal one line, with a mark in front.
+    /// Adds an ended step in one line. On a terminal, the line fits the width and has a mark in front.
     fn add_ended_step(&mut self, label: &str, depth: usize, step: &Step) {
         let line = text_format::one_line(&steps::format_step(step), MAX_ROW_BYTES);
         let Some(columns) = self.text_width() else {

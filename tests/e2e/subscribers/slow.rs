@@ -86,7 +86,7 @@ async fn n12_a_subscriber_that_does_not_read_slows_no_agent_and_is_disconnected(
     // The kinds of rounds take turns, so that other load of the machine affects all alike.
     for _ in 0..times(4, 40) {
         alone.add_round(&mut agent, relay).await;
-        // The first subscribers allocate buffers that later ones reuse.
+        // Measured only once: the first subscribers allocate buffers that later ones reuse.
         let before = *before.get_or_insert_with(|| memory_kib(relay));
         let mut stuck = Vec::new();
         for _ in 0..SLOW_SUBSCRIBERS {

@@ -7,7 +7,7 @@ use std::path::Path;
 use common::record::State;
 use relay_tests::harness::{Engine, Site, until};
 
-use super::planted::{
+use super::planted_objects::{
     OTHER_USER, PlantedObject, create_outside, plant, remove_planted, run_in_time, run_successfully, snapshot,
 };
 

@@ -75,7 +75,7 @@ pub(super) struct ScheduledJob {
     pub(super) claim: Option<FolderClaim>,
     /// Newest recorded reason why the job waits.
     pub(super) wait_reason: Option<String>,
-    /// Other jobs in the folder.
+    /// Other jobs that work, or have worked, in the job's folder during the job.
     pub(super) sharing: FolderSharing,
 }
 

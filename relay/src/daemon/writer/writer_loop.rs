@@ -155,7 +155,7 @@ impl Writer {
         let unfinished_jobs: Vec<JobRecord> =
             writer.open_jobs.values().map(|open_job| open_job.record().clone()).collect();
         let queued = unfinished_jobs.iter().filter(|record| record.state == State::Queued);
-        // A job whose record can't be read may be on an agent, although no record names that agent.
+        // No record that could be read names the agent of these jobs: the first agent that reports such a job owns it.
         writer.ownership = JobOwnership::new(queued.map(|record| record.job.clone()).chain(unreadable));
         Ok((writer, unfinished_jobs))
     }
