@@ -75,7 +75,7 @@ impl JobPolicy {
             return self.authorize_for_clone(spec);
         }
         self.check_workspace(&spec.workspace)?;
-        self.authorize_settings(spec)
+        self.authorize_all_but_workspace(spec)
     }
 
     /// Authorizes the spec of a job with a clone of its own; the clone need not exist yet.
@@ -84,10 +84,11 @@ impl JobPolicy {
     /// Returns the same error as [`JobPolicy::authorize`].
     pub fn authorize_for_clone(&self, spec: JobSpec) -> Result<JobSpec, String> {
         self.check_source(&spec.workspace)?;
-        self.authorize_settings(spec)
+        self.authorize_all_but_workspace(spec)
     }
 
-    fn authorize_settings(&self, mut spec: JobSpec) -> Result<JobSpec, String> {
+    /// Authorizes everything in a spec except its workspace, and sets Codex's program, sandbox and arguments.
+    fn authorize_all_but_workspace(&self, mut spec: JobSpec) -> Result<JobSpec, String> {
         if let Some(thread) = spec.thread.as_ref().filter(|thread| !is_thread_id(thread)) {
             return Err(format!("'{}' is not the id of a Codex thread", one_line(thread, 60)));
         }

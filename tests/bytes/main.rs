@@ -82,7 +82,8 @@ fn full_lists() -> [Vec<u8>; 3] {
         vitals: None,
     }));
     let durable = vec![Durable { job, epoch: 1, seq: 1, output: 1, closed: false }; wire::MAX_RUNS];
-    let welcome = RelayFrame::Welcome { protocol: 1, durable, cause: None, now: jiff::Timestamp::UNIX_EPOCH };
+    let welcome =
+        RelayFrame::Welcome { protocol: 1, durable, exit_cause: None, now: jiff::Timestamp::UNIX_EPOCH };
     [wire::encode(&events), wire::encode(&hello), wire::encode(&welcome)].map(Result::unwrap)
 }
 

@@ -201,7 +201,7 @@ pub(crate) fn is_prepared(place: &Path) -> bool {
     marker_path(place, PREPARED_ENDING).exists()
 }
 
-/// Records that a place is like any other, also if it was made ahead.
+/// Records that a place no longer counts as prepared: commands of its job may have run in it.
 pub(crate) fn mark_not_prepared(place: &Path) {
     let _ = fs::remove_file(marker_path(place, PREPARED_ENDING));
 }

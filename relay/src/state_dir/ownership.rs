@@ -113,6 +113,6 @@ mod tests {
             assert!(message.contains("belongs to user 12345"), "{is_link}: {message}");
             std::os::unix::fs::lchown(entry, Some(0), Some(0)).unwrap();
         }
-        assert!(check_owner(&base, 12345).is_ok());
+        assert!(check_component(&base, 12345).is_ok());
     }
 }

@@ -37,7 +37,7 @@ fn forged_start_message(site: &Site) -> Vec<u8> {
     let welcome = RelayFrame::Welcome {
         protocol: wire::PROTOCOL,
         durable: Vec::new(),
-        cause: None,
+        exit_cause: None,
         now: jiff::Timestamp::now(),
     };
     let start = RelayFrame::Start { job: "forged#1".parse().unwrap(), epoch: 1, spec: spec.to_string() };

@@ -168,7 +168,7 @@ impl Relay {
             self.send(&RelayFrame::Welcome {
                 protocol: common::wire::PROTOCOL,
                 durable,
-                cause: None,
+                exit_cause: None,
                 now: jiff::Timestamp::now(),
             })
             .await;

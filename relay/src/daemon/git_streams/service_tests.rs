@@ -24,7 +24,7 @@ fn git(folder: &Path, arguments: &[&str]) -> String {
 /// folder of each, and the job's repository.
 fn repositories() -> (tempfile::TempDir, PathBuf, PathBuf, JobRepository) {
     let dir = tempfile::tempdir().unwrap();
-    let (caller, job_dir) = (dir.path().join("caller"), dir.path().join("demo.1.git"));
+    let (caller, job_dir) = (dir.path().join("caller"), dir.path().join("demo.1-1.git"));
     git(dir.path(), &["init", "-q", "caller"]);
     git(&caller, &["commit", "-q", "--allow-empty", "-m", "one"]);
     std::fs::write(caller.join("file"), "text\n").unwrap();
@@ -189,5 +189,5 @@ async fn a_missing_repository_gives_an_error_of_one_line() {
     let dir = tempfile::tempdir().unwrap();
     let repository = JobRepository::of_job(dir.path(), &JobIdentity::for_test("demo#1", 1));
     let refused = serve_git(&handle, repository.fetch_service()).await.unwrap_err();
-    assert!(refused.contains("demo.1.git") && refused.lines().count() == 1, "{refused}");
+    assert!(refused.contains("demo.1-1.git") && refused.lines().count() == 1, "{refused}");
 }

@@ -65,7 +65,7 @@ impl SimRelay {
         world.full_agents.remove(&connection.id.agent);
         frames::remove_closed_jobs(&mut hello, &durable);
         let (protocol, now) = (hello.protocol_max, world.clock.now());
-        world.send(id, RelayFrame::Welcome { protocol, durable, cause: None, now });
+        world.send(id, RelayFrame::Welcome { protocol, durable, exit_cause: None, now });
         self.handle(Input::Connected(Connection { number: id, hello, is_platform: true }));
     }
 
