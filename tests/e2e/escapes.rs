@@ -118,7 +118,7 @@ fn check_nothing_escapes(engine: Engine, name: &str) {
     site.relay(&["up"]);
     let (mut all, mut overruns) = (Vec::<Attempt>::new(), BTreeMap::new());
     let mut unchecked = 0;
-    for batch in 0..times(30, 1000) / AT_ONCE {
+    for batch in 0..times(10, 1000) / AT_ONCE {
         let attempts = launch(&site, engine, batch);
         overruns.extend(cancel(&site, &attempts));
         // Jobs of the previous batch have ended by now, although the test has not waited for them.

@@ -69,7 +69,7 @@ fn memory_mib(pid: u32, field: &str) -> u64 {
 
 #[test]
 fn hundreds_of_agents_with_a_job_each_need_little_memory_and_get_their_acks() {
-    let (agents, max_mib, seconds) = times((250, 80, 5), (1000, 160, 120));
+    let (agents, max_mib, seconds) = times((150, 80, 3), (1000, 160, 120));
     let site = Site::new(Engine::Local);
     let first = site.launch_shell("true", &[]);
     assert_eq!(site.ended(&first).state, State::Completed);

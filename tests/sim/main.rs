@@ -102,7 +102,7 @@ fn n17_whatever_fails_and_whenever_every_event_is_recorded_once_and_in_order() {
         return play(number, create_folder().path(), PlantedBug::default(), Trace::Printed)
             .map_or_else(|error| panic!("seed {number}: {error}"), |_| ());
     }
-    let seeds = seed_count(1_000, 100_000);
+    let seeds = seed_count(500, 100_000);
     let (mut tally, mut failures) = (Tally::default(), Vec::new());
     for (number, played) in
         cases::run_cases(seeds, || (), |(), number| Some(play_in_memory(number, PlantedBug::default())))

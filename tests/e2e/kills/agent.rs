@@ -103,7 +103,7 @@ fn run_round(site: &Site, round: u32, kill_point: Option<KillPoint>, tally: &mut
 #[test]
 fn n02_an_agent_killed_at_any_instant_loses_and_duplicates_nothing_spooled() {
     let (site, _relay) = site();
-    let (kills, mut tally) = (times(40, 1_500), Tally::default());
+    let (kills, mut tally) = (times(20, 1_500), Tally::default());
     for n in 0..kills {
         run_round(&site, n, None, &mut tally);
     }

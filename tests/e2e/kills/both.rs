@@ -17,7 +17,7 @@ const MAX_LIFETIME: Duration = Duration::from_millis(300);
 #[test]
 fn n03_relay_and_agent_that_are_killed_together_lose_and_duplicate_nothing() {
     let (site, mut relay) = site();
-    let (kills, mut tally) = (times(40, 1_500), Tally::default());
+    let (kills, mut tally) = (times(20, 1_500), Tally::default());
     for round in 0..kills {
         let workspaces: Vec<String> = (1..=JOBS).map(|n| format!("r{round}w{n}")).collect();
         let mut agent = Program::agent(&site, None);

@@ -79,8 +79,8 @@ fn kill_at_calls(rounds: u32) -> (u32, Tally) {
 
 #[test]
 fn n01_a_relay_killed_at_any_instant_loses_and_duplicates_nothing() {
-    // Each batch of fifty kills has jobs of its own, because this test is not about large logs.
-    let (batches, kills, mut tally) = (times(1, 110), 50, Tally::default());
+    // Each batch of kills has jobs of its own, because this test is not about large logs.
+    let ((batches, kills), mut tally) = (times((1, 25), (110, 50)), Tally::default());
     for _ in 0..batches {
         tally.add_counts_of(kill_at_instants(kills));
     }
@@ -92,7 +92,7 @@ fn n01_a_relay_killed_at_any_instant_loses_and_duplicates_nothing() {
 fn n01_a_relay_killed_at_any_of_its_system_calls_loses_and_duplicates_nothing() {
     let (batches, mut kills, mut tally) = (times(1, 50), 0, Tally::default());
     for _ in 0..batches {
-        let (batch_kills, batch_tally) = kill_at_calls(4);
+        let (batch_kills, batch_tally) = kill_at_calls(times(2, 4));
         kills += batch_kills;
         tally.add_counts_of(batch_tally);
     }
