@@ -130,7 +130,7 @@ pub enum EventBody {
         /// Reason, one line.
         reason: String,
     },
-    /// Processes were left when the job or a command ended.
+    /// Processes still ran after the job or its command had ended.
     Cleanup {
         /// Number of processes that did not end by themselves and were sent TERM or KILL.
         killed: u32,

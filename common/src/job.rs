@@ -29,7 +29,7 @@ pub const MAX_AGENT_JOBS: u32 = 50;
 pub const MAX_IMAGES: usize = 10;
 
 /// Maximum length of all images of a job together, in bytes.
-pub const MAX_IMAGE_BYTES: u64 = 50 << 20;
+pub const MAX_TOTAL_IMAGE_BYTES: u64 = 50 << 20;
 
 /// Maximum length of a spec as JSON, in bytes: a message of the wire has 1 MiB, minus the other fields of its frame.
 pub const MAX_SPEC: usize = 1024 * 1024 - 4096;
@@ -157,7 +157,7 @@ pub struct JobSpec {
     /// Action when a step exceeds its limit, unless a rule sets another action.
     #[serde(default)]
     pub on_limit: OnLimit,
-    /// Action when the worker makes no progress.
+    /// Action when the worker repeats itself and changes no file.
     #[serde(default)]
     pub on_loop: OnLoop,
     /// Settings for calling Codex.

@@ -84,10 +84,10 @@ pub enum Link {
     Lost,
 }
 
-/// Counts of the processes that were left when a command of the job ended.
+/// Counts, over the whole job, of the processes that still ran after their command had ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cleanup {
-    /// Number of processes, over the whole job, that did not end by themselves and were sent TERM or KILL.
+    /// Number of processes that did not end by themselves and were sent TERM or KILL.
     pub killed: u32,
     /// Number of processes that could not be killed.
     pub survivors: u32,
@@ -166,7 +166,7 @@ pub struct JobRecord {
     pub error: Option<JobError>,
     /// Exit code of the worker.
     pub exit_code: Option<i32>,
-    /// Counts of the processes that were left when a command of the job ended.
+    /// Counts, over the whole job, of the processes that still ran after their command had ended.
     pub cleanup: Option<Cleanup>,
     /// Changes in the workspace since the job began, as counted by git.
     pub changes: Option<Changes>,
@@ -293,8 +293,8 @@ impl JobRecord {
         self.origin.follows.as_ref().is_some_and(|follows| follows.how == FollowUp::Resume)
     }
 
-    /// Returns true if the job left a Codex thread that another job can continue.
-    pub fn is_resumable(&self) -> bool {
+    /// Returns true if the job has a Codex thread, which another job can continue after this one has ended.
+    pub fn has_codex_thread(&self) -> bool {
         self.runner == Runner::Codex && self.thread_id.is_some()
     }
 

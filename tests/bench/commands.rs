@@ -27,7 +27,7 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
     let idle = memory::measure_idle(&full)?;
     let empty = crowd::empty_site(1)?;
     for site in [&empty, &full] {
-        occupy_worker(site);
+        occupy_slot(site);
     }
     let peers = Peers {
         pueue: Pueue::start(empty.root()).map_err(|e| e.to_string()),
@@ -52,7 +52,7 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
 }
 
 /// Occupies a site's only worker and queues a job, so that every later launch waits.
-fn occupy_worker(site: &Site) {
+fn occupy_slot(site: &Site) {
     site.relay(&["up"]);
     site.launch_running("sleep 100000", &["-n", "busy"]);
     site.launch_shell("true", &[]);

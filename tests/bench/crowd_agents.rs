@@ -11,8 +11,8 @@ use crate::{Fallible, crowd, proc, stop};
 
 /// Number of agents, each with a running job.
 const AGENTS: usize = 1000;
-/// Time in which jobs end and are replaced, in seconds.
-const SECONDS: usize = 30;
+/// Time for which the load lasts, in seconds: jobs end and are replaced.
+const LOAD_SECONDS: usize = 30;
 /// Number of runs of the measured command.
 const ROUNDS: usize = 50;
 /// Time after which the relay has finished the work that the connection of the agents causes.
@@ -28,7 +28,7 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
         stop::pause(SETTLE_TIME)?;
         let relay = site.daemon_pid();
         let (begun, before) = (Instant::now(), proc::cpu_time(relay)?);
-        let acks = load::replace_jobs(&site, &mut crowd, SECONDS).await;
+        let acks = load::replace_jobs(&site, &mut crowd, LOAD_SECONDS).await;
         let cpu = proc::cpu_time(relay)?.saturating_sub(before).as_secs_f64() / begun.elapsed().as_secs_f64();
         let memory = Figure::MiB(proc::resident_mib(relay)?);
         // The crowd answers no pings meanwhile, for a shorter time than the limit after which it would count as dead.
@@ -51,7 +51,7 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
     report.section(
         &format!(
             "relay with {AGENTS} simulated agents over real sockets, a job on each; {} jobs end each second and are \
-             replaced, for {SECONDS} s",
+             replaced, for {LOAD_SECONDS} s",
             load::ENDS_PER_SECOND
         ),
         rows,

@@ -1,4 +1,4 @@
-//! Handling of Ctrl-C and SIGTERM: the run ends in order, and handles that are dropped stop every started process.
+//! Handling of Ctrl-C and SIGTERM: the run ends cleanly, and handles that are dropped stop every started process.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

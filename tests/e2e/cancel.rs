@@ -12,10 +12,10 @@ fn a_cancel_also_ends_processes_that_moved_to_other_sessions() {
          sh -c 'trap \"\" TERM; sleep 1002' & nohup sleep 1003 & sleep 1004",
         &[],
     );
-    site.wait_for_workers(&["sleep 1000", "sleep 1001", "sleep 1002", "sleep 1003", "sleep 1004"]);
+    site.wait_for_commands(&["sleep 1000", "sleep 1001", "sleep 1002", "sleep 1003", "sleep 1004"]);
     let stdout = site.relay(&["cancel", "--grace", "1s", &job]);
     assert!(stdout.contains("cancelled"), "{stdout}");
-    assert_eq!(site.workers(), []);
+    assert_eq!(site.workspace_processes(), []);
     let record = site.record(&job);
     assert_eq!(outcome(&record), (State::Cancelled, None));
     let cleanup = record.cleanup.unwrap();
@@ -54,5 +54,5 @@ fn processes_that_a_completed_job_left_behind_are_killed() {
     let record = site.ended(&site.launch_shell("setsid sleep 1000 </dev/null >/dev/null 2>&1 & exit 0", &[]));
     assert_eq!(outcome(&record), (State::Completed, None));
     assert_eq!(record.cleanup.map(|cleanup| (cleanup.killed, cleanup.survivors)), Some((1, 0)));
-    assert_eq!(site.workers(), []);
+    assert_eq!(site.workspace_processes(), []);
 }

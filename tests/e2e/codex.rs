@@ -103,7 +103,7 @@ fn a_cancel_ends_a_worker_and_processes_that_moved_to_other_sessions() {
     let record = site.record(&job);
     assert_eq!(outcome(&record), (State::Cancelled, None));
     assert_eq!(record.cleanup.map(|cleanup| cleanup.survivors), Some(0));
-    assert_eq!(site.workers(), []);
+    assert_eq!(site.workspace_processes(), []);
 }
 
 #[test]

@@ -48,10 +48,10 @@ fn a_job_whose_relay_and_agent_were_killed_is_explained_with_a_working_command()
     site.record_when(&job, "sleeps in a thread", |record| {
         record.thread_id.is_some() && record.steps.iter().any(|step| sleeps(step.kind))
     });
-    assert!(!site.workers().is_empty());
+    assert!(!site.workspace_processes().is_empty());
     processes::kill(site.daemon_pid());
     processes::kill(recovery::agent_pid(&site));
-    until("the worker went with its agent", || site.workers().is_empty().then_some(()));
+    until("the worker went with its agent", || site.workspace_processes().is_empty().then_some(()));
     site.relay(&["up"]);
     let record = site.ended(&job);
     assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::AgentLost)));

@@ -7,10 +7,10 @@ use std::time::Instant;
 use common::ids::JobId;
 use common::origin::{Origin, Session};
 use jiff::SignedDuration;
+use relay_tests::harness::codex_tui::CodexTui;
 use relay_tests::harness::figures::{figure, percentile};
 use relay_tests::harness::host_session::Host;
 use relay_tests::harness::outbox::{self, create_ended_job};
-use relay_tests::harness::tui::Tui;
 use relay_tests::harness::{Engine, Site, programs, until};
 use relay_tests::scripted_model::Script;
 use serde_json::{Value, json};
@@ -98,7 +98,7 @@ fn a_busy_session_on_a_full_screen_gets_a_notice_within_its_turn() {
     site.relay(&["up"]);
     let host = Host::new(&site, vec![script], &HOOKS);
     let prompt = "[script:busy] Delegate.";
-    let tui = Tui::open(&host, &site, prompt);
+    let tui = CodexTui::open(&host, &site, prompt);
     tui.wait_until_shown("All is done.");
     let mut requests = host.requests();
     // A session with a full-screen interface also asks its model for a title, at any time.

@@ -13,7 +13,7 @@ fn a_job_over_its_limit_fails_with_the_reason_and_run_returns_124() {
     let record = site.record("demo");
     assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::JobTimeout)));
     assert!(record.error.unwrap().message.contains("1s"));
-    assert_eq!(site.workers(), []);
+    assert_eq!(site.workspace_processes(), []);
 }
 
 #[test]

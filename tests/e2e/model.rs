@@ -82,7 +82,7 @@ fn a_silent_model_ends_the_job_at_its_limit_and_the_message_says_what_is_known()
         let warnings = warnings(&events);
         assert!(warnings.len() <= 3, "{warnings:#?}");
     }
-    assert_eq!(site.workers(), []);
+    assert_eq!(site.workspace_processes(), []);
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn each_failure_of_the_model_has_its_own_kind_and_a_message_with_advice() {
         assert_eq!(exit_code, Some(1));
         assert!(waited < 100_000, "{waited} ms: {message}");
     }
-    assert_eq!(site.workers(), []);
+    assert_eq!(site.workspace_processes(), []);
 }
 
 #[test]

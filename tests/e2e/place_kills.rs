@@ -231,7 +231,7 @@ fn check_commit_survives(site: &Site, kill: impl FnOnce()) {
 }
 
 /// Kills the agent and all processes in its places, and removes the places, as if the machine and its disk were lost.
-fn kill_agent_and_workers(site: &Site, places: &Path) {
+fn kill_agent_and_place_processes(site: &Site, places: &Path) {
     let agent = agent_pid(site);
     let agent_process = Pid::from_raw(i32::try_from(agent).unwrap()).unwrap();
     kill_process(agent_process, Signal::STOP).unwrap();
@@ -247,7 +247,9 @@ fn kill_agent_and_workers(site: &Site, places: &Path) {
 #[test]
 fn a_commit_survives_the_death_of_agent_worker_and_place() {
     let site = Site::up(Engine::Local);
-    check_commit_survives(&site, || kill_agent_and_workers(&site, &site.state().join("agent.places")));
+    check_commit_survives(&site, || {
+        kill_agent_and_place_processes(&site, &site.state().join("agent.places"));
+    });
 }
 
 #[test]

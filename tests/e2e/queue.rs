@@ -35,15 +35,15 @@ fn wait_for_reason(site: &Site, job: &str, reason: &str) {
 }
 
 /// Returns a command line that runs until a file exists.
-fn wait_for_file(name: &str) -> String {
+fn line_until_file(name: &str) -> String {
     format!("until test -e {name}; do sleep 0.05; done")
 }
 
 #[test]
 fn a_job_starts_after_others_have_completed_and_fails_if_one_of_them_does_not() {
     let site = site_with_settings("max_jobs = 8\n");
-    let first = site.launch_running(&wait_for_file("go"), &["-n", "first"]);
-    let second = site.launch_running(&wait_for_file("go"), &["-n", "second"]);
+    let first = site.launch_running(&line_until_file("go"), &["-n", "first"]);
+    let second = site.launch_running(&line_until_file("go"), &["-n", "second"]);
     let both = site.launch_shell("echo done", &["-n", "both", "--after", "first", "--after", &second]);
     let chain = site.launch_shell("true", &["-n", "chain", "--after", &both]);
     let cancelled = site.launch_shell("true", &["-n", "cancelled", "--after", &both]);
@@ -83,7 +83,7 @@ fn a_job_starts_after_others_have_completed_and_fails_if_one_of_them_does_not() 
 #[test]
 fn no_more_jobs_of_a_group_run_at_once_than_its_limit_allows() {
     let site = site_with_settings("max_jobs = 8\n[groups]\ngpu = 2\n");
-    let launch = |group: &str| site.launch_shell(&wait_for_file("go"), &["--group", group]);
+    let launch = |group: &str| site.launch_shell(&line_until_file("go"), &["--group", group]);
     let jobs: Vec<String> = (0..4).map(|_| launch("gpu")).collect();
     let other = launch("free");
     for job in [&jobs[0], &jobs[1], &other] {

@@ -25,10 +25,10 @@ fn a_worker_goes_on_while_the_relay_is_dead_and_its_record_is_complete() {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell("echo before; until test -e go; do sleep 0.02; done; echo after", &[]);
     site.record_when(&job, "runs", |record| record.state == State::Running);
-    let workers = site.workers();
+    let workers = site.workspace_processes();
     processes::kill(site.daemon_pid());
     site.write("workspace-projects/demo/go", "");
-    until("the worker has ended by itself", || site.workers().is_empty().then_some(()));
+    until("the worker has ended by itself", || site.workspace_processes().is_empty().then_some(()));
     assert!(!workers.is_empty());
     assert_eq!(site.record(&job).state, State::Running, "no relay has recorded the end yet");
     site.relay(&["up"]);
@@ -65,10 +65,10 @@ fn a_relay_that_is_killed_again_and_again_loses_and_duplicates_nothing() {
 fn workers_of_a_killed_agent_are_ended_and_their_jobs_end_as_lost() {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell("setsid sleep 1000 & sleep 1001", &[]);
-    site.wait_for_workers(&["sleep 1000", "sleep 1001"]);
+    site.wait_for_commands(&["sleep 1000", "sleep 1001"]);
     processes::kill(agent_pid(&site));
     let record = site.ended(&job);
-    assert_eq!(site.workers(), [], "the outcome is recorded after the last process has ended");
+    assert_eq!(site.workspace_processes(), [], "the outcome is recorded after the last process has ended");
     assert_eq!(outcome(&record), (State::Failed, Some(common::event::FailureKind::AgentLost)));
     let cleanup = record.cleanup.unwrap();
     assert!(cleanup.killed >= 3 && cleanup.survivors == 0, "{cleanup:?}");
@@ -151,6 +151,6 @@ fn relay_down_is_refused_while_a_job_runs_unless_it_is_forced() {
     assert_eq!(record.state, State::Failed, "{record:#?}");
     let last = site.events(&job).pop().unwrap().event.unwrap().body;
     assert!(matches!(last, EventBody::Finished { .. }), "{last:?}");
-    assert_eq!(site.workers(), []);
+    assert_eq!(site.workspace_processes(), []);
     site.relay(&["down"]);
 }

@@ -58,7 +58,7 @@ fn check_stalled(site: &Site, hole: &BlackHole, record: &JobRecord, kind: StepKi
     let step = record.steps.iter().find(|step| Some(step.n) == error.step).unwrap();
     assert_eq!((step.kind, step.outcome), (kind, Some(StepOutcome::Killed)), "{record:?}");
     assert_eq!(record.cleanup.map(|cleanup| cleanup.survivors), Some(0));
-    assert_eq!(site.workers(), []);
+    assert_eq!(site.workspace_processes(), []);
     let last = Timestamp::try_from(hole.last_activity().unwrap()).unwrap();
     let after = stop_time(site).duration_since(last).as_millis();
     figure(&format!(
@@ -160,7 +160,7 @@ fn an_interrupted_install_lets_codex_go_on() {
     assert!(interrupts[0].contains(&hole.address()) && interrupts[0].contains("1 of 3"), "{interrupts:?}");
     let log = site.log("demo");
     assert!(log.contains("exit 143") && log.contains("The script it is over."), "{log}");
-    assert_eq!(site.workers(), []);
+    assert_eq!(site.workspace_processes(), []);
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn an_install_that_receives_bytes_for_ever_is_ended_at_its_limit() {
     let gone = record.finished_at.unwrap().duration_since(stopping).as_millis();
     figure(&format!("last process gone {gone} ms after the limit, grace 5000 ms"));
     assert!(gone < 5_000 + MAX_DELAY_MS, "{gone}");
-    assert_eq!(site.workers(), []);
+    assert_eq!(site.workspace_processes(), []);
 }
 
 #[test]

@@ -24,7 +24,10 @@ fn s12_the_lock_is_free_at_once_after_a_kill_although_child_processes_live_on() 
     let free = started.elapsed();
     lock.unlock().unwrap();
     let agent = site.agent();
-    assert!(!processes::running(&agent.display().to_string()).is_empty() && !site.workers().is_empty());
+    assert!(
+        !processes::running(&agent.display().to_string()).is_empty()
+            && !site.workspace_processes().is_empty()
+    );
     figure(&format!(
         "relay killed with kill -9 (fault S12): the lock was free {} later, with the agent and a worker alive",
         ms(free)

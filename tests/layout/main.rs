@@ -31,12 +31,12 @@ const EXCEPTIONS: &[Exception] = &[
     Exception {
         folder: "relay/src/files",
         files: &["dir", "file_ref"],
-        reason: "types of each other: a folder names its files, and a file keeps its folder open",
+        reason: "each has a type that the other needs: a folder names its files, and a file keeps its folder open",
     },
     Exception {
         folder: "relay/src/daemon/core",
         files: &["agents", "container", "handle", "limits", "platform", "shutdown"],
-        reason: "one state, its parts and their handlers split among files",
+        reason: "the files share one state: each has a part of it, and the handlers of that part",
     },
     Exception {
         folder: "relay/src/daemon/core",

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::event::{FailureKind, JobError};
-use common::job::MAX_IMAGE_BYTES;
+use common::job::MAX_TOTAL_IMAGE_BYTES;
 use common::stream::{GitService, StreamError};
 
 use super::own_place::Wait;
@@ -19,7 +19,7 @@ use crate::git_stream::OpenedStream;
 use crate::place::folder;
 
 /// Maximum length of the archive, in bytes: the images and their headers.
-const MAX_ARCHIVE: u64 = MAX_IMAGE_BYTES + (1 << 20);
+const MAX_ARCHIVE: u64 = MAX_TOTAL_IMAGE_BYTES + (1 << 20);
 /// Maximum time that one read from the relay's stream may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// Maximum number of attempts to fetch the images, if the connection is lost each time.

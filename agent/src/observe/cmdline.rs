@@ -3,9 +3,9 @@
 use common::text_format;
 
 /// Maximum number of bytes of arguments that are kept.
-pub(super) const MAX_ARGUMENT_BYTES: usize = 4096;
+pub(super) const MAX_TOTAL_ARGUMENT_BYTES: usize = 4096;
 /// Maximum number of arguments that are kept.
-const MAX_WORDS: usize = 64;
+const MAX_ARGUMENTS: usize = 64;
 /// Maximum number of bytes of an environment that are searched: twice the maximum length of one variable.
 pub(super) const MAX_ENVIRONMENT: usize = 256 * 1024;
 /// Maximum length of a valid call id, in bytes. Codex's ids have 41.
@@ -15,12 +15,12 @@ const MAX_CALL_ID: usize = 128;
 /// title leaves them behind.
 pub(super) fn arguments(cmdline: &[u8]) -> Vec<String> {
     let end = cmdline.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    let mut remaining_bytes = MAX_ARGUMENT_BYTES;
+    let mut remaining_bytes = MAX_TOTAL_ARGUMENT_BYTES;
     let mut words = Vec::new();
     if end == 0 {
         return words;
     }
-    for word in cmdline[..end].split(|byte| *byte == 0).take(MAX_WORDS) {
+    for word in cmdline[..end].split(|byte| *byte == 0).take(MAX_ARGUMENTS) {
         let word = String::from_utf8_lossy(word);
         if word.len() > remaining_bytes {
             words.push(text_format::truncate(&word, remaining_bytes));
@@ -54,10 +54,10 @@ mod tests {
 
     #[test]
     fn arguments_are_bounded_in_number_and_bytes() {
-        assert_eq!(arguments(&b"x\0".repeat(1000)).len(), MAX_WORDS);
+        assert_eq!(arguments(&b"x\0".repeat(1000)).len(), MAX_ARGUMENTS);
         let bytes = |words: Vec<String>| words.iter().map(String::len).sum::<usize>();
-        assert_eq!(bytes(arguments(&vec![b'x'; 10_000])), MAX_ARGUMENT_BYTES);
-        assert!(bytes(arguments(&vec![0xff; 4096])) <= MAX_ARGUMENT_BYTES);
+        assert_eq!(bytes(arguments(&vec![b'x'; 10_000])), MAX_TOTAL_ARGUMENT_BYTES);
+        assert!(bytes(arguments(&vec![0xff; 4096])) <= MAX_TOTAL_ARGUMENT_BYTES);
     }
 
     #[test]

@@ -210,7 +210,7 @@ impl Scanner {
             cached.filter(|_| !has_changed).map_or(now + SETTLE_TIME, |cached| cached.settles_at);
         let argv = self
             .proc
-            .read(pid, "cmdline", cmdline::MAX_ARGUMENT_BYTES)
+            .read(pid, "cmdline", cmdline::MAX_TOTAL_ARGUMENT_BYTES)
             .map(cmdline::arguments)
             .unwrap_or_default();
         if let Some(cached) = cached.filter(|_| argv.is_empty()) {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 /// Maximum number of files that are kept.
 const MAX_FILES: u32 = 1000;
 /// Maximum length of all files together, in bytes.
-const MAX_BYTES: u64 = 256 << 20;
+const MAX_TOTAL_BYTES: u64 = 256 << 20;
 /// Maximum number of files and folders whose names are read.
 const MAX_ENTRY_COUNT: u32 = 100_000;
 /// Maximum depth of folders, so that recursion needs few descriptors.
@@ -132,8 +132,8 @@ impl<W: Write> Collector<W> {
             self.skip(path, "is no regular file");
         } else if self.report.files >= MAX_FILES {
             self.skip(path, &format!("is one too many: {MAX_FILES} are kept"));
-        } else if size > MAX_BYTES - self.report.bytes {
-            self.skip(path, &format!("is too large: {} MiB are kept", MAX_BYTES >> 20));
+        } else if size > MAX_TOTAL_BYTES - self.report.bytes {
+            self.skip(path, &format!("is too large: {} MiB are kept", MAX_TOTAL_BYTES >> 20));
         } else {
             let mut header = tar::Header::new_gnu();
             header.set_size(size);
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn files_above_the_limit_and_deep_folders_are_counted() {
+    fn files_beyond_the_maximum_number_and_too_deep_folders_count_as_skipped() {
         let dir = tempfile::tempdir().unwrap();
         for n in 0..=MAX_FILES {
             fs::write(dir.path().join(format!("{n:05}")), "").unwrap();

@@ -102,7 +102,7 @@ struct OuterShim {
     signalled: SignalledProcesses,
 }
 
-/// The sandbox's first program, and the socket to the inner shim.
+/// Connection to the inner shim, and the error output of the sandbox's own programs.
 struct SandboxLink {
     socket: Option<UnixStream>,
     reports: Decoder,

@@ -3,7 +3,7 @@
 use common::duration;
 use common::event::FailureKind;
 
-/// Description of a step that timed out.
+/// Reason why a step timed out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TimeoutError {
     pub(super) kind: FailureKind,

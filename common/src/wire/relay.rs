@@ -118,7 +118,7 @@ pub struct Durable {
     pub seq: u64,
     /// Length of the stored log, in bytes from its start.
     pub output: u64,
-    /// True if the registry accepts no more data for the run: the job is unknown or has ended there.
+    /// True if the relay accepts no more data for the run: the job is unknown to it or has ended.
     pub closed: bool,
 }
 

@@ -49,7 +49,7 @@ fn has_ended(record: &JobRecord) -> bool {
 }
 
 fn is_resumable(record: &JobRecord) -> bool {
-    has_ended(record) && record.is_resumable()
+    has_ended(record) && record.has_codex_thread()
 }
 
 /// Returns the jobs that complete the typed word. After an error the list is empty: a completion can't report errors.

@@ -25,7 +25,7 @@ const MAX_PRINTED_REASONS: usize = 5;
 /// Interval between checks of all jobs: the system's event queue may lose a change.
 const FULL_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Watches jobs for changes, and prints why a job makes no progress.
+/// Watches jobs for changes, and prints why a job is waiting or has no news.
 pub struct JobFollower<'a> {
     context: &'a Context,
     watch: FolderWatch,
@@ -34,7 +34,7 @@ pub struct JobFollower<'a> {
     last_full_check: Instant,
 }
 
-/// The reason last printed for a job that makes no progress, and the time of its next check.
+/// The reason last printed for a job that is waiting or has no news, and the time of its next check.
 struct PrintedReason {
     checked_at: Instant,
     pause: Duration,
@@ -68,7 +68,8 @@ impl<'a> JobFollower<'a> {
         }
     }
 
-    /// Reads a job's record. If the job makes no progress for a new reason, prints the reason to stderr.
+    /// Reads a job's record. If the job is queued or relay sends no news of it, prints the reason to stderr, unless it
+    /// was the last one printed.
     ///
     /// # Errors
     /// Exit code 3 if the job is gone, 5 if its record can't be read.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use common::ids::JobId;
-use common::job::{JobSpec, MAX_IMAGE_BYTES, Runner, is_thread_id};
+use common::job::{JobSpec, MAX_TOTAL_IMAGE_BYTES, Runner, is_thread_id};
 use common::origin::{FollowUp, Follows, Origin};
 use common::record::JobRecord;
 
@@ -171,7 +171,7 @@ fn read_images(
     if spec.images.is_empty() {
         return Ok(None);
     }
-    let read = |source: &Registry| source.images(job).read(2 * MAX_IMAGE_BYTES);
+    let read = |source: &Registry| source.images(job).read(2 * MAX_TOTAL_IMAGE_BYTES);
     let archive = read(job_registry).or_else(|_| read(&registry.archive_registry()));
     let archive = archive.map_err(|e| job_ref::unreadable_file(job, "images", &e))?;
     Ok(Some(LaunchImages { names: spec.images.clone(), archive: archive.into() }))

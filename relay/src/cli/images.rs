@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use common::job::{MAX_IMAGE_BYTES, MAX_IMAGES};
+use common::job::{MAX_IMAGES, MAX_TOTAL_IMAGE_BYTES};
 use common::text_format::one_line;
 use rustix::fs::OFlags;
 
@@ -41,10 +41,10 @@ pub(super) fn read_images(paths: &[PathBuf], cwd: &Path) -> Result<Option<Launch
             |why: &str| Failure::usage(format!("--image {}: {why}", one_line(&path.to_string_lossy(), 200)));
         let bytes = read_image(&cwd.join(path)).map_err(|why| refuse(&why))?;
         total += bytes.len() as u64;
-        if total > MAX_IMAGE_BYTES {
+        if total > MAX_TOTAL_IMAGE_BYTES {
             return Err(refuse(&format!(
                 "all images together are larger than {} MiB",
-                MAX_IMAGE_BYTES >> 20
+                MAX_TOTAL_IMAGE_BYTES >> 20
             )));
         }
         let ending = ending_of_format(&bytes)

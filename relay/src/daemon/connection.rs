@@ -39,7 +39,7 @@ const STREAM_PART_CAPACITY: usize = 2;
 /// Time limit for sending one message. An agent that reads nothing for this time counts as gone.
 const SEND_TIMEOUT: Duration = wire::DEAD_AFTER;
 /// Time limit for an answer of the core or the writer. Exceeding it loses no data: the agent sends the data again.
-const REGISTRY_TIMEOUT: Duration = wire::DEAD_AFTER;
+const ANSWER_TIMEOUT: Duration = wire::DEAD_AFTER;
 
 /// Reason why a connection ended.
 pub(super) enum EndReason {
@@ -124,21 +124,21 @@ async fn serve_welcomed(
     send_frame(socket, &welcome).await?;
     let (outbound, frames) = mpsc::channel(OUTBOUND_CAPACITY);
     let connected = CoreMessage::Connected { connection, outbound };
-    if with_registry_timeout("welcome", app.core.send(connected)).await?.is_err() {
+    if with_answer_timeout("welcome", app.core.send(connected)).await?.is_err() {
         return Err(EndReason::Lost("the relay is stopping".to_owned()));
     }
     serve_frames(socket, app, connection_id, frames).await
 }
 
-/// Waits for the core or the writer, at most for `REGISTRY_TIMEOUT`. `action` completes the message "the registry did
+/// Waits for the core or the writer, at most for `ANSWER_TIMEOUT`. `action` completes the message "relay did
 /// not …".
-pub(super) async fn with_registry_timeout<T>(
+pub(super) async fn with_answer_timeout<T>(
     action: &str,
     work: impl Future<Output = T>,
 ) -> Result<T, EndReason> {
     let timed_out =
-        |_| EndReason::Lost(format!("the registry did not {action} within {} s", REGISTRY_TIMEOUT.as_secs()));
-    timeout(REGISTRY_TIMEOUT, work).await.map_err(timed_out)
+        |_| EndReason::Lost(format!("relay did not {action} within {} s", ANSWER_TIMEOUT.as_secs()));
+    timeout(ANSWER_TIMEOUT, work).await.map_err(timed_out)
 }
 
 /// Converts an error of the connection into the reason why it ended.
@@ -271,10 +271,10 @@ async fn handle_message(
     match frames::route_frame(frame, connection_id, receipts).map_err(refused)? {
         FrameRoute::Writer { action, command } => {
             app.evidence.note_evidence(&command);
-            with_registry_timeout(action, app.writer.send(command)).await
+            with_answer_timeout(action, app.writer.send(command)).await
         }
         FrameRoute::Core(input) => {
-            with_registry_timeout("take an answer", app.core.send(input.into())).await.map(drop)
+            with_answer_timeout("take an answer", app.core.send(input.into())).await.map(drop)
         }
         FrameRoute::OpenStream(request) => streams.open_stream(request).map_err(refused),
         FrameRoute::StreamPart { stream, part } => streams.receive_part(stream, part).map_err(refused),

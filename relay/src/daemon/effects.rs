@@ -218,7 +218,7 @@ impl Executor {
             self.send_to_writer(WriterCommand::RecordRelayEvent { job, body }).await;
             return None;
         }
-        let spec = self.read_spec(&job).and_then(|spec| match &connection {
+        let spec = self.load_authorized_spec(&job).and_then(|spec| match &connection {
             Some(to) => {
                 let protocol =
                     self.outbound_queues.get(&to.number).map_or(STREAM_PROTOCOL, |queue| queue.protocol);
@@ -259,7 +259,7 @@ impl Executor {
         ))
     }
 
-    fn read_spec(&self, job: &JobId) -> Result<String, String> {
+    fn load_authorized_spec(&self, job: &JobId) -> Result<String, String> {
         let read = self.registry.spec(job).read_text(read::MAX_FILE_SIZE);
         let read = read.map_err(|e| format!("its spec can't be read ({e}): launch it again"));
         let record = read::load_record(&self.registry, job).map(|stored| stored.record);

@@ -12,7 +12,7 @@ use super::writer::{Receipt, Receipts, WriterCommand};
 
 /// Receiver of a frame, with the content in the receiver's form.
 pub(super) enum FrameRoute {
-    /// The writer handles the frame; `action` completes the message "the registry did not …".
+    /// The writer handles the frame; `action` completes the message "relay did not …".
     Writer { action: &'static str, command: WriterCommand },
     /// The core handles the frame.
     Core(Input),

@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::connection::{EndReason, connection_error, with_registry_timeout};
+use super::connection::{EndReason, connection_error, with_answer_timeout};
 use super::core::{AgentId, ConnectionId};
 use super::frames::remove_closed_jobs;
 use super::message::Message as CoreMessage;
@@ -39,8 +39,8 @@ pub(super) async fn register(agent: &AgentId, app: &AppState) -> Result<Option<T
     let stopping = || EndReason::Lost("the relay is stopping".to_owned());
     let (reply, admission) = oneshot::channel();
     let register = app.core.send(CoreMessage::Register { agent: agent.clone(), reply });
-    with_registry_timeout("admit it", register).await?.map_err(|_| stopping())?;
-    let admission = with_registry_timeout("admit it", admission).await?.map_err(|_| stopping())?;
+    with_answer_timeout("admit it", register).await?.map_err(|_| stopping())?;
+    let admission = with_answer_timeout("admit it", admission).await?.map_err(|_| stopping())?;
     admission.map_err(|reason| EndReason::ClosedByRelay(wire::CLOSE_PROTOCOL, reason))
 }
 
@@ -53,12 +53,12 @@ pub(super) async fn query_durable(
 ) -> Result<Vec<Durable>, EndReason> {
     let (reply, durable) = oneshot::channel();
     let (connection_id, jobs) = (connection_id.clone(), hello.jobs.clone());
-    with_registry_timeout(
+    with_answer_timeout(
         "answer",
         app.writer.send(WriterCommand::QueryDurable { connection_id, jobs, reply }),
     )
     .await?;
-    let durable = with_registry_timeout("answer", durable).await?.map_err(|_| {
+    let durable = with_answer_timeout("answer", durable).await?.map_err(|_| {
         let reason = "the registry can't be read, or a newer connection took over";
         EndReason::ClosedByRelay(wire::CLOSE_PROTOCOL, reason.to_owned())
     })?;

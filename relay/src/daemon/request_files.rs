@@ -95,7 +95,8 @@ pub(super) fn read_extension_state(registry: &Registry, query: ExtensionLookup) 
 /// Returns the warning that `other`, which works in the folder of `job`, may meet the expectations of `job`; `None` if
 /// there are no expectations.
 pub(super) fn shared_expectations(registry: &Registry, job: &JobId, other: &JobId) -> Option<String> {
-    let expected: Vec<String> = read_spec(registry, job)?.expect.iter().map(ToString::to_string).collect();
+    let expected: Vec<String> =
+        read_unchecked_spec(registry, job)?.expect.iter().map(ToString::to_string).collect();
     (!expected.is_empty()).then(|| {
         format!(
             "{other} worked in the same folder at the same time, so what was expected may be its work: {}",
@@ -105,10 +106,10 @@ pub(super) fn shared_expectations(registry: &Registry, job: &JobId, other: &JobI
 }
 
 pub(super) fn read_spec_limit(registry: &Registry, job: &JobId) -> Option<u64> {
-    read_spec(registry, job).map(|spec| spec.limits.job_ms)
+    read_unchecked_spec(registry, job).map(|spec| spec.limits.job_ms)
 }
 
-fn read_spec(registry: &Registry, job: &JobId) -> Option<JobSpec> {
+fn read_unchecked_spec(registry: &Registry, job: &JobId) -> Option<JobSpec> {
     let bytes = registry.spec(job).read(read::MAX_FILE_SIZE).ok()?;
     serde_json::from_slice(&bytes).ok()
 }

@@ -28,11 +28,11 @@ pub struct CheckContext {
     pub approval: Option<ApprovalState>,
     /// Person or session that runs the checks.
     pub initiator: Initiator,
-    /// Engine of the last relay, or the one that the next relay will use.
+    /// Engine of the running relay; if none is running, the engine that the next relay will use.
     pub engine: EngineKind,
     /// Lease of the last relay of the project.
     pub lease: Option<Lease>,
-    /// True if the last relay is still running.
+    /// True if a relay is running.
     pub is_relay_running: bool,
     /// Sandbox around this process in which no relay can run.
     pub sandbox: Option<Sandbox>,

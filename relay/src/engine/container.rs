@@ -315,7 +315,7 @@ pub fn stop(engine: EngineKind, name: &str, registry: &Path) -> Result<(), Strin
         container.labels.get(REGISTRY_LABEL).is_some_and(|owner| Path::new(owner) == registry)
     };
     let Some(container) = find_container(engine, name)?.filter(is_ours) else { return Ok(()) };
-    // The processes of a paused container can't end in order, and podman refuses to stop it.
+    // The processes of a paused container can't end cleanly, and podman refuses to stop it.
     if !container.is_paused {
         query(engine, &["stop", "-t", "10", name])?;
     }

@@ -267,8 +267,8 @@ fn fill_placeholders(
     let limit = step.and_then(|step| step.limit_ms);
     let values = [
         ("{job}", Some(job())),
-        ("{thread}", record.is_resumable().then(job)),
-        ("{no_thread}", (!record.is_resumable()).then(job)),
+        ("{thread}", record.has_codex_thread().then(job)),
+        ("{no_thread}", (!record.has_codex_thread()).then(job)),
         ("{not_found}", reports_missing_file(explanation).then(String::new)),
         ("{kind}", step.map(|step| step.kind.to_string())),
         ("{more}", limit.map(|ms| duration::format_limit(ms.saturating_mul(2)))),

@@ -23,7 +23,7 @@ const SMALL_FILE: u64 = 64 << 20;
 /// Maximum ratio of a log's length to its disk usage. Compressing file systems reach about 20.
 const MAX_COMPRESSION_RATIO: u64 = 100;
 
-/// Content of a log.
+/// Content of an event log.
 #[derive(Debug, Default, PartialEq)]
 pub struct LogContent {
     /// Valid lines, in order.

@@ -11,7 +11,7 @@ use super::health::HealthWord;
 use crate::times::format_clock;
 use crate::{machine_text, plural};
 
-/// Maximum length of a line, in bytes: two lines of a terminal.
+/// Maximum length of a line, in bytes: three lines of a terminal.
 const MAX_LINE_BYTES: usize = 240;
 
 /// Options for the text of an event.

@@ -138,7 +138,7 @@ pub fn health(record: &JobRecord, view: &View) -> Health {
 /// Returns the next action for a job that has ended, usually a command.
 pub fn next_action(record: &JobRecord) -> String {
     let job = &record.job;
-    let is_resumable = record.is_resumable();
+    let is_resumable = record.has_codex_thread();
     let warnings_hint = if record.warnings.count > 0 { "check the warnings, then " } else { "" };
     match (record.state, record.error.as_ref().map(|error| error.kind)) {
         (State::Failed, Some(FailureKind::Refused)) => {
@@ -166,7 +166,7 @@ fn ended_health(record: &JobRecord, view: &View) -> String {
     format!("{}{when}{kind}; next: {}", record.describe_outcome(), next_action(record))
 }
 
-/// Running step with a limit, or a step with a limit that encloses the running step.
+/// Running step, or a step that encloses it, with its limit.
 #[derive(Debug, Clone, Copy)]
 pub struct RunningStep {
     /// Number of the step.

@@ -8,8 +8,8 @@ use super::{RelayState, View};
 use crate::plural;
 use crate::registry::lease::PlatformStatus;
 
-/// Maximum length of the reason, in bytes: two lines of a terminal.
-const MAX_REASON_BYTES: usize = 300;
+/// Maximum length of the platform's detail in a reason, in bytes: four lines of a terminal.
+const MAX_DETAIL_BYTES: usize = 300;
 
 /// Returns the reason why a job is queued, in one line.
 pub fn queue_reason_of(record: &JobRecord, view: &View) -> String {
@@ -29,12 +29,12 @@ pub fn platform_reason(view: &View) -> Option<String> {
         RelayState::Down => "no relay is running: `relay up` starts it".to_owned(),
         RelayState::Silent { pid, for_ms } => silent_relay_message(*pid, *for_ms),
         RelayState::Up(PlatformStatus::Starting { detail }) => {
-            format!("the platform is starting: {}", text_format::one_line(detail, MAX_REASON_BYTES))
+            format!("the platform is starting: {}", text_format::one_line(detail, MAX_DETAIL_BYTES))
         }
         RelayState::Up(PlatformStatus::Failed { detail }) => {
             format!(
                 "the platform can't be started: {}; retrying",
-                text_format::one_line(detail, MAX_REASON_BYTES)
+                text_format::one_line(detail, MAX_DETAIL_BYTES)
             )
         }
         RelayState::Up(PlatformStatus::Stopped) => "the platform is stopped: `relay up` starts it".to_owned(),

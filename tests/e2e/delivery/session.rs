@@ -2,9 +2,9 @@
 
 use common::record::State;
 use jiff::{SignedDuration, Timestamp};
+use relay_tests::harness::codex_tui::CodexTui;
 use relay_tests::harness::figures::figure;
 use relay_tests::harness::host_session::Host;
-use relay_tests::harness::tui::Tui;
 use relay_tests::harness::{Engine, Site, programs, until};
 use relay_tests::scripted_model::Script;
 
@@ -48,7 +48,7 @@ fn wait_for_input(host: &Host, begin: &str) -> String {
 fn an_idle_session_wakes_up_with_the_notice_of_its_worker_as_quoted_data() {
     let worker = Script::new("worker").run("until [ -e go ]; do sleep 0.05; done").say(EVIL);
     let (site, host) = site(Script::new("host").run(&launch_command()).say("Delegated."), worker);
-    let tui = Tui::open_in_sandbox(&host, &site, "[script:host] Delegate.");
+    let tui = CodexTui::open_in_sandbox(&host, &site, "[script:host] Delegate.");
     tui.wait_until_shown("Delegated.");
     site.record_when("work#1", "runs", |record| record.state == State::Running);
     site.write("workspace-projects/demo/go", "");
@@ -77,7 +77,7 @@ fn a_session_that_ran_relay_wait_gets_no_notice() {
     let wait = format!("{} && {} wait work", launch_command(), relay.display());
     let worker = Script::new("worker").say("Nothing to do.");
     let (site, host) = site(Script::new("host").run(&wait).say("Waited."), worker);
-    let tui = Tui::open_in_sandbox(&host, &site, "[script:host] Delegate and wait.");
+    let tui = CodexTui::open_in_sandbox(&host, &site, "[script:host] Delegate and wait.");
     tui.wait_until_shown("Waited.");
     wait_for_channel(&site, "work#1", "codex", "taken");
     assert_eq!(outbox_entry(&site, "work#1")["ways"]["codex"]["attempts"], 0);

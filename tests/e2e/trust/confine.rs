@@ -102,7 +102,7 @@ fn a_cancel_reaches_the_command_in_the_sandbox_and_no_process_is_left() {
     assert!(site.workspace().join("traced").exists(), "{}", site.log(&job));
     let cleanup = record.cleanup.unwrap();
     assert_eq!((cleanup.survivors, cleanup.killed > 1), (0, true), "{cleanup:?}");
-    assert_eq!(site.workers(), []);
+    assert_eq!(site.workspace_processes(), []);
 }
 
 #[test]

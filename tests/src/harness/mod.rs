@@ -16,6 +16,7 @@
 //! No helper waits for a fixed time: [`until`] checks a condition again and again until a generous deadline.
 
 pub mod black_hole;
+pub mod codex_tui;
 pub mod docker;
 pub mod figures;
 pub mod host_session;
@@ -33,7 +34,6 @@ pub mod sandbox;
 pub mod site;
 pub mod strace;
 pub mod tmux;
-pub mod tui;
 
 use std::time::{Duration, Instant};
 

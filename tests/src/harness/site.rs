@@ -380,14 +380,14 @@ impl Site {
     }
 
     /// Returns every living process whose working folder is in the workspace.
-    pub fn workers(&self) -> Vec<processes::Process> {
+    pub fn workspace_processes(&self) -> Vec<processes::Process> {
         processes::inside(&self.workspace())
     }
 
     /// Waits until a process in the workspace runs each of these command lines.
-    pub fn wait_for_workers(&self, commands: &[&str]) {
+    pub fn wait_for_commands(&self, commands: &[&str]) {
         until("all commands run", || {
-            let workers = self.workers();
+            let workers = self.workspace_processes();
             commands
                 .iter()
                 .all(|command| workers.iter().any(|worker| worker.command == *command))
@@ -481,7 +481,7 @@ impl Drop for Site {
         }
         assert!(down.status.success(), "relay down: {}", String::from_utf8_lossy(&down.stderr));
         self.check_records();
-        assert_eq!(self.workers(), [], "processes are left in the workspace");
+        assert_eq!(self.workspace_processes(), [], "processes are left in the workspace");
     }
 }
 

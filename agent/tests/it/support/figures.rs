@@ -12,7 +12,7 @@ pub(crate) fn figure(text: &str) {
     println!("figure: {text}");
     if let Some(path) = std::env::var_os(FILE_VARIABLE) {
         let file = std::fs::File::options().append(true).create(true).open(path);
-        // One write, because tests of other processes append to the same file.
+        // One write, because tests in other processes append to the same file.
         file.unwrap().write_all(format!("figure: {text}\n").as_bytes()).unwrap();
     }
 }

@@ -38,7 +38,7 @@ use crate::registry::lease::PlatformStatus;
 const CAUSE_TIMEOUT: Duration = Duration::from_millis(700);
 /// Time to wait after the connection of an agent on this machine ended, before the agent's lock is checked. When the
 /// agent dies, the kernel may close the connection before the lock is released.
-const LOCK_TIMEOUT: Duration = Duration::from_millis(100);
+const LOCK_CHECK_DELAY: Duration = Duration::from_millis(100);
 /// Pause between the exit of the container and its new start. If a person has stopped the container, Docker reports the
 /// stop some 60 ms after the exit.
 const RESTART_PAUSE: Duration = Duration::from_millis(300);
@@ -135,7 +135,7 @@ impl Core {
         }
         let timeout = match self.platform.engine {
             EngineKind::Docker | EngineKind::Podman => CAUSE_TIMEOUT,
-            EngineKind::Local => LOCK_TIMEOUT,
+            EngineKind::Local => LOCK_CHECK_DELAY,
         };
         self.container.pending_cause = Some((reason.to_owned(), now + timeout));
         Vec::new()

@@ -1,14 +1,14 @@
 //! Sends the images of a job to the job's agent.
 
 use common::ids::JobId;
-use common::job::MAX_IMAGE_BYTES;
+use common::job::MAX_TOTAL_IMAGE_BYTES;
 use common::stream::StreamHandle;
 use tokio::io::AsyncReadExt;
 
 use crate::registry::Registry;
 
 /// Maximum length of the archive of a job's images with headers, in bytes: a session may have replaced the file.
-const MAX_ARCHIVE: u64 = MAX_IMAGE_BYTES + (1 << 20);
+const MAX_ARCHIVE: u64 = MAX_TOTAL_IMAGE_BYTES + (1 << 20);
 
 /// Sends the archive of a job's images on a stream.
 ///

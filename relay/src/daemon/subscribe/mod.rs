@@ -1,4 +1,4 @@
-//! Event stream for other programs: `GET /api/v1/events`, as WebSocket or as server-sent events.
+//! Event stream for other programs: `GET /api/v1/events`, as a WebSocket or as server-sent events.
 //!
 //! ```text
 //!  writer ──lines──► broadcast (ring_buffer: the newest events) ─┐

@@ -94,7 +94,7 @@ fn parse_format(headers: &HeaderMap, format: Option<&str>) -> Result<Format, Ref
         None if has_word(UPGRADE, "websocket") => Ok(Format::WebSocket),
         None if has_word(ACCEPT, "text/event-stream") => Ok(Format::Sse),
         None => {
-            let text = "events come as WebSocket, or as server-sent events with `Accept: text/event-stream` or ?format=sse";
+            let text = "open a WebSocket, or ask for server-sent events with `Accept: text/event-stream` or `?format=sse`";
             Err((StatusCode::NOT_ACCEPTABLE, text.to_owned()))
         }
     }

@@ -9,13 +9,13 @@ use super::{Site, processes, programs};
 
 /// A terminal with a Codex session in it. Dropping this value ends both.
 #[derive(Debug)]
-pub struct Tui {
+pub struct CodexTui {
     terminal: Terminal,
     /// Server of the session. It is dropped after the terminal, because a running session would restart it.
     _server: Server,
 }
 
-impl Tui {
+impl CodexTui {
     /// Opens a session in the site with `prompt`, without a sandbox and without a server of Codex.
     pub fn open(host: &Host, site: &Site, prompt: &str) -> Self {
         Self::start(host, site, &[&Host::ARGUMENTS[..], &["--no-daemon", prompt]].concat())
