@@ -25,7 +25,7 @@ pub enum GitService {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StreamPart {
     /// Bytes, at most [`STREAM_CHUNK`].
-    Data(Vec<u8>),
+    Data(#[serde(with = "serde_bytes")] Vec<u8>),
     /// Number of bytes that were consumed and may be sent in addition.
     Window(u32),
     /// End of the sender's direction, or of the whole stream if there is an error.

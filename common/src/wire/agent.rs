@@ -51,6 +51,7 @@ pub enum AgentFrame {
         /// Start of the chunk, in bytes from the start of the log.
         offset: u64,
         /// Content of the chunk, at most [`super::OUTPUT_CHUNK`].
+        #[serde(with = "serde_bytes")]
         bytes: Vec<u8>,
     },
     /// Answer to a ping.

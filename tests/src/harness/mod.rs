@@ -10,7 +10,7 @@
 //! * [`repository`]: git repositories, generated ones among them.
 //! * [`netns`]: relay and agent in separate networks. * [`mount`]: small file systems. [`strace`]: system calls that
 //!   fail on purpose. * [`figures`]: measurements. * [`host_session`]: sessions of the real Codex with relay's hooks.
-//!   [`tui`]: such a session on a full screen. * [`tmux`]: a real terminal. * [`outbox`]: completion notices waiting
+//!   [`codex_tui`]: such a session on a full screen. * [`tmux`]: a real terminal. * [`outbox`]: completion notices waiting
 //!   for delivery.
 //!
 //! No helper waits for a fixed time: [`until`] checks a condition again and again until a generous deadline.

@@ -133,11 +133,12 @@ impl Core {
         if self.platform_agent().as_ref() != Some(agent) || self.is_stopping_platform() {
             return self.scheduler.on_agent_disconnected(agent, reason);
         }
-        let timeout = match self.platform.engine {
+        let delay = match self.platform.engine {
             EngineKind::Docker | EngineKind::Podman => CAUSE_TIMEOUT,
             EngineKind::Local => LOCK_CHECK_DELAY,
         };
-        self.container.pending_cause = Some((reason.to_owned(), now + timeout));
+        self.container.pending_cause = Some((reason.to_owned(), now + delay));
+        self.scheduler.stop_offers(agent);
         Vec::new()
     }
 

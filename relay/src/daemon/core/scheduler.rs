@@ -251,6 +251,11 @@ impl Scheduler {
         actions
     }
 
+    /// Handles the end of an agent's connection before its reason is known: the agent is offered no job from now on.
+    pub(super) fn stop_offers(&mut self, agent: &AgentId) {
+        self.agents.disconnect(agent);
+    }
+
     /// Handles an agent that has disconnected. The agent's jobs go on, but their events do not arrive. Offered jobs
     /// stay assigned to it until [`Self::release_offers`]: it may run them, and no two agents may run the same job.
     pub(super) fn on_agent_disconnected(&mut self, agent: &AgentId, reason: &str) -> Vec<Action> {

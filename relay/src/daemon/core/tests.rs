@@ -289,6 +289,15 @@ fn a_job_found_while_the_cause_of_its_agent_s_disconnect_is_awaited_is_not_lost(
 }
 
 #[test]
+fn an_agent_is_offered_no_job_while_the_cause_of_its_disconnect_is_awaited() {
+    Scene::with_running_job(EngineKind::Docker)
+        .check(record_changed("a#1", State::Completed), &["notify a#1"])
+        .check(agent_connected("w", 2, &[]), &["publish Cached: x of 2"])
+        .check(agent_disconnected("x", 1), &["Close(1)", "publish Cached: w of 1", "left 1"])
+        .check(job_found("b#1"), &["adopt b#1", "offer b#1, run 1, to w on Some(2)"]);
+}
+
+#[test]
 fn a_job_whose_end_only_its_log_shows_is_opened_and_not_offered() {
     let ended = FoundJob { record: record("b#1", State::Cancelled, None), is_record_stale: true };
     Scene::with_running_job(EngineKind::Docker)
