@@ -42,4 +42,10 @@ pub(super) use writer_loop::Writer;
 pub(super) use writer_loop::start_writer;
 
 #[cfg(test)]
+mod archive_tests;
+#[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
+mod test_support;
+#[cfg(test)]
 mod tests;
