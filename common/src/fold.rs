@@ -11,7 +11,7 @@ use crate::summary::summarize;
 use crate::warnings::is_model_warning;
 
 impl JobRecord {
-    /// Computes the record from all lines of a job's log, oldest first; `None` if the first event is not `queued`.
+    /// Computes the record from all lines of a job's event log, oldest first; `None` if the first event is not `queued`.
     pub fn rebuild<'a>(lines: impl IntoIterator<Item = &'a EventLine>) -> Option<Self> {
         let mut lines = lines.into_iter();
         let first = lines.next()?;

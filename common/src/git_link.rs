@@ -119,7 +119,8 @@ pub fn git_folders(
     Ok(Vec::new())
 }
 
-/// Accepts a `.git` that is a symbolic link unless it leads out of the workspace. The job then needs no folder.
+/// Accepts a `.git` that is a symbolic link unless it leads out of the workspace. Git then needs no folder outside of the
+/// workspace.
 fn check_symlink(workspace: &Path, git: &Path, disk: &dyn Disk) -> Result<Vec<PathBuf>, GitLinkError> {
     match disk.canonicalize(git) {
         Some(target) if !target.starts_with(workspace) => Err(GitLinkError::NotGit),

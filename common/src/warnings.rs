@@ -16,7 +16,8 @@ const MAX_TEXT: usize = 500;
 pub const WAITS_FOR_NETWORK: &str = "codex waits for the network";
 /// Prefix of the warning that the relay was stopped.
 pub const RELAY_WAS_STOPPED: &str = "the relay did not run for ";
-/// Prefix of the warning that a worker repeats failing steps. Such warnings have an increasing number of repetitions.
+/// Prefix of the warning that a worker repeats failing steps. The text has a count that grows; a newer warning replaces
+/// the earlier one.
 pub const NO_PROGRESS: &str = "no progress: ";
 /// Text between the name of a step or job and its limit in the warning that half of the limit is used.
 pub const HALF_USED: &str = " has used half of its limit of ";

@@ -16,9 +16,9 @@ use std::path::{Component, Path, PathBuf};
 /// Folders that a workspace is checked against.
 #[derive(Debug, Clone)]
 pub struct ProtectedPaths {
-    /// Root of the project, without links.
+    /// Root of the project, with links resolved.
     root: PathBuf,
-    /// Homes of the people on this machine, without links.
+    /// Homes of the people on this machine, with links resolved.
     homes: Vec<PathBuf>,
     /// Folders of the person who runs the relay that no worker may access.
     private_folders: Vec<PathBuf>,

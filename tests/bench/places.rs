@@ -121,12 +121,11 @@ fn forget_repository(site: &Site) -> Fallible<()> {
     }
 }
 
-/// Runs a job with a place of its own; returns the time from the end of its launch to the end of the step that made the
-/// place. The job is offered to the agent after its launch has written it, so this is not less than the time from the
-/// offer.
+/// Runs a job with a place of its own; returns the time from the start of its launch to the end of the step that made
+/// the place.
 fn time_to_ready(site: &Site) -> Fallible<Duration> {
-    let job = site.launch_shell("true", &["--branch"]);
     let launched = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    let job = site.launch_shell("true", &["--branch"]);
     let ended = until_by(Instant::now() + PATIENCE, "the job ends", || {
         let record = site.record(&job);
         record.state.is_final().then_some(record)

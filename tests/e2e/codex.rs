@@ -138,7 +138,7 @@ fn a_failed_turn_has_the_error_of_codex_in_its_message() {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn the_models_key_reaches_codex_and_not_the_commands_of_the_model() {
+fn the_model_s_key_reaches_codex_and_not_the_commands_of_the_model() {
     let (_model, site) = site(Engine::Local, "127.0.0.1");
     let up = site.command(&["up"]).env("OPENAI_API_KEY", "sk-canary-1234").output().unwrap();
     assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));

@@ -7,8 +7,9 @@ use super::model_activity;
 use crate::environment::{Variables, looks_secret};
 use crate::sandbox_profile::quote_toml;
 
-/// Names of variables that are always hidden from the model's commands, unless the job itself sets them.
-const ALWAYS_SECRET: [&str; 2] = ["CODEX_API_KEY", "OPENAI_API_KEY"];
+/// Variables with the model's key: hidden from the model's commands even if the agent's environment lacks them, unless
+/// the job itself sets them.
+const MODEL_KEYS: [&str; 2] = ["CODEX_API_KEY", "OPENAI_API_KEY"];
 
 /// Settings that keep Codex from calling any server but the model's. Versions before 0.169.0 do not have them and
 /// would warn about them.
@@ -71,8 +72,8 @@ pub(crate) fn codex_argv(
 /// Returns the environment variables that the model's commands must not see: all that look like secrets, unless the
 /// job itself set them for its commands.
 fn secret_variable_names(spec: &JobSpec, env: &Variables) -> Vec<String> {
-    let mut names: Vec<String> = ALWAYS_SECRET.map(str::to_owned).into();
-    let found = env.keys().filter(|name| looks_secret(name) && !ALWAYS_SECRET.contains(&name.as_str()));
+    let mut names: Vec<String> = MODEL_KEYS.map(str::to_owned).into();
+    let found = env.keys().filter(|name| looks_secret(name) && !MODEL_KEYS.contains(&name.as_str()));
     names.extend(found.cloned());
     names.retain(|name| !spec.env.contains_key(name));
     names

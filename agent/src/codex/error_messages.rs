@@ -227,7 +227,8 @@ fn find_meaning(message: &str, now: &Zoned) -> Option<(FailureKind, String)> {
     Some((kind, with_variable_name(advice, message)))
 }
 
-/// Returns the advice for a usage limit, with the reset time. A long text may be truncated before that time.
+/// Returns the advice for a usage limit. It repeats the reset time, because Codex's words, quoted behind it, may be cut
+/// off before they name it.
 fn usage_limit_advice(message: &str, now: &Zoned) -> String {
     for (mark, phrase) in [("try again at ", "try again at"), ("try again in ", "try again in")] {
         if let Some((_, rest)) = message.split_once(mark) {

@@ -40,7 +40,9 @@ impl JobManager {
         // Without an environment the output is kept, and the reason follows below.
         let env = self.environment(&Variables::new()).map(|(env, _)| env).unwrap_or_default();
         let existing_folder = |kind| {
-            let path = folder::path(kind, &self.context.state_dir, run.run_id(), is_confined, &env).ok()?;
+            let path =
+                folder::run_folder_path(kind, &self.context.state_dir, run.run_id(), is_confined, &env)
+                    .ok()?;
             path.symlink_metadata().is_ok().then_some(path)
         };
         if let Some(images) = existing_folder(FolderKind::Images) {

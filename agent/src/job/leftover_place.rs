@@ -71,7 +71,7 @@ impl JobManager {
         let config = self.lock_state().config.clone()?;
         let is_confined = admission::admit(spec, &config).ok()?;
         let state = &self.context.state_dir;
-        let path = folder::path(FolderKind::Place, state, run, is_confined, &env).ok()?;
+        let path = folder::run_folder_path(FolderKind::Place, state, run, is_confined, &env).ok()?;
         let top = WorkspaceDir::open(&path.to_string_lossy(), &[]).ok()?;
         let sandbox = if is_confined { Some(self.sandbox(&config, &top, None).await.ok()?) } else { None };
         Some(PlaceGit {

@@ -59,7 +59,8 @@ pub(super) fn wait_until<T>(what: &str, mut check: impl FnMut() -> Option<T>) ->
     }
 }
 
-/// Scans until `is_wanted` accepts the process `pid`, and returns that process.
+/// Scans until `is_wanted` accepts the process `pid`, and returns that process. TCP bytes are counted only for the
+/// processes in `watched` and their descendants.
 pub(super) fn scan_until(
     scanner: &mut Scanner,
     watched: &[u32],

@@ -93,11 +93,11 @@ pub(crate) fn create(
     Ok(folder)
 }
 
-/// Returns the path of a folder of a run, which may not exist.
+/// Returns the path of a run's folder, whether or not that folder exists.
 ///
 /// # Errors
-/// No run has such a folder yet, or `env` has no home folder to derive it from.
-pub(crate) fn path(
+/// The parent of all folders of this kind was not created yet, or `env` has no home folder to derive it from.
+pub(crate) fn run_folder_path(
     kind: FolderKind,
     state: &Path,
     run: &RunId,
@@ -191,7 +191,7 @@ pub(crate) fn take_over_prepared_clone(
     is_confined: bool,
     env: &Variables,
 ) {
-    if let Ok(place) = path(FolderKind::Place, state, run, is_confined, env) {
+    if let Ok(place) = run_folder_path(FolderKind::Place, state, run, is_confined, env) {
         clone.move_to(&place, || write_marker(&place, PREPARED_ENDING, ""));
     }
 }

@@ -179,7 +179,7 @@ impl JobSpool {
     }
 
     pub(super) fn lock_files(&self) -> MutexGuard<'_, RunFiles> {
-        // Each change is one call on one file, so the state is consistent even after a panic.
+        // Each change is one system call on one file, so the state is consistent even after a panic.
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

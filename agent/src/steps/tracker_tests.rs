@@ -105,7 +105,7 @@ fn retries_do_not_reset_the_deadline_of_the_model() {
 }
 
 #[test]
-fn activity_of_the_model_restarts_its_deadline_and_codexs_own_messages_do_not() {
+fn activity_of_the_model_restarts_its_deadline_and_codex_s_own_messages_do_not() {
     let mut codex = CodexRun::new();
     codex.line(0, THREAD_STARTED).line(0, TURN_STARTED).line(250, RETRY);
     codex.tracker.on_activity(s(299), &mut codex.steps);

@@ -129,7 +129,8 @@ impl Uplink {
         }
     }
 
-    /// Writes a frame of a stream. The socket is flushed at once, because the link counts as flushed.
+    /// Writes a frame of a stream, and flushes the socket at once: the link has nothing to send, so `write_next_frame`,
+    /// which otherwise flushes, is not called.
     async fn write_stream_frame(&mut self, frame: &AgentFrame) {
         let Some(connection) = &mut self.connection else { return };
         let result = match wire::encode(frame) {

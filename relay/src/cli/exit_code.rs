@@ -34,8 +34,9 @@ pub fn worst_code(codes: impl IntoIterator<Item = ExitCode>) -> ExitCode {
     codes.into_iter().max_by_key(rank).unwrap_or(ExitCode::Done)
 }
 
-/// Returns the exit code of `relay run`: the exit code of the command line, if there is one.
-pub fn command_exit_code(record: &JobRecord) -> u8 {
+/// Returns the exit code of `relay run`: the command's own, unless relay ended it (124, 130), the platform was lost
+/// (125), or it has none (1).
+pub fn run_exit_code(record: &JobRecord) -> u8 {
     let kind = record.error.as_ref().map(|error| error.kind);
     match (code_for_record(record), kind) {
         (
@@ -71,15 +72,15 @@ mod tests {
 
     #[test]
     fn run_returns_the_code_of_the_command_unless_relay_ended_it() {
-        let failed = |kind, code| command_exit_code(&ended_record(State::Failed, Some(kind), code));
+        let failed = |kind, code| run_exit_code(&ended_record(State::Failed, Some(kind), code));
         assert_eq!(failed(FailureKind::CodexExit, Some(7)), 7);
         assert_eq!(failed(FailureKind::CodexExit, None), 1);
         assert_eq!(failed(FailureKind::CodexExit, Some(-1)), 1);
         assert_eq!(failed(FailureKind::JobTimeout, Some(137)), 124);
         assert_eq!(failed(FailureKind::Stalled, Some(137)), 124);
         assert_eq!(failed(FailureKind::AgentLost, None), 125);
-        assert_eq!(command_exit_code(&ended_record(State::Cancelled, None, Some(143))), 130);
-        assert_eq!(command_exit_code(&ended_record(State::Completed, None, Some(0))), 0);
+        assert_eq!(run_exit_code(&ended_record(State::Cancelled, None, Some(143))), 130);
+        assert_eq!(run_exit_code(&ended_record(State::Completed, None, Some(0))), 0);
     }
 
     #[test]

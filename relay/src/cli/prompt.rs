@@ -75,7 +75,7 @@ fn read_from(source: &str, reader: impl Read) -> Result<String, Failure> {
         .read_to_end(&mut bytes)
         .and_then(|_| {
             let is_too_long = bytes.len() > MAX_PROMPT;
-            // The limit may have split a character. A text that is too long is rejected later.
+            // The read limit may have split a character. A text that is too long is rejected later.
             if is_too_long { Ok(String::from_utf8_lossy(&bytes).into_owned()) } else { decode_utf8(bytes) }
         })
         .map_err(|e| Failure::usage(format!("the prompt can't be read from {source}: {e}")))

@@ -207,7 +207,7 @@ fn prompts_and_specs_beyond_the_maximum_length_are_refused() {
     let resolve = |prompt: Vec<u8>| project.resolve(EngineKind::Docker, &["launch", "-"], &prompt);
     assert_eq!(resolve(vec![b'x'; MAX_PROMPT]).unwrap().prompt.len(), MAX_PROMPT);
     assert!(resolve(vec![b'x'; MAX_PROMPT + 1]).unwrap_err().message.contains("longer than 524288 bytes"));
-    // The maximum length falls into the middle of a character.
+    // At most `MAX_PROMPT + 1` bytes are read: the last one is half a character.
     assert!(resolve("é".repeat(MAX_PROMPT).into_bytes()).unwrap_err().message.contains("longer than"));
     let setup = "y".repeat(MAX_SPEC);
     assert!(project.refusal(&["launch", "x", "--setup", &setup]).contains("more than"));

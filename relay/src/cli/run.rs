@@ -102,7 +102,7 @@ pub fn run(args: &RunArgs, context: &Context) -> Result<u8, Failure> {
             _ => {}
         }
     });
-    Ok(exit_code::command_exit_code(&record))
+    Ok(exit_code::run_exit_code(&record))
 }
 
 /// Resolves the flags of `relay run`.

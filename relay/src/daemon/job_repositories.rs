@@ -47,7 +47,7 @@ impl JobRepositories {
         Ok(stored.map_err(|e| format!("its record can't be read ({e})"))?.record)
     }
 
-    /// Returns the repository of a job, which may not exist.
+    /// Returns the repository of a job, whether or not that repository exists.
     pub(super) fn repository(&self, job: &JobIdentity) -> JobRepository {
         JobRepository::of_job(&self.folder, job)
     }

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn workers_get_what_they_need_and_no_secret_but_the_models_key() {
+    fn workers_get_what_they_need_and_no_secret_but_the_model_s_key() {
         assert_eq!(env(EngineKind::Local), ["CODEX_API_KEY", "HOME", "LC_ALL", "PATH"]);
         assert_eq!(env(EngineKind::Docker), ["CODEX_API_KEY"]);
     }

@@ -27,8 +27,9 @@ const PODMAN_HOST_NAME: &str = "host.containers.internal";
 pub const HOST_NAMES: [&str; 2] = [DOCKER_HOST_NAME, PODMAN_HOST_NAME];
 /// Label that ties the container to a registry.
 const REGISTRY_LABEL: &str = "relay.registry";
-/// Label with the arguments that the container was created with, so that changed settings create a new one.
-const ARGUMENTS_LABEL: &str = "relay.arguments";
+/// Label with the digest of the arguments that the container was created with: if they change, the container is
+/// replaced.
+const ARGUMENTS_DIGEST_LABEL: &str = "relay.arguments";
 /// Capabilities that the agent and the entry point need to run workers as another user, to end them, and to access
 /// their files.
 const CAPABILITIES: [&str; 6] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID"];
@@ -135,7 +136,7 @@ impl Container<'_> {
             ));
         }
         if container.image != self.image_id()?
-            || container.labels.get(ARGUMENTS_LABEL) != Some(&arguments_digest(args))
+            || container.labels.get(ARGUMENTS_DIGEST_LABEL) != Some(&arguments_digest(args))
         {
             self.query(&["rm", "-f", name])?;
             return self.create(args);
@@ -188,7 +189,7 @@ impl Container<'_> {
         let name = &self.platform.name;
         let mut run = self.command(&["run", "--detach", "--name", name]);
         run.args(["--label", &format!("{REGISTRY_LABEL}={}", self.registry.display())])
-            .args(["--label", &format!("{ARGUMENTS_LABEL}={}", arguments_digest(args))])
+            .args(["--label", &format!("{ARGUMENTS_DIGEST_LABEL}={}", arguments_digest(args))])
             .args(self.engine_arguments())
             .args(args)
             .arg(&self.platform.image);

@@ -153,7 +153,7 @@ impl FileRef {
         staged.replace()
     }
 
-    /// Replaces the file. If the disk has no space for a copy, overwrites it in one call and pads shorter content with
+    /// Replaces the file. If the disk has no space for a copy, overwrites it in one system call and pads shorter content with
     /// spaces until the file is truncated. Only for small files whose readers skip unreadable content.
     pub fn replace_or_overwrite(&self, bytes: &[u8], durability: Durability) -> io::Result<()> {
         let out_of_space = match self.replace(bytes, durability) {

@@ -19,7 +19,7 @@ impl Logs {
         Self { _dir: dir, registry }
     }
 
-    /// Appends an event with this id to a job's log.
+    /// Appends an event with this id to a job's event log.
     fn add(&self, job: &str, id: u64) {
         self.add_bytes(job, &line(job, id));
     }

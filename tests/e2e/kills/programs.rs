@@ -24,13 +24,13 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Starts the relay's daemon, with a kill point under `strace`.
+    /// Starts the relay's daemon, under `strace` if there is a kill point.
     pub(crate) fn relay(site: &Site, kill_point: Option<KillPoint>) -> Self {
         // `strace` must follow threads, because the writer is not the first thread.
         Self::start(site, &site.command(&["serve"]), kill_point, &["-f"])
     }
 
-    /// Configures and starts the agent of a site, with a kill point under `strace`.
+    /// Configures and starts the agent of a site, under `strace` if there is a kill point.
     pub(crate) fn agent(site: &Site, kill_point: Option<KillPoint>) -> Self {
         let program = programs::dir().join("worker-agent");
         let mut configure = Command::new(&program);

@@ -46,7 +46,7 @@ fn a_shell_job_reads_no_logins_or_transcripts_not_even_new_ones() {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn commands_of_the_model_have_only_the_helper_programs_of_codex_s_home() {
+fn commands_of_the_model_see_only_helper_programs_in_codex_s_home() {
     let patch = "apply_patch <<'E'\n*** Begin Patch\n*** Add File: patched\n+by a command\n*** End Patch\nE";
     let change = "touch CODEX_HOME/tmp/arg0-linux/x CODEX_HOME/evil; mv CODEX_HOME/tmp/arg0-linux CODEX_HOME/tmp/away; \
                   mkdir CODEX_HOME/tmp/arg0; ln -sf /tmp $(dirname $(command -v apply_patch))/evil; echo tried";

@@ -12,7 +12,7 @@ use super::{Site, processes, programs};
 pub struct CodexTui {
     terminal: Terminal,
     /// Server of the session. It is dropped after the terminal, because a running session would restart it.
-    _server: Server,
+    _server_killer: ServerKiller,
 }
 
 impl CodexTui {
@@ -38,7 +38,7 @@ impl CodexTui {
         codex.env("CODEX_HOME", host.home()).args(arguments);
         Self {
             terminal: Terminal::with_program(site, 120, 40, &codex),
-            _server: Server { home: host.home().to_owned() },
+            _server_killer: ServerKiller { home: host.home().to_owned() },
         }
     }
 
@@ -50,12 +50,12 @@ impl CodexTui {
 
 /// The server that Codex starts for its sessions and that outlives them. Dropping this value kills it.
 #[derive(Debug)]
-struct Server {
+struct ServerKiller {
     /// `CODEX_HOME` of the sessions, which holds the server's program.
     home: PathBuf,
 }
 
-impl Drop for Server {
+impl Drop for ServerKiller {
     fn drop(&mut self) {
         processes::kill_programs_of(&self.home);
     }

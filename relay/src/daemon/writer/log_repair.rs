@@ -1,6 +1,6 @@
 //! Repairs a job's files: removes a torn tail (an incomplete last line), sets damage aside, rebuilds the record.
 //!
-//! Every step may be interrupted and repeated. A torn tail is removed in one call. A damaged log is copied, and then
+//! Every step may be interrupted and repeated. A torn tail is cut off by one system call. A damaged log is copied, and then
 //! replaced in one step by its valid lines and a warning about the rest.
 
 use std::io::{self, BufRead, BufReader};
@@ -34,7 +34,7 @@ pub(super) struct RepairedJob {
     pub(super) is_record_stale: bool,
 }
 
-/// Reads a job's log and record; removes a torn tail and sets damage aside.
+/// Reads a job's event log and record; removes a torn tail and sets damage aside.
 ///
 /// # Errors
 /// `NotFound` for an unknown job; `Unsupported` for a record or a log that a newer relay has written, which are left as
