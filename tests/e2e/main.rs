@@ -35,6 +35,7 @@ mod machine;
 mod many_agents;
 mod mcp;
 mod model;
+mod model_gateway;
 mod notices;
 mod output_kills;
 mod partition;

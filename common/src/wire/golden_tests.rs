@@ -106,6 +106,15 @@ fn additions_of_protocol_6() {
 }
 
 #[test]
+fn additions_of_protocol_7() {
+    let open = AgentFrame::StreamOpen { stream: 1, job: job(), epoch: 2, service: GitService::Model };
+    let token = ModelToken::new("ab".into());
+    let start = RelayFrame::StartWithModel { job: job(), epoch: 1, spec: "{}".into(), token };
+    assert_eq!(format!("{start:?}"), "StartWithModel { abe-smoke#1, 1, 2 bytes }");
+    insta::assert_snapshot!([hex(&open), hex(&start)].join("\n"));
+}
+
+#[test]
 fn frames_of_the_relay() {
     let frames = [
         RelayFrame::Welcome {

@@ -29,6 +29,7 @@ pub(super) struct RawConfig {
     platform: RawPlatform,
     relay: RawRelay,
     codex: RawCodex,
+    model: RawModel,
     limits: RawLimits,
     notify: RawNotify,
     workspace: RawWorkspace,
@@ -58,6 +59,12 @@ struct RawPlatform {
 #[serde(default, deny_unknown_fields)]
 struct RawRelay {
     port: Option<u16>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawModel {
+    gateway: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -97,6 +104,7 @@ impl RawConfig {
                 sandbox: self.codex.sandbox,
                 args: self.codex.args,
             },
+            model_gateway: self.model.gateway,
             limits,
             notify: self.notify.resolve(root)?,
             rules,

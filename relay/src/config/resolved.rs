@@ -25,6 +25,8 @@ pub struct Config {
     pub port: Option<u16>,
     /// Settings from `[codex]`. The default of `sandbox` depends on the engine.
     pub codex: CodexConfig,
+    /// True if workers reach the model through the relay, which holds the key, from `[model] gateway`.
+    pub model_gateway: bool,
     /// Time limits from `[limits]`.
     pub limits: Limits,
     /// Settings from `[notify]`.

@@ -170,6 +170,7 @@ async fn serve_frames(
         writer: app.writer.clone(),
         repositories: app.repositories.clone(),
         outputs: app.outputs.clone(),
+        model: app.model.clone(),
     };
     let streams = GitStreams::new(services, connection_id.clone(), parts);
     let (sink, source) = socket.split();

@@ -2,22 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use common::stream::{OutgoingParts, StreamHandle, StreamPart};
+use common::stream::{GitService, MAX_MODEL_STREAMS, OutgoingParts, StreamHandle, StreamPart};
 use tokio::task::JoinSet;
 
 use super::service::{self, AgentStream, OpenRequest, Services};
 use crate::daemon::core::ConnectionId;
 
-/// Maximum number of open streams of one connection: for each of an agent's jobs one, and another that is ending.
-const MAX_STREAMS: usize = 2 * common::job::MAX_AGENT_JOBS as usize;
+/// Maximum number of open streams of one connection: for each of an agent's jobs one and for the model all, and as many
+/// others that are ending.
+const MAX_STREAMS: usize = 2 * (common::job::MAX_AGENT_JOBS as usize + MAX_MODEL_STREAMS);
 
 /// Streams of a connection. Dropping this value ends them.
 pub(in crate::daemon) struct GitStreams {
     services: Services,
     connection_id: ConnectionId,
     parts: OutgoingParts,
-    /// Handle of each open stream, by the stream's number.
-    handles: BTreeMap<u32, StreamHandle>,
+    /// Handle of each open stream, by the stream's number, with its service.
+    handles: BTreeMap<u32, (StreamHandle, GitService)>,
     /// Tasks that serve the streams, each with the number of its stream as its result.
     tasks: JoinSet<u32>,
 }
@@ -43,7 +44,19 @@ impl GitStreams {
             return Err(format!("stream {stream} is open already, or one too many"));
         }
         let handle = StreamHandle::new(stream, self.parts.clone());
-        self.handles.insert(stream, handle.clone());
+        let is_model = |service| service == GitService::Model;
+        let model_streams = self.handles.values().filter(|(_, service)| is_model(*service)).count();
+        self.handles.insert(stream, (handle.clone(), request.service));
+        if is_model(request.service) && model_streams >= MAX_MODEL_STREAMS {
+            // The agent counts a stream as ended earlier than the relay, so this does not violate the protocol.
+            self.tasks.spawn(async move {
+                let reason = "the agent has too many connections to the model";
+                // Closing fails if the connection has ended.
+                let _ = handle.close(Some(reason.to_owned())).await;
+                stream
+            });
+            return Ok(());
+        }
         let agent_stream = AgentStream { connection_id: self.connection_id.clone(), request, handle };
         let services = self.services.clone();
         self.tasks.spawn(async move {
@@ -60,7 +73,10 @@ impl GitStreams {
     /// The agent broke the protocol.
     pub(in crate::daemon) fn receive_part(&mut self, stream: u32, part: StreamPart) -> Result<(), String> {
         self.remove_ended();
-        self.handles.get(&stream).map_or(Ok(()), |handle| handle.receive(part)).map_err(|e| e.to_string())
+        self.handles
+            .get(&stream)
+            .map_or(Ok(()), |(handle, _)| handle.receive(part))
+            .map_err(|e| e.to_string())
     }
 
     fn remove_ended(&mut self) {

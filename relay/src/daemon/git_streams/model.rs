@@ -1,0 +1,35 @@
+//! Serves a connection of a job's worker to the model.
+
+use std::future::pending;
+use std::sync::Arc;
+
+use common::stream::{STREAM_CHUNK, StreamError, StreamHandle};
+use tokio::io::{duplex, split};
+
+use crate::daemon::gateway::{self, JobRoute};
+
+/// Connects a stream with the gateway until either has ended. A connection that breaks is no failure: a worker ends its
+/// requests like this, and repeats those that fail.
+pub(super) async fn serve_connection(handle: &StreamHandle, route: Arc<JobRoute>) {
+    let (gateway_end, stream_end) = duplex(STREAM_CHUNK);
+    let (reader, writer) = split(stream_end);
+    let receiving = async {
+        match handle.receive_into(writer).await {
+            // The worker sends no more, or the gateway reads no more. An answer may still be on its way.
+            Ok(()) | Err(StreamError::Local(_)) => pending().await,
+            Err(StreamError::Lost | StreamError::Refused(_)) => {}
+        }
+    };
+    let serving = async {
+        let ((), sent) =
+            tokio::join!(gateway::serve_connection(gateway_end, route), handle.send_from(reader));
+        if let Err(error) = sent {
+            tracing::debug!("a connection to the model ended early: {error}");
+        }
+    };
+    // Dropping the gateway's side ends its request to the model.
+    tokio::select! {
+        () = receiving => {}
+        () = serving => {}
+    }
+}
