@@ -88,6 +88,21 @@ fn a_request_that_a_restart_of_the_relay_interrupts_is_repeated() {
 }
 
 #[test]
+#[ignore = "needs the real Codex"]
+fn a_worker_in_a_sandbox_uses_the_gateway_whatever_provider_its_arguments_name() {
+    let (model, site) = site(Engine::Local, [Script::new("looks").run("env | sort").say("Looked.")]);
+    site.configure_in_sandbox("args = [\"-c\", 'model_provider=\"openai\"']\n[model]\ngateway = true\n");
+    up(&site);
+    let job = launch(&site, "[script:looks] Look for a key.");
+    let record = site.ended(&job);
+    let log = site.log(&job);
+    assert_eq!(outcome(&record), (State::Completed, None), "{log}\n{}", site.daemon_log());
+    assert!(log.contains("RELAY_JOB=demo#1") && !log.contains("canary"), "{log}");
+    let keys: Vec<_> = model.requests().into_iter().map(|request| request.authorization).collect();
+    assert_eq!(keys, vec![Some(format!("Bearer {KEY}")); 2]);
+}
+
+#[test]
 #[ignore = "needs Docker and the real Codex"]
 fn a_container_has_no_key_and_reaches_the_model_through_the_relay_alone() {
     // The model listens on this machine's loopback, which the container can't reach.

@@ -151,6 +151,8 @@ fn errors_are_reported_with_file_line_and_reason() {
         ("[notify]\ncodex = \"\"", 2, "names no program"),
         ("[notify]\non = []", 2, "on = []"),
         ("[notify]\non = [\"ended\"]", 2, "ended"),
+        ("[model]\ngateway = \"on\"", 2, "expected a boolean"),
+        ("[model]\ngatewy = true", 2, "gatewy"),
         ("[notify]\ndesktop = \"yes\"", 2, "expected a boolean"),
     ] {
         let message = load(text).unwrap_err().message;

@@ -10,12 +10,15 @@ use common::wire::ModelToken;
 use super::gateway::{JobRoute, Secret, Upstream};
 use crate::state_dir::model_secret::ModelSecret;
 
+/// Routes by job and run.
+type Routes = HashMap<(JobId, u32), Weak<JobRoute>>;
+
 /// Access to the model.
 #[derive(Debug, Clone)]
 pub(super) struct ModelAccess {
     secret: ModelSecret,
-    /// Routes that connections use, by job and run. The connections of a run share its route.
-    routes: Arc<Mutex<HashMap<(JobId, u32), Weak<JobRoute>>>>,
+    /// Routes that connections use. The connections of a run share its route.
+    routes: Arc<Mutex<Routes>>,
 }
 
 impl ModelAccess {

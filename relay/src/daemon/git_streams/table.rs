@@ -87,3 +87,77 @@ impl GitStreams {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::daemon::job_repositories::JobRepositories;
+    use crate::daemon::model_access::ModelAccess;
+    use crate::daemon::writer::{WriterCommand, WriterHandle};
+    use crate::engine_kind::EngineKind;
+    use crate::output::store::Outputs;
+    use crate::policy::JobPolicy;
+    use crate::registry::Registry;
+
+    type Parts = mpsc::Receiver<(u32, StreamPart)>;
+
+    /// Creates a table whose writer gives no answers, with the queue of the writer and of the parts to send.
+    fn table(root: &Path, has_model: bool) -> (GitStreams, mpsc::Receiver<WriterCommand>, Parts) {
+        let (commands, writer) = mpsc::channel(1024);
+        let policy = JobPolicy::new(EngineKind::Local, &Config::load(root).unwrap());
+        let model = has_model.then(|| ModelAccess::load(&root.join("model-secret")).unwrap());
+        let services = Services {
+            writer: WriterHandle::new(commands),
+            repositories: JobRepositories::new(
+                &Registry::for_project(root),
+                policy,
+                root.join("repositories"),
+            ),
+            outputs: Outputs::in_folder(root.join("outputs")),
+            model,
+        };
+        let (parts, queue) = mpsc::channel(1);
+        let connection_id = ConnectionId { agent: "a".into(), number: 1 };
+        (GitStreams::new(services, connection_id, parts), writer, queue)
+    }
+
+    fn request(stream: usize) -> OpenRequest {
+        let stream = u32::try_from(stream).unwrap();
+        OpenRequest { stream, job: "a#1".parse().unwrap(), epoch: 1, service: GitService::Model }
+    }
+
+    #[tokio::test]
+    async fn too_many_connections_to_the_model_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut streams, _writer, mut parts) = table(dir.path(), true);
+        for stream in 0..MAX_MODEL_STREAMS {
+            streams.open_stream(request(stream)).unwrap();
+        }
+        streams.open_stream(request(MAX_MODEL_STREAMS)).unwrap();
+        let refused = parts.recv().await;
+        let reason = "the agent has too many connections to the model";
+        let stream = u32::try_from(MAX_MODEL_STREAMS).unwrap();
+        assert_eq!(refused, Some((stream, StreamPart::Close(Some(reason.to_owned())))));
+        let violation = (MAX_MODEL_STREAMS + 1..2 * MAX_STREAMS)
+            .find_map(|stream| streams.open_stream(request(stream)).err());
+        assert!(violation.unwrap().contains("one too many"));
+    }
+
+    #[tokio::test]
+    async fn without_a_gateway_a_connection_to_the_model_is_refused_with_the_setting() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut streams, _writer, mut parts) = table(dir.path(), false);
+        streams.open_stream(request(1)).unwrap();
+        let refused = parts.recv().await;
+        let names_setting = |reason: &str| reason.contains("[model] gateway = true");
+        assert!(
+            matches!(&refused, Some((1, StreamPart::Close(Some(reason)))) if names_setting(reason)),
+            "{refused:?}"
+        );
+    }
+}

@@ -80,6 +80,12 @@ pub(in crate::daemon) struct WriterHandle {
 }
 
 impl WriterHandle {
+    /// Creates a handle whose commands go into this queue.
+    #[cfg(test)]
+    pub(in crate::daemon) fn new(commands: mpsc::Sender<WriterCommand>) -> Self {
+        Self { commands }
+    }
+
     /// Sends a command; waits while the queue is full.
     pub(in crate::daemon) async fn send(&self, command: WriterCommand) {
         // The writer ends only with the process, so a lost command has no effect.
