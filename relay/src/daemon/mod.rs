@@ -23,6 +23,7 @@
 //!   agent's connection; [`handshake`]: the first frames of a connection; [`frames`]: chooses the receiver of a frame
 //!   (pure); [`liveness`]: detects a silent connection (pure).
 //! * [`git_streams`]: serves git at an agent, which fetches from a job's repository and pushes to it.
+//! * [`gateway`]: passes the workers' requests on to the model, with the key that no worker has.
 //! * [`subscribe`]: the event stream for subscribers. [`token`]: the token that subscribers present.
 //! * [`writer`]: the sole writer of logs and records, on a thread of its own because it waits for disks.
 //! * [`platform`]: slow engine calls. [`engine_events`]: the engine's event stream for the container.
@@ -41,6 +42,8 @@ mod effects;
 mod engine_events;
 mod frames;
 mod freeze_detector;
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "the agents' streams to it come next"))]
+mod gateway;
 mod git_streams;
 mod handshake;
 mod job_repositories;
