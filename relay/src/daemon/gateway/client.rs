@@ -165,3 +165,7 @@ impl AsyncWrite for UpstreamStream {
         Pin::new(&mut self.io).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

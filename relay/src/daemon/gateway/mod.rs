@@ -3,18 +3,29 @@
 //!
 //! ```text
 //!  worker's Codex ─HTTP, job token─► proxy ──► upstream: key, headers, parameters ──► client ─TLS─► model's server
-//!                                      │
-//!                                    route: the job's token and server
+//!        ▲                             │
+//!        │                           route: the job's token and server
+//!        │                             ▲ tokens, problems of the account
+//!        └──── answer, metered_body ───┘◄── meter, account ◄─────────────────────────── answer
 //! ```
 //!
-//! * [`proxy`]: serves a worker's connection. [`route`]: the way of one job.
-//! * [`endpoint`]: what workers may ask for. [`refusal`]: answers of the gateway itself. [`headers`]: which headers are
-//!   passed on (all pure).
-//! * [`upstream`]: the model's server. [`client`]: connections to it. [`secret`]: values that are never shown.
+//! * [`proxy`]: serves a worker's connection. [`route`]: the way of one job. [`answer`]: answers of the model's server;
+//!   [`metered_body`]: their bodies.
+//! * [`endpoint`]: requests that workers may send. [`refusal`]: answers of the gateway itself. [`headers`]: headers that
+//!   are passed on. [`meter`]: token counts of an answer; [`event_stream`] and [`json_fields`] find them in bounded
+//!   memory. [`account`]: problems of the account. All of these are pure.
+//! * [`upstream`]: the model's server. [`client`]:
+//!   connections to it. [`secret`]: values that are never shown.
 
+mod account;
+mod answer;
 mod client;
 mod endpoint;
+mod event_stream;
 mod headers;
+mod json_fields;
+mod meter;
+mod metered_body;
 mod proxy;
 mod refusal;
 mod route;

@@ -5,8 +5,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{Either, Full, LengthLimitError, Limited};
+use http_body_util::{Either, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -15,10 +14,11 @@ use hyper_util::client::legacy;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::answer::{self, AnswerBody};
 use super::endpoint::Endpoint;
-use super::headers;
 use super::refusal::Refusal;
 use super::route::JobRoute;
+use super::upstream::Upstream;
 
 /// Time limit for the head of a request, also of the next one on an idle connection. It exceeds the time for which
 /// Codex keeps an idle connection (90 s), so that no request meets a connection that closes.
@@ -28,9 +28,6 @@ const MAX_HEAD: usize = 64 * 1024;
 /// Maximum size of a request's body: a context of a million tokens with images is below it.
 const MAX_BODY_MIB: u64 = 64;
 
-/// Body of an answer to a worker.
-type AnswerBody = Either<Full<Bytes>, Incoming>;
-
 /// Serves the HTTP/1.1 requests of one connection of a job's worker.
 pub(in crate::daemon) async fn serve_connection<S>(io: S, route: Arc<JobRoute>)
 where
@@ -39,7 +36,7 @@ where
     let job = route.job().clone();
     let service = service_fn(|request| {
         let route = Arc::clone(&route);
-        async move { Ok::<_, Infallible>(answer(request, &route).await) }
+        async move { Ok::<_, Infallible>(serve_request(request, &route).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -52,7 +49,7 @@ where
     }
 }
 
-async fn answer(request: Request<Incoming>, route: &JobRoute) -> Response<AnswerBody> {
+async fn serve_request(request: Request<Incoming>, route: &Arc<JobRoute>) -> Response<AnswerBody> {
     match forward(request, route).await {
         Ok(response) => response,
         Err(refusal) => {
@@ -62,8 +59,9 @@ async fn answer(request: Request<Incoming>, route: &JobRoute) -> Response<Answer
     }
 }
 
-/// Passes a request on to the model's server and returns its answer.
-async fn forward(request: Request<Incoming>, route: &JobRoute) -> Result<Response<AnswerBody>, Refusal> {
+/// Passes a request on to the model's server and returns its answer. An answer has no time limit here: the limits of the
+/// step `model` end a run whose model is silent, and its connection with it.
+async fn forward(request: Request<Incoming>, route: &Arc<JobRoute>) -> Result<Response<AnswerBody>, Refusal> {
     if !route.admits(request.headers()) {
         return Err(Refusal::Token);
     }
@@ -73,19 +71,15 @@ async fn forward(request: Request<Incoming>, route: &JobRoute) -> Result<Respons
         return Err(Refusal::BodyTooLarge(MAX_BODY_MIB));
     }
     let request = request.map(|body| Limited::new(body, usize::try_from(limit).unwrap_or(usize::MAX)));
-    let upstream = route.upstream();
-    let sent = upstream.send(endpoint, request).await;
-    let (mut head, body) = sent.map_err(|e| failed_request(&e, upstream.host()))?.into_parts();
-    head.headers = headers::for_worker(head.headers, upstream.secrets());
-    head.version = hyper::Version::HTTP_11;
-    head.extensions.clear();
-    Ok(Response::from_parts(head, Either::Right(body)))
+    let sent = route.upstream().send(endpoint, request).await;
+    let response = sent.map_err(|e| failed_request(&e, route.upstream()))?;
+    answer::pass_on(response, endpoint, route).await
 }
 
 /// Finds the reason of a failed request: the worker's body, the way to the server, or its answer.
-fn failed_request(error: &legacy::Error, host: &str) -> Refusal {
+fn failed_request(error: &legacy::Error, upstream: &Upstream) -> Refusal {
     let causes = || std::iter::successors(Some(error as &(dyn Error + 'static)), |&cause| cause.source());
-    if causes().any(<(dyn Error + 'static)>::is::<LengthLimitError>) {
+    if causes().any(<dyn Error + 'static>::is::<LengthLimitError>) {
         return Refusal::BodyTooLarge(MAX_BODY_MIB);
     }
     let is_user_body = |cause: &(dyn Error + 'static)| {
@@ -96,8 +90,8 @@ fn failed_request(error: &legacy::Error, host: &str) -> Refusal {
     }
     // The innermost cause is the specific one; the outer ones say only which layer failed.
     let reason = causes().last().map(ToString::to_string).unwrap_or_default();
-    let reason = common::text_format::one_line(&reason, 200);
-    let host = host.to_owned();
+    let reason = common::text_format::one_line(&upstream.mask(&reason), 200);
+    let host = upstream.host().to_owned();
     if error.is_connect() {
         Refusal::Unreachable { host, reason }
     } else {
@@ -108,3 +102,7 @@ fn failed_request(error: &legacy::Error, host: &str) -> Refusal {
 #[cfg(test)]
 #[path = "proxy_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "bad_input_tests.rs"]
+mod bad_input_tests;

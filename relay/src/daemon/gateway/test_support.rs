@@ -3,9 +3,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use hyper_util::client::proxy::matcher::Matcher;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::client::{UpstreamClient, new_client};
 use super::{JobRoute, Secret, Upstream, UpstreamSettings, serve_connection};
 
 pub(super) const KEY: &str = "sk-real-key-of-the-user";
@@ -28,6 +30,7 @@ impl ScriptedServer {
             async move {
                 let _ = stream.write_all(&answer).await;
                 let _ = stream.shutdown().await;
+                let _ = stream.read_to_end(&mut Vec::new()).await;
             }
         })
         .await
@@ -69,37 +72,43 @@ impl ScriptedServer {
 
 /// Returns the route of a job to a server with a key.
 pub(super) fn route_to(base_url: &str) -> Arc<JobRoute> {
+    route_through(base_url, new_client(None, Matcher::builder().build()))
+}
+
+/// Returns the route of a job to a server with a key, which is reached with this client.
+pub(super) fn route_through(base_url: &str, client: UpstreamClient) -> Arc<JobRoute> {
     let settings = UpstreamSettings {
         base_url: base_url.to_owned(),
         key: Some(Secret::new(KEY)),
         headers: vec![("x-team".to_owned(), Secret::new("blue"))],
         query: vec![("api-version".to_owned(), "2026-11 a".to_owned())],
     };
-    let upstream = Arc::new(Upstream::new(settings).unwrap());
+    let upstream = Arc::new(Upstream::with_client(settings, client).unwrap());
     Arc::new(JobRoute::new("proj#1".parse().unwrap(), Secret::new(TOKEN), upstream))
 }
 
 /// Reads a request with its body, of a length or in chunks.
 async fn read_request(stream: &mut TcpStream) -> String {
     let mut text = Vec::new();
-    let mut buffer = [0; 4096];
+    let mut head_end = None;
     loop {
-        let seen = String::from_utf8_lossy(&text).to_lowercase();
-        if let Some((head, body)) = seen.split_once("\r\n\r\n") {
+        head_end = head_end.or_else(|| memchr::memmem::find(&text, b"\r\n\r\n").map(|at| at + 4));
+        if let Some(start) = head_end {
+            let head = String::from_utf8_lossy(&text[..start]).to_lowercase();
             let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
             let is_whole = match length {
-                Some(length) => body.len() >= length.parse().unwrap(),
-                None => !head.contains("chunked") || body.ends_with("0\r\n\r\n"),
+                Some(length) => text.len() - start >= length.parse().unwrap(),
+                None => !head.contains("chunked") || text.ends_with(b"0\r\n\r\n"),
             };
             if is_whole {
-                return String::from_utf8_lossy(&text).into_owned();
+                break;
             }
         }
-        match stream.read(&mut buffer).await {
-            Ok(count) if count > 0 => text.extend(&buffer[..count]),
-            _ => return String::from_utf8_lossy(&text).into_owned(),
+        if matches!(stream.read_buf(&mut text).await, Ok(0) | Err(_)) {
+            break;
         }
     }
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// Connects a worker to the gateway.
@@ -136,7 +145,8 @@ pub(super) fn post(path: &str, body: &str) -> String {
 /// Returns an answer with a body of a known length.
 pub(super) fn http_answer(status: &str, content_type: &str, body: &str) -> String {
     let length = body.len();
-    format!("HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n{body}")
+    let head = format!("HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\ncontent-length: {length}");
+    format!("{head}\r\nconnection: close\r\n\r\n{body}")
 }
 
 /// Splits an answer into its first line and its body.

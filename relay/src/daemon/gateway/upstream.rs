@@ -61,17 +61,17 @@ impl Upstream {
     /// # Errors
     /// Returns an error for settings that can't be used.
     pub fn new(settings: UpstreamSettings) -> Result<Self, UpstreamError> {
-        let base = parse_base_url(&settings.base_url)?;
-        let needs_tls = base.scheme() == Some(&Scheme::HTTPS);
+        let needs_tls = parse_base_url(&settings.base_url)?.scheme() == Some(&Scheme::HTTPS);
         let tls = needs_tls.then(client::system_tls).transpose().map_err(UpstreamError::Tls)?;
-        Self::with_client(base, settings, client::new_client(tls, Matcher::from_env()))
+        Self::with_client(settings, client::new_client(tls, Matcher::from_env()))
     }
 
-    fn with_client(
-        base: Uri,
+    /// Prepares a server that is reached with this client.
+    pub(super) fn with_client(
         settings: UpstreamSettings,
         client: UpstreamClient,
     ) -> Result<Self, UpstreamError> {
+        let base = parse_base_url(&settings.base_url)?;
         let mut headers = HeaderMap::new();
         for (name, value) in &settings.headers {
             let invalid = || UpstreamError::Header(name.clone());
@@ -96,6 +96,11 @@ impl Upstream {
         &self.secrets
     }
 
+    /// Replaces all secrets in a text.
+    pub(super) fn mask(&self, text: &str) -> String {
+        self.secrets.iter().fold(text.to_owned(), |text, secret| secret.mask(text))
+    }
+
     /// Sends a worker's request to the server, with the key in place of the worker's token.
     pub(super) async fn send(
         &self,
@@ -113,8 +118,8 @@ impl Upstream {
         self.client.request(request).await
     }
 
-    /// Returns the URL of an endpoint. Parameters of a worker are passed on only to the list of models, which has the
-    /// client's version there; the configured ones come last, and servers let the last one win or refuse two.
+    /// Returns the URL of an endpoint, with the configured parameters. A worker's own are passed on only to the list of
+    /// models, which has the client's version there.
     fn target(&self, endpoint: Endpoint, query: Option<&str>) -> Uri {
         let path = self.base.path().trim_end_matches('/');
         let worker = query.filter(|_| endpoint == Endpoint::Models).unwrap_or_default();
@@ -159,4 +164,46 @@ fn parse_base_url(url: &str) -> Result<Uri, UpstreamError> {
         return Err(UpstreamError::BaseUrl("must not contain parameters: use query_params"));
     }
     Ok(base)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn upstream(base_url: &str) -> Result<Upstream, UpstreamError> {
+        Upstream::new(UpstreamSettings { base_url: base_url.to_owned(), ..UpstreamSettings::default() })
+    }
+
+    #[test]
+    fn endpoints_are_below_the_base_url() {
+        for (base_url, target) in [
+            ("http://h/v1", "http://h/v1/responses"),
+            ("http://h:8080/a/v1/", "http://h:8080/a/v1/responses"),
+            ("http://h", "http://h/responses"),
+            ("http://[::1]:9/v1", "http://[::1]:9/v1/responses"),
+        ] {
+            let upstream = upstream(base_url).unwrap();
+            assert_eq!(upstream.target(Endpoint::Responses, Some("a=b")), target);
+        }
+        let target = upstream("http://h/v1").unwrap().target(Endpoint::Models, Some("client_version=1"));
+        assert_eq!(target, "http://h/v1/models?client_version=1");
+    }
+
+    #[test]
+    fn a_server_that_can_t_be_used_is_refused_without_its_values() {
+        for url in ["", "h", "/v1", "ftp://h/v1", "http://", "http://u:hidden@h/v1", "http://h/v1?key=hidden"]
+        {
+            let error = upstream(url).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("hidden"), "{url}: {error}");
+        }
+        let with = |key: Option<&str>, header: Option<(&str, &str)>| {
+            let headers = header.map(|(name, value)| (name.to_owned(), Secret::new(value)));
+            let base_url = "http://h/v1".to_owned();
+            let (key, headers) = (key.map(Secret::new), headers.into_iter().collect());
+            Upstream::new(UpstreamSettings { base_url, key, headers, query: Vec::new() }).unwrap_err()
+        };
+        assert_eq!(with(Some("hidden\n"), None), UpstreamError::Key);
+        assert_eq!(with(None, Some(("a b", "hidden"))), UpstreamError::Header("a b".to_owned()));
+        assert_eq!(with(None, Some(("a", "hidden\r\n"))), UpstreamError::Header("a".to_owned()));
+    }
 }
