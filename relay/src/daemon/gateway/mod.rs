@@ -14,12 +14,13 @@
 //! * [`endpoint`]: requests that workers may send. [`refusal`]: answers of the gateway itself. [`headers`]: headers that
 //!   are passed on. [`meter`]: token counts of an answer; [`event_stream`] and [`json_fields`] find them in bounded
 //!   memory. [`account`]: problems of the account. All of these are pure.
-//! * [`upstream`]: the model's server. [`client`]:
+//! * [`upstream`]: the model's server. [`codex_settings`]: its settings, from the user's own Codex. [`client`]:
 //!   connections to it. [`secret`]: values that are never shown.
 
 mod account;
 mod answer;
 mod client;
+mod codex_settings;
 mod endpoint;
 mod event_stream;
 mod headers;
