@@ -1,5 +1,5 @@
-//! Settings of the model's server, from the user's own Codex: `config.toml`, `auth.json` and the environment. Read on the
-//! side of the relay; workers get none of it. No error contains a value.
+//! Settings of the model's server, from the user's own Codex: `config.toml`, `auth.json` and the environment. Workers
+//! get none of them. No error contains a value.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::secret::Secret;
-use super::upstream::UpstreamSettings;
+use super::upstream::{Upstream, UpstreamSettings};
 use crate::bounded_file::read_bounded;
 
 const OPENAI: &str = "openai";
@@ -121,6 +121,17 @@ impl UpstreamSettings {
     }
 }
 
+impl Upstream {
+    /// Prepares the server of the user's Codex, with the current settings of its files and of the environment.
+    ///
+    /// # Errors
+    /// Returns one line with the reason and what helps.
+    pub fn from_codex_settings() -> Result<Self, String> {
+        let settings = UpstreamSettings::of_codex(&|name| std::env::var(name).ok());
+        Self::new(settings.map_err(|e| e.to_string())?).map_err(|e| e.to_string())
+    }
+}
+
 fn read_if_present(path: &Path) -> Result<Vec<u8>, SettingsError> {
     match read_bounded(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -200,7 +211,7 @@ fn check_supported(provider: &Provider, name: &str) -> Result<(), SettingsError>
     }
 }
 
-/// Returns the user's key of `OpenAI`, from the places in which `codex exec` finds it. A relay also takes `OPENAI_API_KEY`.
+/// Returns the user's key of `OpenAI`, from the places in which `codex exec` finds it, and from `OPENAI_API_KEY`.
 fn openai_key(auth: &[u8], variable: &dyn Fn(&str) -> Option<String>) -> Result<String, SettingsError> {
     if let Some(key) = variable("CODEX_API_KEY").or_else(|| variable("OPENAI_API_KEY")) {
         return Ok(key);

@@ -112,7 +112,8 @@ mod tests {
 
     #[test]
     fn events_are_found_whatever_ends_their_lines() {
-        let stream = "event: x\ndata: {\"a\":1}\n\n: comment\n\ndata:b\nid: 3\ndata:  c\n\n\ndatax: no\ndata\nretry: 1\n\ndata: open";
+        let stream = "event: x\ndata: {\"a\":1}\n\n: comment\n\ndata:b\nid: 3\ndata:  c\n\n\n\
+                      datax: no\ndata\nretry: 1\n\ndata: open";
         for end in ["\n", "\r\n", "\r"] {
             for size in [1, 2, 3, 1000] {
                 let found = events(stream.replace('\n', end).as_bytes(), size);

@@ -11,8 +11,8 @@
 //!
 //! * [`proxy`]: serves a worker's connection. [`route`]: the way of one job. [`answer`]: answers of the model's server;
 //!   [`metered_body`]: their bodies.
-//! * [`endpoint`]: requests that workers may send. [`refusal`]: answers of the gateway itself. [`headers`]: headers that
-//!   are passed on. [`meter`]: token counts of an answer; [`event_stream`] and [`json_fields`] find them in bounded
+//! * [`endpoint`]: requests that workers may send. [`refusal`]: answers of the gateway itself. [`headers`]: headers
+//!   that are passed on. [`meter`]: token counts of an answer; [`event_stream`] and [`json_fields`] find them in bounded
 //!   memory. [`account`]: problems of the account. All of these are pure.
 //! * [`upstream`]: the model's server. [`codex_settings`]: its settings, from the user's own Codex. [`client`]:
 //!   connections to it. [`secret`]: values that are never shown.

@@ -59,8 +59,8 @@ async fn serve_request(request: Request<Incoming>, route: &Arc<JobRoute>) -> Res
     }
 }
 
-/// Passes a request on to the model's server and returns its answer. An answer has no time limit here: the limits of the
-/// step `model` end a run whose model is silent, and its connection with it.
+/// Passes a request on to the model's server and returns its answer. An answer has no time limit here: the limits of
+/// the step `model` end a run whose model is silent, and its connection with it.
 async fn forward(request: Request<Incoming>, route: &Arc<JobRoute>) -> Result<Response<AnswerBody>, Refusal> {
     if !route.admits(request.headers()) {
         return Err(Refusal::Token);

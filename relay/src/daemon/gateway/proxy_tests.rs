@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use common::event::Usage;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Barrier, Mutex, mpsc};
 
 use super::super::account::ProblemKind;
 use super::super::test_support::{
@@ -138,4 +138,31 @@ async fn requests_that_are_sent_at_once_are_answered_in_their_order() {
         "{requests:?}"
     );
     assert!(requests[1].starts_with("POST /base/v1/responses/compact?api%2Dversion"), "{requests:?}");
+}
+
+#[tokio::test]
+async fn a_hundred_workers_are_served_at_once() {
+    let all = Arc::new(Barrier::new(100));
+    let meeting = Arc::clone(&all);
+    let server = ScriptedServer::with(move |mut stream| {
+        let meeting = Arc::clone(&meeting);
+        async move {
+            let head =
+                "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n: open\n\n";
+            stream.write_all(head.as_bytes()).await.unwrap();
+            // No answer ends before all have begun.
+            meeting.wait().await;
+            stream.write_all(COMPLETED.as_bytes()).await.unwrap();
+        }
+    })
+    .await;
+    let route = server.route();
+    let requests = (0..100).map(|_| {
+        let route = Arc::clone(&route);
+        tokio::spawn(async move { exchange(&route, &post("/v1/responses", "{}")).await })
+    });
+    for request in requests.collect::<Vec<_>>() {
+        assert_eq!(status_and_body(&request.await.unwrap()).0, "HTTP/1.1 200 OK");
+    }
+    assert_eq!(route.readings().borrow().answers, 100);
 }
