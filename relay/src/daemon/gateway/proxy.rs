@@ -1,82 +1,108 @@
-//! Serves a worker's connection: checks the token, and passes one request on with the key.
+//! HTTP server for the worker of one job, which passes requests on to the model's server.
 
-use std::io;
+use std::convert::Infallible;
+use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
-use tokio::net::TcpStream;
+use http_body_util::{Either, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::client::legacy;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::answer::{self, AnswerBody};
+use super::endpoint::Endpoint;
+use super::refusal::Refusal;
 use super::route::JobRoute;
-use super::secret::Secret;
+use super::upstream::Upstream;
 
+/// Time limit for the head of a request, also of the next one on an idle connection. It exceeds the time for which
+/// Codex keeps an idle connection (90 s), so that no request meets a connection that closes.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
 /// Maximum length of a request's head, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
-const UNAUTHORIZED: &[u8] = b"HTTP/1.1 401 Unauthorized\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+/// Maximum size of a request's body: a context of a million tokens with images is below it.
+const MAX_BODY_MIB: u64 = 64;
 
 /// Serves the HTTP/1.1 requests of one connection of a job's worker.
-pub(in crate::daemon) async fn serve_connection<S>(mut io: S, route: Arc<JobRoute>)
+pub(in crate::daemon) async fn serve_connection<S>(io: S, route: Arc<JobRoute>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    if let Err(error) = try_serve(&mut io, &route).await {
-        tracing::debug!("{}: a request to the model failed: {error}", route.job);
+    let job = route.job().clone();
+    let service = service_fn(|request| {
+        let route = Arc::clone(&route);
+        async move { Ok::<_, Infallible>(serve_request(request, &route).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(io), service)
+        .await;
+    if let Err(e) = served {
+        tracing::debug!("{job}: a connection to the model ended: {e}");
     }
 }
 
-async fn try_serve(worker: &mut (impl AsyncRead + AsyncWrite + Unpin), route: &JobRoute) -> io::Result<()> {
-    let Some((head, rest)) = read_head(worker).await? else { return Ok(()) };
-    let upstream = &route.upstream;
-    let Some(head) =
-        translate_head(&head, &route.token, &upstream.address, &upstream.path, upstream.key.as_ref())
-    else {
-        return worker.write_all(UNAUTHORIZED).await;
+async fn serve_request(request: Request<Incoming>, route: &Arc<JobRoute>) -> Response<AnswerBody> {
+    match forward(request, route).await {
+        Ok(response) => response,
+        Err(refusal) => {
+            tracing::debug!("{}: the request to the model got {refusal}", route.job());
+            refusal.response().map(Either::Left)
+        }
+    }
+}
+
+/// Passes a request on to the model's server and returns its answer. An answer has no time limit here: the limits of
+/// the step `model` end a run whose model is silent, and its connection with it.
+async fn forward(request: Request<Incoming>, route: &Arc<JobRoute>) -> Result<Response<AnswerBody>, Refusal> {
+    if !route.admits(request.headers()) {
+        return Err(Refusal::Token);
+    }
+    let endpoint = Endpoint::of_request(&request)?;
+    let limit = MAX_BODY_MIB * 1024 * 1024;
+    if request.body().size_hint().lower() > limit {
+        return Err(Refusal::BodyTooLarge(MAX_BODY_MIB));
+    }
+    let request = request.map(|body| Limited::new(body, usize::try_from(limit).unwrap_or(usize::MAX)));
+    let sent = route.upstream().send(endpoint, request).await;
+    let response = sent.map_err(|e| failed_request(&e, route.upstream()))?;
+    answer::pass_on(response, endpoint, route).await
+}
+
+/// Finds the reason of a failed request: the worker's body, the way to the server, or its answer.
+fn failed_request(error: &legacy::Error, upstream: &Upstream) -> Refusal {
+    let causes = || std::iter::successors(Some(error as &(dyn Error + 'static)), |&cause| cause.source());
+    if causes().any(<dyn Error + 'static>::is::<LengthLimitError>) {
+        return Refusal::BodyTooLarge(MAX_BODY_MIB);
+    }
+    let is_user_body = |cause: &(dyn Error + 'static)| {
+        cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_user)
     };
-    let mut server = TcpStream::connect(&upstream.address).await?;
-    server.set_nodelay(true)?;
-    server.write_all(head.as_bytes()).await?;
-    server.write_all(&rest).await?;
-    copy_bidirectional(worker, &mut server).await.map(drop)
-}
-
-/// Returns the head of a request, and the beginning of its body; `None` at the end of the connection.
-async fn read_head(worker: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<(String, Vec<u8>)>> {
-    let mut bytes = Vec::new();
-    loop {
-        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-            let body = bytes.split_off(end + 4);
-            let head = String::from_utf8(bytes).map_err(io::Error::other)?;
-            return Ok(Some((head, body)));
-        }
-        if bytes.len() > MAX_HEAD || worker.read_buf(&mut bytes).await? == 0 {
-            return Ok(None);
-        }
+    if causes().any(is_user_body) {
+        return Refusal::BrokenBody;
+    }
+    // The innermost cause is the specific one; the outer ones say only which layer failed.
+    let reason = causes().last().map(ToString::to_string).unwrap_or_default();
+    let reason = common::text_format::one_line(&upstream.mask(&reason), 200);
+    let host = upstream.host().to_owned();
+    if error.is_connect() {
+        Refusal::Unreachable { host, reason }
+    } else {
+        Refusal::BadAnswer { host, reason }
     }
 }
 
-/// Returns the head for the server; `None` without the job's token. The server closes the connection after its answer,
-/// so a connection has one request.
-fn translate_head(
-    head: &str,
-    token: &Secret,
-    address: &str,
-    path: &str,
-    key: Option<&Secret>,
-) -> Option<String> {
-    let mut lines = head.trim_end().split("\r\n");
-    let request_line = lines.next()?.replacen(" /v1", &format!(" {path}"), 1);
-    let (mut is_admitted, mut translated) = (false, format!("{request_line}\r\n"));
-    for line in lines {
-        let (name, value) = line.split_once(':')?;
-        match name.to_ascii_lowercase().as_str() {
-            "authorization" => is_admitted = value.trim() == format!("Bearer {}", token.expose()),
-            "host" | "connection" => {}
-            _ => translated.extend([line, "\r\n"]),
-        }
-    }
-    translated.extend([&format!("host: {address}\r\nconnection: close\r\n")[..]]);
-    if let Some(key) = key {
-        translated.extend([&format!("authorization: Bearer {}\r\n", key.expose())[..]]);
-    }
-    translated.push_str("\r\n");
-    is_admitted.then_some(translated)
-}
+#[cfg(test)]
+#[path = "proxy_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "bad_input_tests.rs"]
+mod bad_input_tests;
