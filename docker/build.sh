@@ -4,8 +4,8 @@
 #
 #   ./docker/build.sh [--dev] [--verbose]
 #
-# --dev instead builds all programs of the workspace into target/programs, unoptimised and in half the time: for the
-# tests, which share this build, and for docker/quickstart.sh.
+# --dev instead builds all programs of the workspace into target/programs, unoptimised and in half the time: for
+# docker/quickstart.sh.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=../tests/lib.sh
@@ -25,11 +25,7 @@ done
 if [ "$dev" = 1 ] && [ "$(uname -s)" = Linux ]; then
     use_static_target
     cargo build "${quiet[@]}" --locked --workspace --bins
-    mkdir -p target/programs
-    for program in relay worker-agent scripted-model; do
-        # The agent is copied into images. Symbols would make it several times as large.
-        strip --strip-debug -o "target/programs/$program" "target/$CARGO_BUILD_TARGET/debug/$program"
-    done
+    install_programs
     exit
 fi
 

@@ -52,7 +52,7 @@ fuzz() {
         return
     fi
     executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
-    figure "C01: target $target: $executions executions, 0 findings"
+    figure "random bytes, target $target (fault C01): $executions executions, 0 findings"
 }
 
 # figure TEXT : prints a figure in the same form as the tests do.

@@ -43,12 +43,21 @@ may_install() {
     fi
 }
 
-# use_static_target : makes cargo build static programs from now on, in a folder of their own. So the tests and the
-# programs of docker/build.sh --dev share one build.
+# use_static_target : makes cargo build static programs from now on, in a folder of their own.
 use_static_target() {
     CARGO_BUILD_TARGET=$(rustc -vV | sed -n 's/^host: //p')
     # Incremental builds make the first build slower than they save later. A change of this setting rebuilds everything.
     export CARGO_BUILD_TARGET RUSTFLAGS='-C target-feature=+crt-static' CARGO_INCREMENTAL=0
+}
+
+# install_programs : copies the unoptimised programs of a static build to target/programs.
+install_programs() {
+    local program
+    mkdir -p target/programs
+    for program in relay worker-agent scripted-model; do
+        # The agent is copied into images. Symbols would make it several times as large.
+        strip --strip-debug -o "target/programs/$program" "target/$CARGO_BUILD_TARGET/debug/$program"
+    done
 }
 
 # need_tool COMMAND HINT... : fails with the hint if a command is missing.

@@ -78,6 +78,9 @@ use_static_target
 step format and licences
 cargo fmt --all --check
 cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
+if grep -rInE '^(<{7}|>{7}) ' --exclude-dir=target --exclude-dir=.git .; then
+    fail "these lines are left from a merge"
+fi
 # The fuzz targets are a workspace of their own. Fails if its lock file is out of date.
 cargo metadata --locked --format-version 1 --manifest-path tests/fuzz/Cargo.toml >/dev/null
 cargo deny --log-level error check --hide-inclusion-graph bans licenses sources
@@ -89,19 +92,16 @@ else
 fi
 
 step build of the programs and the tests
-# In one call, so that shared crates are built once.
+# In one call, so that each crate is built once: the tests add features to some crates.
 cargo build --quiet --workspace --bins --tests --locked
-if [ "$programs" = target/programs ]; then
-    ./docker/build.sh --dev >target/build.log 2>&1 &
-    building=$!
-fi
+install_programs
 # nextest gets these lists instead of calling cargo, which would wait for the lints that run at the same time.
 cargo metadata --locked --format-version 1 >target/cargo-metadata.json
 cargo nextest list --cargo-quiet --workspace --locked --list-type binaries-only --message-format json >target/tests.json
 
 step image
 wait_for "$tools" target/tools.log
-wait_for "$building" target/build.log
+[ "$programs" != target/release ] || wait_for "$building" target/build.log
 RELAY_TEST_CODEX=$(ensure_codex "$PWD/target/codex")
 export RELAY_TEST_CODEX
 RELAY_TEST_MCP_PYTHON=$(ensure_mcp_client "$PWD/target/mcp-client")

@@ -14,8 +14,8 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// Returns the next pause: a part of the bound that is proportional to `random` (`u32::MAX` gives the whole bound).
-    /// The pause is at least a tenth of the bound, so that small random numbers can't cause a busy loop.
+    /// Returns the next pause: from a tenth of the bound (`random` is 0) to the whole bound (`u32::MAX`), linear in
+    /// `random`. Without the tenth, small random numbers could cause a busy loop.
     pub(crate) fn next_pause(&mut self, random: u32) -> Duration {
         let bound = FIRST_BOUND.saturating_mul(2_u32.saturating_pow(self.attempts)).min(MAX_BOUND);
         self.attempts = self.attempts.saturating_add(1);

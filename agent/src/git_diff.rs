@@ -194,7 +194,7 @@ fn parse_counts(output: &[u8], old_files: &NewFiles) -> Changes {
     let mut entries = output.split(|byte| *byte == 0).filter(|entry| !entry.is_empty());
     for entry in entries.by_ref().take_while(|entry| *entry != LIST_SEPARATOR) {
         let mut fields = entry.split(|byte| *byte == b'\t');
-        // Binary files have a dash in place of a number.
+        // Binary files have a dash instead of a number.
         let mut number = || {
             let text = fields.next().and_then(|field| std::str::from_utf8(field).ok());
             text.and_then(|text| text.parse::<u32>().ok()).unwrap_or(0)

@@ -53,7 +53,7 @@ pub struct SimulatedClocks {
 impl ClockSource {
     fn monotonic(&self) -> Duration {
         match self {
-            Self::Real => monotonic_since_boot(),
+            Self::Real => time_including_sleep(),
             #[cfg(any(test, feature = "internals"))]
             Self::Simulated(simulated) => simulated.lock().unwrap_or_else(PoisonError::into_inner).monotonic,
         }
@@ -115,14 +115,15 @@ impl RelayTime {
 }
 
 #[cfg(target_os = "linux")]
-fn monotonic_since_boot() -> Duration {
+fn time_including_sleep() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Returns the wall clock: on other systems than Linux, only that clock includes the machine's sleep.
+/// Returns the time of the wall clock in place of a monotonic one: on other systems than Linux, `Instant` may stop while
+/// the machine sleeps.
 #[cfg(not(target_os = "linux"))]
-fn monotonic_since_boot() -> Duration {
+fn time_including_sleep() -> Duration {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
 }
 

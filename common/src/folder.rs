@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::JobId;
 
-/// Maximum number of other jobs in the list of those that worked in a job's folder. Each change of the list is an event
-/// with the whole list, so a long list would be expensive where many jobs share a folder.
+/// Maximum length of a record's `shared_with` list: the other jobs that worked in the job's folder. Each change of the
+/// list is an event with the whole list, so a long list would be expensive where many jobs share a folder.
 pub const MAX_SHARED_WITH: usize = 10;
 /// Maximum number of jobs that [`describe_sharing`] names.
 const MAX_NAMED: usize = 3;

@@ -79,7 +79,7 @@ impl fmt::Display for GitLinkError {
 /// Returns the folders outside of the workspace that git writes to. `roots` are the folders in which jobs may work.
 ///
 /// Returns no folder if there is no repository, if git writes only in the workspace, or if the repository's top folder
-/// contains the roots: such a repository is not for jobs.
+/// contains the roots: no job may work in such a repository.
 ///
 /// # Errors
 /// The reason why a job can't use git in the workspace.

@@ -97,7 +97,7 @@ fn each_kind_of_workspace_gets_the_folders_that_git_writes() {
         ("/p/w/plain", &["/p/.git"]),
         ("/p/src", &["/p/.git"]),
         ("/p", &[]),
-        // A repository that contains the roots is not for jobs.
+        // No job may work in a repository that contains the roots.
         ("/q/sub", &[]),
     ] {
         let expected: Vec<PathBuf> = expected.iter().map(PathBuf::from).collect();
@@ -106,7 +106,7 @@ fn each_kind_of_workspace_gets_the_folders_that_git_writes() {
 }
 
 #[test]
-fn a_git_file_gives_no_access_to_a_folder_that_names_another_or_is_not_for_jobs() {
+fn a_git_file_gives_no_access_to_a_folder_that_is_outside_or_does_not_point_back() {
     let missing = |path: &str| GitLinkError::Missing(path.into());
     let not_mutual = |path: &str| GitLinkError::NotMutual(path.into());
     let outside = |path: &str| GitLinkError::Outside(path.into());

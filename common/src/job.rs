@@ -16,7 +16,7 @@ use crate::rule::{OnLimit, OnLoop, StepRule};
 pub use crate::step_kind::StepKind;
 
 /// Version of the spec's JSON.
-pub const SPEC_SCHEMA: u32 = 1;
+pub const SPEC_SCHEMA_VERSION: u32 = 1;
 
 /// Maximum length of a prompt, in bytes. It leaves space for the other fields of a spec, see [`MAX_SPEC`].
 pub const MAX_PROMPT: usize = 512 * 1024;
@@ -130,7 +130,7 @@ impl Default for CodexSettings {
 /// Everything that the agent needs to run a job.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobSpec {
-    /// Version of the spec's JSON, [`SPEC_SCHEMA`].
+    /// Version of the spec's JSON, [`SPEC_SCHEMA_VERSION`].
     pub schema: u32,
     /// Id of the job.
     pub job: JobId,
@@ -149,7 +149,7 @@ pub struct JobSpec {
     pub setup: Vec<String>,
     /// Command lines that run after the worker; the first that fails makes the job `failed: check_failed`.
     pub checks: Vec<String>,
-    /// Time limits.
+    /// Time limits of the job and of its steps.
     pub limits: Limits,
     /// The user's rules for steps, which are tried before the built-in rules.
     #[serde(default)]
@@ -183,7 +183,7 @@ impl JobSpec {
     /// Returns a spec with these values and defaults for everything else.
     pub fn new(job: JobId, runner: Runner, prompt: &str, workspace: &str) -> Self {
         Self {
-            schema: SPEC_SCHEMA,
+            schema: SPEC_SCHEMA_VERSION,
             job,
             runner,
             prompt: prompt.to_owned(),

@@ -27,7 +27,7 @@ use crate::vitals::MachineVitals;
 use crate::warnings::Warnings;
 
 /// Version of the record's JSON.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 1;
 /// Maximum number of steps in a record. A record keeps the newest ones.
 pub const MAX_STEPS: usize = 50;
 
@@ -96,7 +96,8 @@ pub struct Cleanup {
 /// The record of a job in the registry. Times are RFC 3339 in UTC, `null` if unknown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobRecord {
-    /// Version of the record's JSON ([`SCHEMA`]). This program reads records of a newer version, but never writes them.
+    /// Version of the record's JSON ([`SCHEMA_VERSION`]). This program reads records of a newer version, but never
+    /// writes them.
     pub schema: u32,
     /// Id of the job, `NAME#N`.
     pub job: JobId,
@@ -219,7 +220,7 @@ impl JobRecord {
     /// Creates the record of a newly launched job.
     pub fn from_queued(job: JobId, at: Timestamp, queued: &Queued) -> Self {
         Self {
-            schema: SCHEMA,
+            schema: SCHEMA_VERSION,
             job,
             state: State::Queued,
             link: None,

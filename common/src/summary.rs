@@ -22,7 +22,7 @@ const MAX_OUTPUT_LINES: usize = 4;
 const MAX_BESIDE_OUTPUT: usize = 2;
 /// Maximum number of warnings in the summary of a completed job, which has no line with the reason of a failure.
 const MAX_WARNINGS: usize = 2;
-/// Maximum length of a line, in bytes.
+/// Maximum length of a text in a line, in bytes. A lead or a count may be added; the path of the log is not cut.
 const MAX_LINE: usize = 200;
 
 /// Returns the summary of a job that has ended.

@@ -6,7 +6,9 @@
 //!
 //! ```text
 //! person:          relay up (asks) │ relay up --yes │ relay init ─► STATE/relay/consent/KEY: engine, name, settings
-//! other callers:   relay up │ launch │ serve │ doctor ─► same settings? ─► continue │ an error that asks a person
+//! other callers:   relay up │ launch │ serve │ doctor ─► same settings? ─► continue
+//!                                                          └─ not the same ─► an error that names the
+//!                                                                             command with which a person approves
 //! ```
 
 #![expect(clippy::disallowed_methods, reason = "the user's state folder, which no session may write")]
@@ -41,13 +43,13 @@ pub enum Initiator {
 /// Settings that affect jobs only: a session may choose them.
 const JOB_ONLY_SETTINGS: [&str; 2] = ["limits", "step"];
 /// Version of the format of the approval file.
-const SCHEMA: u32 = 2;
+const SCHEMA_VERSION: u32 = 2;
 /// Beginnings of the lines that are shown first: programs that run, and data that leaves the machine.
 const FIRST_SHOWN_PREFIXES: [&str; 5] = ["codex.", "model.", "notify.", "engine", "workspaces"];
 /// Prefix of the lines that describe certificates.
 const CERTIFICATE_PREFIX: &str = "certificate ";
-/// Maximum number of certificates shown.
-const MAX_CERTIFICATES: usize = 5;
+/// Maximum number of lines about certificates in the settings that a person is asked to approve.
+const MAX_SHOWN_CERTIFICATES: usize = 5;
 
 /// Settings for a person to approve, in a form for comparison and display. Settings with equal effects are equal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,7 +96,7 @@ impl ApprovableSettings {
             add("base image", &platform.base_image);
             lines.extend(certificate_lines(&platform.certs_folder));
         }
-        Self { schema: SCHEMA, engine, name: platform.name.clone(), lines }
+        Self { schema: SCHEMA_VERSION, engine, name: platform.name.clone(), lines }
     }
 
     /// Returns true if a certificate with these bytes is part of these settings.
@@ -138,7 +140,7 @@ fn format_settings(mut lines: Vec<(&str, &str)>) -> Vec<String> {
         (line.starts_with(CERTIFICATE_PREFIX), rank(line), key(line), *sign == "+ ")
     });
     let certificates = lines.iter().filter(|(_, line)| line.starts_with(CERTIFICATE_PREFIX)).count();
-    let hidden_certificates = certificates.saturating_sub(MAX_CERTIFICATES);
+    let hidden_certificates = certificates.saturating_sub(MAX_SHOWN_CERTIFICATES);
     lines.truncate(lines.len() - hidden_certificates);
     let mut shown: Vec<String> =
         lines.into_iter().map(|(sign, line)| format!("{sign}{}", escape_invisible(line))).collect();
@@ -170,7 +172,9 @@ pub fn changed_names(lines: &[String]) -> Vec<&str> {
 pub fn approved_settings(root: &Path) -> Option<ApprovableSettings> {
     let bytes =
         bounded_file::read_bounded(&state_dir::trusted_file(current_users_approval_path(root)?)?).ok()?;
-    serde_json::from_slice(&bytes).ok().filter(|settings: &ApprovableSettings| settings.schema == SCHEMA)
+    serde_json::from_slice(&bytes)
+        .ok()
+        .filter(|settings: &ApprovableSettings| settings.schema == SCHEMA_VERSION)
 }
 
 /// Stores the approval of these settings for the project at `root`.

@@ -71,7 +71,7 @@ fn changed_certificates_and_link_targets_need_a_new_approval() {
     is_new("a certificate's content");
     fs::remove_dir(root.join("workspace-projects")).unwrap();
     std::os::unix::fs::symlink("/srv", root.join("workspace-projects")).unwrap();
-    is_new("a link in the place of the workspaces");
+    is_new("a link instead of the workspaces folder");
 }
 
 #[test]

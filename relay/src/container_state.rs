@@ -35,7 +35,7 @@ pub struct ContainerExit {
     pub memory_limit: Option<u64>,
     /// Exit time as reported by the engine; distinguishes this exit from another one.
     pub finished_at: Option<String>,
-    /// Jobs that the exit interrupted and that have not ended yet.
+    /// Jobs that were interrupted by the exit and have not ended yet.
     #[serde(default)]
     pub cut_off: BTreeSet<JobId>,
 }

@@ -10,7 +10,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use common::ids::JobId;
-use common::job::{CodexSettings, JobSpec, MAX_SPEC, SPEC_SCHEMA, Sandbox, is_thread_id};
+use common::job::{CodexSettings, JobSpec, MAX_SPEC, SPEC_SCHEMA_VERSION, Sandbox, is_thread_id};
 use common::text_format::one_line;
 use common::{codex_args, env_policy};
 
@@ -54,7 +54,7 @@ impl JobPolicy {
         }
         let mut spec: JobSpec = serde_json::from_str(text)
             .map_err(|e| format!("its spec can't be read ({e}): launch it again"))?;
-        if spec.job != *job || spec.schema != SPEC_SCHEMA {
+        if spec.job != *job || spec.schema != SPEC_SCHEMA_VERSION {
             return Err("its spec is that of another job or version: launch it again".to_owned());
         }
         if spec.place.is_some() {
@@ -75,19 +75,20 @@ impl JobPolicy {
             return self.authorize_for_clone(spec);
         }
         self.check_workspace(&spec.workspace)?;
-        self.authorize_settings(spec)
+        self.authorize_all_but_workspace(spec)
     }
 
-    /// Authorizes the spec of a job with a clone of its own, which may not be prepared yet.
+    /// Authorizes the spec of a job with a clone of its own; the clone need not exist yet.
     ///
     /// # Errors
     /// Returns the same error as [`JobPolicy::authorize`].
     pub fn authorize_for_clone(&self, spec: JobSpec) -> Result<JobSpec, String> {
         self.check_source(&spec.workspace)?;
-        self.authorize_settings(spec)
+        self.authorize_all_but_workspace(spec)
     }
 
-    fn authorize_settings(&self, mut spec: JobSpec) -> Result<JobSpec, String> {
+    /// Authorizes everything in a spec except its workspace, and sets Codex's program, sandbox and arguments.
+    fn authorize_all_but_workspace(&self, mut spec: JobSpec) -> Result<JobSpec, String> {
         if let Some(thread) = spec.thread.as_ref().filter(|thread| !is_thread_id(thread)) {
             return Err(format!("'{}' is not the id of a Codex thread", one_line(thread, 60)));
         }

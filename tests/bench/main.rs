@@ -11,7 +11,7 @@
 //!
 //! * [`setup`]: builds the release programs. * [`table`]: rows, units and targets. * [`samples`]: medians, and commands
 //!   that run in turn. * [`stop`]: Ctrl-C ends the run in order. * [`peers`]: pueue, task-spooler, Docker and NATS.
-//! * [`stand_in`]: the stand-in for Codex: this program, which the agent starts in place of Codex.
+//! * [`stand_in`]: the stand-in for Codex: this program, which the agent starts instead of Codex.
 //! * One module per group of figures: [`commands`] (with [`crowd`] and [`restart`]), [`codex_lines`], [`overhead`],
 //!   [`memory`] (with [`proc`]), [`observation`], [`crowd_agents`], [`short_jobs`], [`places`], [`size`].
 

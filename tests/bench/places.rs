@@ -1,4 +1,4 @@
-//! Time until a job's own place is ready, beside a clone by git of the same repository.
+//! Time until a job's place (its own clone) is ready, beside a clone by git of the same repository.
 
 use std::collections::HashSet;
 use std::fs;
@@ -19,8 +19,8 @@ use crate::{Fallible, stop};
 
 /// Sizes of the repositories in megabytes, each with its number of rounds. The last one only in nightly runs.
 const SIZES: [(usize, usize); 3] = [(1, 20), (100, 5), (1000, 2)];
-/// Number of launches.
-const LAUNCHES: usize = 60;
+/// Number of measured rounds; each round runs every command once.
+const LAUNCH_ROUNDS: usize = 60;
 /// Maximum time of a job on the largest repository.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -162,7 +162,7 @@ fn launches() -> Fallible<[Row; 2]> {
             git_command(Path::new(&site.workspace()), &["status", "--porcelain"])
         }),
     ];
-    take_turns(&mut contenders, LAUNCHES)?;
+    take_turns(&mut contenders, LAUNCH_ROUNDS)?;
     let [plain, branch, pueue, status] = &contenders;
     Ok([
         Row::new(plain.name(), plain.median()?)

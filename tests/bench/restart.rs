@@ -13,11 +13,11 @@ use crate::samples::Samples;
 use crate::table::{Row, Target};
 use crate::{Fallible, stop};
 
-/// Number of restarts.
+/// Number of measured restarts; the median counts.
 const RESTARTS: usize = 5;
 /// Polling interval, much shorter than the measured times.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
-/// Maximum wait for a start or an end of the daemon.
+/// Maximum wait until the daemon has started or ended.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running `relay serve`, which ends when this is dropped. Its workers and its agent go on.

@@ -1,4 +1,4 @@
-//! Preparation of a run: builds the release programs and sets the environment variables that the harness needs.
+//! Preparation of the benchmarks: builds the release programs and sets the environment variables that the harness needs.
 
 use std::env;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::Fallible;
 /// Environment variable with the path of the real Codex, for the harness.
 const CODEX_VARIABLE: &str = "RELAY_TEST_CODEX";
 
-/// Returns if the environment has all variables that the harness needs. Otherwise builds the release programs, if
+/// Does nothing if the environment has all variables that the harness needs. Otherwise builds the release programs, if
 /// necessary, and executes this program again with the missing variables.
 pub(crate) fn prepare() -> Fallible<()> {
     let mut missing: Vec<(&str, PathBuf)> = Vec::new();

@@ -19,7 +19,7 @@ pub(crate) fn is_called() -> bool {
 
 /// Runs the stand-in.
 pub(crate) fn run() -> ExitCode {
-    let result = if env::args().nth(1).as_deref() == Some("exec") { exec() } else { version() };
+    let result = if env::args().nth(1).as_deref() == Some("exec") { run_task() } else { print_version() };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -29,12 +29,12 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-fn version() -> Fallible<()> {
+fn print_version() -> Fallible<()> {
     // A version that the agent does not refuse as too old.
     Ok(writeln!(io::stdout(), "codex-cli 0.169.0")?)
 }
 
-fn exec() -> Fallible<()> {
+fn run_task() -> Fallible<()> {
     let mut prompt = String::new();
     io::stdin().read_to_string(&mut prompt)?;
     let mut out = BufWriter::new(io::stdout().lock());

@@ -56,7 +56,7 @@ fn c02_a_length_bomb_in_twelve_bytes_is_refused_and_takes_at_most_two_frames() {
         }
     }
     figure(&format!(
-        "fault C02: {cases} length bombs in 12 bytes, peak {peak} bytes, bound {}",
+        "{cases} length bombs in 12 bytes (fault C02): peak {peak} bytes, bound {}",
         2 * MAX_MESSAGE
     ));
     assert!(peak <= 2 * MAX_MESSAGE, "{peak} bytes");
@@ -82,7 +82,8 @@ fn full_lists() -> [Vec<u8>; 3] {
         vitals: None,
     }));
     let durable = vec![Durable { job, epoch: 1, seq: 1, output: 1, closed: false }; wire::MAX_RUNS];
-    let welcome = RelayFrame::Welcome { protocol: 1, durable, cause: None, now: jiff::Timestamp::UNIX_EPOCH };
+    let welcome =
+        RelayFrame::Welcome { protocol: 1, durable, exit_cause: None, now: jiff::Timestamp::UNIX_EPOCH };
     [wire::encode(&events), wire::encode(&hello), wire::encode(&welcome)].map(Result::unwrap)
 }
 
@@ -103,7 +104,7 @@ fn c02_the_fullest_frames_take_no_more_than_two_frames_of_memory() {
         worst = decoded(&bytes).0.max(worst);
     }
     figure(&format!(
-        "fault C02: the fullest frames take at most {worst} bytes of memory, bound {}",
+        "the fullest frames (fault C02): at most {worst} bytes of memory, bound {}",
         2 * MAX_MESSAGE
     ));
     assert!(worst <= 2 * MAX_MESSAGE, "{worst} bytes");
@@ -122,5 +123,5 @@ fn c03_bytes_behind_a_frame_are_refused_however_many_and_whatever_they_are() {
             refused += 1;
         }
     }
-    figure(&format!("fault C03: {refused} frames with bytes behind them, {refused} refused"));
+    figure(&format!("{refused} frames with bytes after them (fault C03): {refused} refused"));
 }

@@ -139,7 +139,7 @@ fn x16_no_frame_of_an_agent_about_a_job_of_another_agent_is_recorded() {
         owner.send_events(&job, 1, 4, vec![completed_event()]).await.unwrap();
         owner.wait_for_ack(&job, 4).await.unwrap();
         figure(&format!(
-            "fault X16: {tries} frames of another agent: 0 recorded, {closed} connections closed"
+            "{tries} frames of another agent (fault X16): 0 recorded, {closed} connections closed"
         ));
     });
 }
@@ -193,7 +193,7 @@ fn n14_events_of_an_old_epoch_are_refused() {
         assert_eq!(agent_events(&site, &job), before);
         connection.send_events(&job, 2, 3, vec![completed_event()]).await.unwrap();
         connection.wait_for_ack(&job, 3).await.unwrap();
-        figure(&format!("fault N14: {replayed} batches of an old epoch: accepted 0"));
+        figure(&format!("{replayed} batches of an old epoch (fault N14): accepted 0"));
     });
 }
 
@@ -220,7 +220,7 @@ fn n14_events_on_a_connection_are_refused_once_a_newer_one_is_welcomed() {
         assert_eq!(agent_events(&site, &job), first_events("agent"));
         old.send_events(&job, 1, 3, vec![completed_event()]).await.unwrap();
         old.wait_for_ack(&job, 3).await.unwrap();
-        figure(&format!("fault N14: {stale} batches on connections that were replaced: accepted 0"));
+        figure(&format!("{stale} batches on connections that were replaced (fault N14): accepted 0"));
     });
 }
 
@@ -271,7 +271,7 @@ fn n16_common_versions_are_welcomed_and_others_get_a_reason_with_both_versions()
         let broken = answer_to_hello(&endpoint, wire::PROTOCOL_MIN, PROTOCOL, b"more fields").await;
         assert!(matches!(broken, Err(ConnectionEnd::Closed(wire::CLOSE_PROTOCOL, _))), "{broken:?}");
         figure(&format!(
-            "fault N16: matrix over sockets: {welcomed} welcomed, {refused} refused by a close that names both versions"
+            "agents of all protocol versions (fault N16): {welcomed} welcomed, {refused} refused by a close that names both versions"
         ));
     });
 }

@@ -23,7 +23,7 @@ pub(crate) fn site(engine: Engine, address: &str) -> (Model, Site) {
 }
 
 /// Creates a small npm package in a bare repository beside the workspace.
-pub(crate) fn sample_repository(site: &Site) {
+pub(crate) fn create_sample_repository(site: &Site) {
     let script = programs::workspace().join("docker/sample.sh");
     let made = Command::new(script).arg(site.root().join("workspace-projects")).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
@@ -37,12 +37,12 @@ pub(crate) fn launch(site: &Site, prompt: &str) -> String {
 #[ignore = "needs the real Codex"]
 fn a_whole_task_is_recorded_step_by_step() {
     let (_model, site) = site(Engine::Local, "127.0.0.1");
-    sample_repository(&site);
-    whole_task(&site);
+    create_sample_repository(&site);
+    check_whole_task(&site);
 }
 
 /// Runs a whole task (clone, install, test, change, commit), and checks it while it runs and afterwards.
-pub(crate) fn whole_task(site: &Site) {
+pub(crate) fn check_whole_task(site: &Site) {
     let job = launch(site, "[script:work] Clone the sample, install it, test it, change it, commit.");
     let record = site.ended(&job);
     assert_eq!(outcome(&record), (State::Completed, None), "{}", site.log(&job));
@@ -63,12 +63,12 @@ pub(crate) fn whole_task(site: &Site) {
 #[ignore = "needs the real Codex"]
 fn the_running_step_is_shown_while_it_runs() {
     let (_model, site) = site(Engine::Local, "127.0.0.1");
-    sample_repository(&site);
-    steps_while_they_run(&site);
+    create_sample_repository(&site);
+    check_current_step_is_shown(&site);
 }
 
 /// Checks that the current step is `clone` while the clone runs, then `install`, each with its title and limit.
-pub(crate) fn steps_while_they_run(site: &Site) {
+pub(crate) fn check_current_step_is_shown(site: &Site) {
     let job = launch(site, "[script:steps] Go step by step.");
     let during = |kind: StepKind| {
         let record = site.record_when(&job, kind.as_str(), |record| {
@@ -153,11 +153,11 @@ fn the_models_key_reaches_codex_and_not_the_commands_of_the_model() {
 #[ignore = "needs the real Codex"]
 fn threads_and_logs_of_several_codex_workers_at_once_are_separate() {
     let (_model, site) = site(Engine::Local, "127.0.0.1");
-    three_at_once(&site);
+    check_three_jobs_at_once(&site);
 }
 
 /// Runs three workers at once, and checks that `wait` waits for all of them and that threads and logs are separate.
-pub(crate) fn three_at_once(site: &Site) {
+pub(crate) fn check_three_jobs_at_once(site: &Site) {
     let jobs: Vec<String> = (0..3).map(|_| launch(site, "[script:quick] Be quick.")).collect();
     let failing = site.launch_shell("exit 1", &["-n", "failing"]);
     let all: Vec<&str> = jobs.iter().map(String::as_str).collect();
@@ -187,7 +187,7 @@ fn a_worker_without_credentials_is_refused_before_anything_is_written() {
 fn a_worker_in_codex_s_sandbox_installs_and_commits_and_writes_nothing_outside() {
     let (_model, site) = site(Engine::Local, "127.0.0.1");
     site.configure(&format!("[codex]\nprogram = \"{}\"\n", programs::codex().display()));
-    sample_repository(&site);
+    create_sample_repository(&site);
     let git =
         |args: &[&str]| Command::new("git").arg("-C").arg(site.workspace()).args(args).output().unwrap();
     assert!(git(&["init", "-q", "-b", "main"]).status.success());

@@ -72,23 +72,23 @@ fn a_thread_can_be_resumed_in_the_next_container() {
 #[ignore = "needs Docker and the real Codex"]
 fn a_whole_codex_task_is_recorded_step_by_step() {
     let (_model, site) = codex::site(Engine::Docker, &gateway());
-    codex::sample_repository(&site);
-    codex::whole_task(&site);
+    codex::create_sample_repository(&site);
+    codex::check_whole_task(&site);
 }
 
 #[test]
 #[ignore = "needs Docker and the real Codex"]
 fn the_running_step_is_shown_while_it_runs() {
     let (_model, site) = codex::site(Engine::Docker, &gateway());
-    codex::sample_repository(&site);
-    codex::steps_while_they_run(&site);
+    codex::create_sample_repository(&site);
+    codex::check_current_step_is_shown(&site);
 }
 
 #[test]
 #[ignore = "needs Docker and the real Codex"]
 fn threads_and_logs_of_three_workers_at_once_in_a_container_are_separate() {
     let (_model, site) = codex::site(Engine::Docker, &gateway());
-    codex::three_at_once(&site);
+    codex::check_three_jobs_at_once(&site);
 }
 
 #[test]
@@ -134,7 +134,10 @@ fn p16_outcomes_are_recorded_before_docker_stop_kills_the_container() {
         assert_eq!(outcome(&site.ended(job)), (State::Failed, Some(FailureKind::AgentLost)));
     }
     assert!(took < Duration::from_secs(40), "{took:?}");
-    figure(&format!("fault P16 docker stop with a job that ignores TERM: {}, both ends recorded", ms(took)));
+    figure(&format!(
+        "docker stop with a job that ignores TERM (fault P16): {}, both outcomes recorded",
+        ms(took)
+    ));
 }
 
 #[test]
@@ -148,12 +151,13 @@ fn p12_a_worker_that_the_kernel_kills_for_its_memory_ends_as_oom_killed() {
     assert_eq!(record.exit_code, Some(137));
     let message = record.error.unwrap().message;
     assert!(message.contains("300 MiB"), "{message}");
-    // A shell that ran the killed process ends the same way. A kill by another process is not an end for memory.
+    // A shell that ran the killed process ends the same way. A kill by another process is not reported as a lack of
+    // memory.
     let below = site.launch_shell("python3 -c 'x = bytearray(1 << 30)'; exit $?", &[]);
     assert_eq!(outcome(&site.ended(&below)), (State::Failed, Some(FailureKind::OomKilled)));
     let other = site.launch_shell("kill -9 $$", &[]);
     assert_eq!(outcome(&site.ended(&other)), (State::Failed, Some(FailureKind::Exited)));
-    figure(&format!("fault P12 killed for its memory: '{message}'"));
+    figure(&format!("a job killed for lack of memory (fault P12): '{message}'"));
 }
 
 #[test]
@@ -173,7 +177,7 @@ fn t02_time_in_a_paused_container_does_not_count_for_limits() {
     for job in &jobs {
         assert_eq!(outcome(&site.ended(job)), (State::Completed, None));
     }
-    figure("fault T02 container paused for 8 s, limit 9 s, 2 s of work: false kills 0 of 4");
+    figure("container paused for 8 s, limit 9 s, 2 s of work (fault T02): false kills 0 of 4");
 }
 
 #[test]

@@ -16,13 +16,14 @@ use relay_tests::harness::{Engine, Site, processes, until};
 const MAX_DETECTION: Duration = Duration::from_secs(12);
 
 /// Creates a site with a running job that ends when the file `go` exists.
-fn site_with_waiting_job() -> (Site, String) {
+fn site_with_running_job() -> (Site, String) {
     let site = Site::up(Engine::Docker);
-    let job = launch_waiting_job(&site);
+    let job = launch_job_until_go(&site);
     (site, job)
 }
 
-fn launch_waiting_job(site: &Site) -> String {
+/// Launches a job that runs until the file `go` exists in its workspace.
+fn launch_job_until_go(site: &Site) -> String {
     let job = site.launch_shell("echo begun; until test -e go; do sleep 0.02; done; echo done", &[]);
     until("the job has begun", || site.log(&job).contains("begun").then_some(()));
     job
@@ -68,7 +69,7 @@ fn agent_pid(site: &Site) -> u32 {
 #[test]
 #[ignore = "needs Docker"]
 fn a_job_whose_container_is_killed_ends_with_the_cause_and_the_exit_code() {
-    let (site, job) = site_with_waiting_job();
+    let (site, job) = site_with_running_job();
     let since = Instant::now();
     docker(&["kill", &site.container()]);
     // The engine may report the exit so late that the loss is recorded as that of a connection.
@@ -93,7 +94,7 @@ fn a_job_whose_container_is_killed_ends_with_the_cause_and_the_exit_code() {
 #[test]
 #[ignore = "needs Docker"]
 fn a_container_whose_agent_the_kernel_kills_for_memory_ends_its_jobs_as_oom_killed() {
-    let (site, job) = site_with_waiting_job();
+    let (site, job) = site_with_running_job();
     let eat = "echo hungry; until test -e eat; do sleep 0.02; done; python3 -c 'x = bytearray(1 << 30)'";
     let glutton = site.launch_shell(eat, &["-n", "glutton"]);
     until("it waits", || site.log(&glutton).contains("hungry").then_some(()));
@@ -117,7 +118,7 @@ fn a_container_whose_agent_the_kernel_kills_for_memory_ends_its_jobs_as_oom_kill
 #[test]
 #[ignore = "needs Docker"]
 fn a_container_whose_agent_is_killed_is_restarted_and_its_job_ends() {
-    let (site, job) = site_with_waiting_job();
+    let (site, job) = site_with_running_job();
     let since = Instant::now();
     processes::kill(agent_pid(&site));
     let (_, seen) = wait_for_loss(&site, &job, since);
@@ -137,7 +138,7 @@ fn a_container_whose_agent_is_killed_is_restarted_and_its_job_ends() {
 #[test]
 #[ignore = "needs Docker"]
 fn a_container_that_dies_while_the_relay_is_dead_still_ends_its_jobs_with_the_cause() {
-    let (site, job) = site_with_waiting_job();
+    let (site, job) = site_with_running_job();
     processes::kill(site.daemon_pid());
     docker(&["kill", &site.container()]);
     site.relay(&["up"]);
@@ -145,7 +146,7 @@ fn a_container_that_dies_while_the_relay_is_dead_still_ends_its_jobs_with_the_ca
     assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::ContainerExited)));
     assert_eq!(record.exit_code, Some(137));
     // This time the relay dies after it has recorded the container's death, and before it has ended the jobs.
-    let job = launch_waiting_job(&site);
+    let job = launch_job_until_go(&site);
     docker(&["kill", &site.container()]);
     until("the death is in the lease", || {
         let lease = fs::read_to_string(site.registry().join("relay.json")).ok()?;
@@ -163,7 +164,7 @@ fn a_container_that_dies_while_the_relay_is_dead_still_ends_its_jobs_with_the_ca
 #[test]
 #[ignore = "needs Docker"]
 fn a_paused_container_is_named_with_its_unpause_command_and_the_job_goes_on() {
-    let (site, job) = site_with_waiting_job();
+    let (site, job) = site_with_running_job();
     let since = Instant::now();
     pause(&site.container());
     let (cause, seen) = wait_for_loss(&site, &job, since);
@@ -187,7 +188,7 @@ fn a_paused_container_is_named_with_its_unpause_command_and_the_job_goes_on() {
 
     // A short pause, which the connection survives.
     fs::remove_file(site.workspace().join("go")).unwrap();
-    let job = launch_waiting_job(&site);
+    let job = launch_job_until_go(&site);
     pause(&name);
     wait_for_loss(&site, &job, Instant::now());
     docker(&["unpause", &name]);
@@ -218,7 +219,7 @@ fn a_container_that_a_person_stopped_is_started_by_the_next_job() {
     }
 }
 
-/// A running `relay up` that a script in place of `docker` holds during its test write, until [`HeldUp::release`].
+/// A running `relay up` that a script instead of `docker` holds during its test write, until [`HeldUp::release`].
 struct HeldUp<'a> {
     site: &'a Site,
     up: Child,
@@ -308,7 +309,7 @@ fn a_request_for_the_platform_does_not_get_the_outcome_of_an_earlier_attempt() {
 #[test]
 #[ignore = "needs Docker"]
 fn a_container_removed_with_its_volume_ends_its_jobs_and_is_created_again() {
-    let (site, job) = site_with_waiting_job();
+    let (site, job) = site_with_running_job();
     let since = Instant::now();
     docker(&["rm", "-f", &site.container()]);
     // The relay may already be creating the next container, which then holds the volume.
@@ -337,7 +338,7 @@ fn jobs_of_a_container_that_can_not_come_back_are_ended_by_the_relay() {
     docker(&["tag", &relay_tests::harness::docker::image(), image]);
     let site = Site::with_own_image(image);
     site.relay(&["up"]);
-    let job = launch_waiting_job(&site);
+    let job = launch_job_until_go(&site);
     let since = Instant::now();
     docker(&["rm", "-f", &site.container()]);
     docker(&["image", "rm", "-f", image]);

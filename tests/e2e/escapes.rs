@@ -1,7 +1,7 @@
 //! Twelve ways in which processes try to survive the end of their job. All must fail: the test counts survivors in
 //! `/proc`.
 //!
-//! Every process of a test job has a mark in its environment, which it can't remove. The names of some ways begin with
+//! Every process of a test job has a mark in its environment, which it can't remove. The names of some ways end with
 //! the id of the fault that they test (`P01` to `P10`; `tests/README.md` explains the ids). Fault `P14` requires the
 //! same of an agent that is a process of the host, and of one in a container, where `tini` is the first process.
 
@@ -23,7 +23,7 @@ const AT_ONCE: usize = 5;
 
 /// A way in which processes of a job try to survive.
 struct Shape {
-    /// Fault id, if the way has one, and a description.
+    /// Description, and the fault id if the way has one.
     name: &'static str,
     /// Command line of the job; `$RELAY_TEST_UID` is the id of a user who has no other processes.
     line: &'static str,
@@ -33,32 +33,36 @@ struct Shape {
 }
 
 static SHAPES: [Shape; 12] = [
-    Shape { name: "P01 ignores TERM", line: "trap '' TERM HUP INT; sleep 600; sleep 600", min_processes: 2 },
-    Shape { name: "P02 session of its own", line: "setsid sleep 600 & wait", min_processes: 2 },
     Shape {
-        name: "P03 double fork, streams closed",
+        name: "ignores TERM (fault P01)",
+        line: "trap '' TERM HUP INT; sleep 600; sleep 600",
+        min_processes: 2,
+    },
+    Shape { name: "session of its own (fault P02)", line: "setsid sleep 600 & wait", min_processes: 2 },
+    Shape {
+        name: "double fork, streams closed (fault P03)",
         line: "(setsid sh -c 'sleep 600; true' </dev/null >/dev/null 2>&1 &); true",
         min_processes: 0,
     },
-    Shape { name: "P04 grandchild holds stdout", line: "sleep 600 & exit 0", min_processes: 0 },
+    Shape { name: "grandchild holds stdout (fault P04)", line: "sleep 600 & exit 0", min_processes: 0 },
     Shape {
-        name: "P05 process substitution",
+        name: "process substitution (fault P05)",
         line: "bash -c 'exec > >(tee -a tee.out; sleep 600) 2>&1; true'",
         min_processes: 0,
     },
     Shape {
-        name: "P06 stopped child and grandchild",
+        name: "stopped child and grandchild (fault P06)",
         line: "sh -c 'sleep 600 & kill -STOP $!; kill -STOP $$' & sleep 600; true",
         min_processes: 4,
     },
     Shape {
-        name: "P07 fork bomb",
+        name: "fork bomb (fault P07)",
         line: "exec 2>/dev/null; setpriv --reuid $RELAY_TEST_UID --clear-groups \
                bash -c 'ulimit -u 24; b() { b | b & }; b'; sleep 600",
         min_processes: 10,
     },
     Shape {
-        name: "P10 another user",
+        name: "another user (fault P10)",
         line: "setpriv --reuid $RELAY_TEST_UID --clear-groups setsid sleep 600 & wait",
         min_processes: 2,
     },
@@ -98,17 +102,17 @@ struct Score {
 
 #[test]
 fn p14_nothing_escapes_where_the_agent_is_a_process_of_this_machine() {
-    nothing_escapes(Engine::Local, "local");
+    check_nothing_escapes(Engine::Local, "local");
 }
 
 #[test]
 #[ignore = "needs Docker"]
 fn p14_nothing_escapes_in_a_container_where_tini_is_the_first() {
-    nothing_escapes(Engine::Docker, "docker");
+    check_nothing_escapes(Engine::Docker, "docker");
 }
 
 /// Runs batches of jobs of all shapes, and checks that no process survives its job.
-fn nothing_escapes(engine: Engine, name: &str) {
+fn check_nothing_escapes(engine: Engine, name: &str) {
     let site = Site::new(engine);
     site.configure("max_jobs = 50");
     site.relay(&["up"]);

@@ -1,4 +1,4 @@
-//! A container engine that hangs or fails, simulated by a script in place of `docker`.
+//! A container engine that hangs or fails, simulated by a script that runs instead of `docker`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

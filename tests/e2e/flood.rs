@@ -49,7 +49,7 @@ fn c04_a_message_of_64_mib_is_closed_with_1009() {
     let (many, _) = pieces.wait_for_close(PATIENCE);
     let grown = peak_kib(&site) - before;
     figure(&format!(
-        "fault C04: 64 MiB in one frame: closed {one:?}; in fragments: closed {many:?} after {} MiB; relay grew by {} KiB",
+        "64 MiB in one message (fault C04): one frame closed with {one:?}; fragments closed with {many:?} after {} MiB; relay grew by {} KiB",
         sent / MIB,
         grown
     ));
@@ -80,7 +80,7 @@ fn c05_endless_fragments_are_closed_by_a_deadline() {
         (before_hello.join().unwrap(), after_hello.join().unwrap())
     });
     figure(&format!(
-        "fault C05: endless fragments: closed after {} before a hello, {} after it",
+        "endless fragments (fault C05): closed after {} before a hello, {} after it",
         ms(before_hello),
         ms(after_hello)
     ));
@@ -126,7 +126,7 @@ fn c07_a_thousand_half_open_handshakes_are_dropped_while_an_honest_agent_connect
     }
     let last = percentile(dropped, 100);
     figure(&format!(
-        "fault C07: {CLIENTS} half-open handshakes: the last dropped after {}, an honest agent welcomed in {}, relay grew by {} KiB",
+        "{CLIENTS} half-open handshakes (fault C07): the last dropped after {}, an honest agent welcomed in {}, relay grew by {} KiB",
         ms(last),
         ms(honest),
         peak_kib(&site) - before
@@ -149,7 +149,7 @@ fn c08_a_head_of_20_mb_is_refused_at_64_kib() {
     let answer = String::from_utf8_lossy(&answer);
     let line = answer.lines().next().unwrap_or("closed").to_owned();
     let grown = peak_kib(&site) - before;
-    figure(&format!("fault C08: a head of 20 MB: \"{line}\", relay grew by {grown} KiB"));
+    figure(&format!("HTTP head of 20 MB (fault C08): \"{line}\", relay grew by {grown} KiB"));
     assert!(sent < 20_000_000 && grown < 2 * 1024, "{sent} bytes, {grown} KiB");
     assert!(line == "closed" || line.contains("431"), "{answer}");
 }

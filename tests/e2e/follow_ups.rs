@@ -8,7 +8,7 @@ use common::origin::{FollowUp, Follows};
 use common::record::{JobRecord, State};
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site, programs, until};
-use relay_tests::scripted_model::{ScriptedModel, Scripts, codex_home};
+use relay_tests::scripted_model::{ScriptedModel, Scripts, write_codex_home};
 
 use crate::codex::launch;
 
@@ -18,7 +18,7 @@ fn site() -> (ScriptedModel, Site) {
     let mut scripts = Scripts::default();
     scripts.add_folder(&programs::workspace().join("tests/scripts")).unwrap();
     let model = ScriptedModel::start_on_thread(scripts).unwrap();
-    codex_home(site.codex_home(), &model.base_url()).unwrap();
+    write_codex_home(site.codex_home(), &model.base_url()).unwrap();
     let codex = programs::codex();
     site.configure(&format!("[codex]\nsandbox = \"off\"\nprogram = \"{}\"\n", codex.display()));
     (model, site)

@@ -70,7 +70,7 @@ fn n10_a_relay_that_was_stopped_loses_nothing_and_warns_of_the_gap() {
         .filter(|l| l.event.as_ref().is_some_and(|e| is_freeze_warning(&e.body)))
         .count();
     figure(&format!(
-        "fault N10: relay stopped for {} s: {} lines, lost 0, doubled 0; whole again after {}; agent {} KiB before, at most {peak}; \
+        "relay frozen for {} s (fault N10): {} lines, lost 0, duplicated 0; healed after {}; agent {} KiB before, at most {peak}; \
          {warnings} warning",
         frozen.as_secs(),
         lines.len(),

@@ -99,7 +99,7 @@ fn a_busy_session_on_a_full_screen_gets_a_notice_within_its_turn() {
     let host = Host::new(&site, vec![script], &HOOKS);
     let prompt = "[script:busy] Delegate.";
     let tui = Tui::open(&host, &site, prompt);
-    tui.shows("All is done.");
+    tui.wait_until_shown("All is done.");
     let mut requests = host.requests();
     // A session with a full-screen interface also asks its model for a title, at any time.
     requests.retain(|request| request.contains(&format!("user: {prompt}")));
@@ -243,7 +243,7 @@ fn a_hook_with_unusable_input_or_registry_still_exits_with_0() {
         let message = String::from_utf8_lossy(&output.stderr);
         assert_eq!((output.stdout.len(), message.lines().count()), (0, 1), "{message}");
     }
-    // A file in the place of a folder is set aside.
+    // A file instead of a folder is set aside.
     std::fs::write(site.registry().join("sessions"), "no folder").unwrap();
     check_silent("SessionEnd", &json(&site.root().to_string_lossy()));
     assert!(site.registry().join("sessions/s1.json").exists());

@@ -205,7 +205,8 @@ impl<'a> RunningTool<'a> {
     }
 
     fn log(&self) -> String {
-        String::from_utf8_lossy(&fs::read(self.site.file(&self.job, "log")).unwrap_or_default()).into_owned()
+        String::from_utf8_lossy(&fs::read(self.site.file_path(&self.job, "log")).unwrap_or_default())
+            .into_owned()
     }
 
     /// Waits until the log contains a text after its first `start` bytes.

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use relay_tests::harness::{Engine, Site, programs};
 use relay_tests::scripted_model::script::{Script, Scripts};
-use relay_tests::scripted_model::{ScriptedModel, codex_home};
+use relay_tests::scripted_model::{ScriptedModel, write_codex_home};
 use serde_json::Value;
 
 /// Creates a git repository without any file of relay.
@@ -287,7 +287,7 @@ fn init_in_codex_s_sandbox_is_refused_with_one_line_and_writes_nothing() {
 
 /// Runs `codex exec` as a session of a host agent in a project that the user trusts. `bin` is the folder of `relay`.
 async fn run_session(site: &Site, model: &ScriptedModel, bin: &Path, prompt: &str) -> Output {
-    codex_home(site.codex_home(), &model.base_url()).unwrap();
+    write_codex_home(site.codex_home(), &model.base_url()).unwrap();
     let path = site.codex_home().join("config.toml");
     let trusted =
         format!("\n[projects.{:?}]\ntrust_level = \"trusted\"\n", site.root().display().to_string());

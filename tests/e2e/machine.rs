@@ -64,8 +64,10 @@ fn vitals_are_shown_in_status_in_top_in_doctor_and_in_the_lease() {
     let terminal = Terminal::open(&site, 160, 24);
     terminal.press(&["relay status", "Enter"]);
     let shown = |screen: &str| screen.contains("memory free, ") && screen.contains(" disk free");
-    terminal.shows("the head line of status", shown);
+    terminal.wait_until_shown("the head line of status", shown);
     terminal.press(&["clear; relay top", "Enter"]);
-    terminal.shows("the head line of top", |screen| screen.starts_with("relay ready") && shown(screen));
+    terminal.wait_until_shown("the head line of top", |screen| {
+        screen.starts_with("relay ready") && shown(screen)
+    });
     terminal.press(&["q"]);
 }

@@ -30,6 +30,7 @@ mod idle_tools;
 mod inheritance;
 mod init;
 mod kills;
+mod leftover_state;
 mod limits;
 mod machine;
 mod many_agents;

@@ -39,7 +39,7 @@ fn n09_two_hundred_agents_come_back_when_their_relay_is_killed() {
         }
         let (half, most) = (percentile(all.clone(), 50), percentile(all.clone(), 99));
         figure(&format!(
-            "fault N09: {AGENTS} agents back after {} kills of the relay, from its serving again: p50 {}, p99 {}",
+            "relay of {AGENTS} agents killed {} times (fault N09): agents back after it serves again: p50 {}, p99 {}",
             all.len() / AGENTS,
             ms(half),
             ms(most)
@@ -68,22 +68,21 @@ fn memory_mib(pid: u32, field: &str) -> u64 {
 }
 
 #[test]
-fn a_thousand_agents_with_a_job_each_need_little_memory_and_get_their_acks() {
-    const AGENTS: usize = 1000;
-    let seconds = times(10, 120);
+fn hundreds_of_agents_with_a_job_each_need_little_memory_and_get_their_acks() {
+    let (agents, max_mib, seconds) = times((250, 80, 5), (1000, 160, 120));
     let site = Site::new(Engine::Local);
     let first = site.launch_shell("true", &[]);
     assert_eq!(site.ended(&first).state, State::Completed);
     block_on(async {
         let alone = status_duration(&site).await;
-        let mut crowd = load::start_crowd(&site, AGENTS).await;
+        let mut crowd = load::start_crowd(&site, agents).await;
         let acks = load::replace_jobs(&site, &mut crowd, seconds).await;
         let crowded = status_duration(&site).await;
         let pid = site.daemon_pid();
         let (now, peak) = (memory_mib(pid, "VmRSS:"), memory_mib(pid, "VmHWM:"));
         let p99 = percentile(acks.clone(), 99);
         figure(&format!(
-            "crowd: {AGENTS} agents, {} jobs ended in {seconds} s: relay {now} MiB (at most {peak}), ack p50 {}, p99 {}; \
+            "crowd: {agents} agents, {} jobs ended in {seconds} s: relay {now} MiB (at most {peak}), ack p50 {}, p99 {}; \
              status {} beside {} with none: {:.2} ×",
             acks.len(),
             ms(percentile(acks, 50)),
@@ -93,7 +92,7 @@ fn a_thousand_agents_with_a_job_each_need_little_memory_and_get_their_acks() {
             crowded.as_secs_f64() / alone.as_secs_f64(),
         ));
         // An agent that gets nothing for 14 s gives its connection up.
-        assert!(peak < 160 && p99 < Duration::from_secs(12), "{peak} MiB, {p99:?}");
+        assert!(peak < max_mib && p99 < Duration::from_secs(12), "{peak} MiB, {p99:?}");
         assert!(crowded < Duration::from_secs(10), "{crowded:?} beside {alone:?}");
     });
 }

@@ -43,7 +43,7 @@ fn notices_are_shown_once_oldest_first_five_at_a_time() {
 }
 
 #[test]
-fn a_notice_that_could_not_be_written_is_shown_again() {
+fn a_notice_that_could_not_be_printed_is_shown_by_the_next_call() {
     let site = Site::new(Engine::Local);
     let job = &create_notices(&site, 1)[0];
     let (reader, writer) = std::io::pipe().unwrap();
@@ -83,7 +83,7 @@ fn many_simultaneous_callers_get_each_notice_once_in_total() {
         assert_eq!(counts, expected);
         std::fs::remove_dir_all(site.registry()).unwrap();
     }
-    figure(&format!("notices: {} ends told to 8 callers at once, each exactly once", 50 * rounds));
+    figure(&format!("notices: {} ended jobs reported to 8 callers at once, each exactly once", 50 * rounds));
 }
 
 #[test]
@@ -112,6 +112,6 @@ fn notices_are_fast_with_many_ended_jobs() {
     };
     let times: Vec<_> = (0..50).map(time).collect();
     let (p50, p99) = (percentile(times.clone(), 50), percentile(times, 99));
-    figure(&format!("notices: 200 ends are looked through in {} (p50), {} (p99)", ms(p50), ms(p99)));
+    figure(&format!("notices: 200 ended jobs are looked through in {} (p50), {} (p99)", ms(p50), ms(p99)));
     assert!(p50.as_secs() < 10, "{p50:?}");
 }

@@ -138,7 +138,7 @@ fn an_output_that_the_relay_can_not_store_is_kept_and_the_job_ends_with_the_reas
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn the_output_of_a_killed_job_is_read_in_the_sandbox() {
+fn the_output_of_a_job_whose_agent_was_killed_is_read_in_the_sandbox() {
     let site = Site::new(Engine::Local);
     site.configure_in_sandbox("");
     site.relay(&["up"]);

@@ -64,7 +64,7 @@ fn n04_a_silent_partition_is_detected_and_the_agent_reconnects_after_it() {
     assert!(detected <= MAX_DETECTION, "{detected:?}");
     assert!(recovered <= MAX_RECOVERY, "{recovered:?}");
     figure(&format!(
-        "fault N04: partition detected after {}, healed {} after its end; of {lines} lines lost 0, duplicated 0, gaps 0",
+        "network partition (fault N04): detected after {}, healed {} after it was over; of {lines} lines lost 0, duplicated 0, gaps 0",
         ms(detected),
         ms(recovered)
     ));
@@ -88,7 +88,7 @@ fn n05_a_network_that_loses_one_direction_duplicates_nothing() {
     }
     let lines = check_nothing_is_lost(site, &job);
     figure(&format!(
-        "fault N05: acks, then events lost for 20 s: of {lines} lines lost 0, duplicated 0, gaps 0"
+        "acks, then events lost for 20 s (fault N05): of {lines} lines lost 0, duplicated 0, gaps 0"
     ));
 }
 
@@ -128,7 +128,7 @@ fn n06_everything_arrives_over_a_network_that_loses_delays_and_reorders() {
         .map(|(at, seen)| Duration::try_from(seen.duration_since(*at)).unwrap_or_default())
         .collect();
     figure(&format!(
-        "fault N06: 20 % loss, 200 ± 100 ms, reordered: {} events, p50 {}, p99 {} to the registry; lost 0, duplicated 0, gaps 0",
+        "network with 20 % loss, 200 ± 100 ms, reordered (fault N06): {} events, p50 {}, p99 {} to the registry; lost 0, duplicated 0, gaps 0",
         delays.len(),
         ms(percentile(delays.clone(), 50)),
         ms(percentile(delays, 99))

@@ -91,7 +91,7 @@ fn objects_that_git_s_checks_refuse_are_named_and_earlier_commits_are_kept() {
         });
         // The diff may have come from a snapshot of the edit, before the commit.
         until("the commit has arrived", || {
-            let repository = site.state().join(format!("repositories/{}.git", job.replace('#', ".")));
+            let repository = site.job_state(job, "repositories", "git");
             repository.join("refs/heads/result").exists().then_some(())
         });
     }

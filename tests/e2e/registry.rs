@@ -11,7 +11,9 @@ fn s11_a_second_relay_on_a_registry_is_refused_and_names_the_first() {
     let site = Site::up(Engine::Local);
     let stderr = site.refused(2, &["serve"]);
     assert!(stderr.contains(&site.daemon_pid().to_string()), "{stderr}");
-    figure("fault S11: a second relay on a registry is refused with exit code 2 and names the first");
+    figure(
+        "a second relay on a registry (fault S11): refused with exit code 2, and the message names the first",
+    );
 }
 
 #[test]

@@ -78,7 +78,7 @@ fn a_job_that_the_relay_does_not_know_yet_can_be_cancelled_and_extended() {
             assert_eq!(site.ended(&job).state, State::Cancelled);
         } else {
             until("its limit is extended", || {
-                let log = fs::read_to_string(site.file(&job, "events.jsonl")).unwrap_or_default();
+                let log = fs::read_to_string(site.file_path(&job, "events.jsonl")).unwrap_or_default();
                 log.contains("\"type\":\"extended\"").then_some(())
             });
             site.relay(&["cancel", "--grace", "1s", &job]);

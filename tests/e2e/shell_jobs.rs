@@ -138,7 +138,7 @@ fn long_line() -> (String, String) {
 fn check_long_job(site: &Site, job: &str, expected: &str) {
     let record = site.ended(job);
     assert_eq!((record.state, record.exit_code), (State::Failed, Some(7)), "{:?}", record.error);
-    let log = std::fs::read_to_string(site.file(job, "log")).unwrap();
+    let log = std::fs::read_to_string(site.file_path(job, "log")).unwrap();
     assert!(log == expected, "{} bytes instead of {}", log.len(), expected.len());
 }
 

@@ -88,8 +88,8 @@ fn s01_on_a_full_disk_launches_are_refused_and_outcomes_are_recorded() {
     assert!((1..=3).contains(&lost.count()), "the loss is in the log, but not again and again");
     let corrupt = file_names(site).iter().filter(|name| name.contains("corrupt")).count();
     figure(&format!(
-        "fault S01: full disk: 2 of 2 launches refused, an end recorded in {}, {reconnects} connections, healed {} after there \
-         was room, corrupt {corrupt}",
+        "full disk (fault S01): 2 of 2 launches refused, an outcome recorded in {}, {reconnects} connections, healed {} after \
+         space was freed, corrupt {corrupt}",
         ms(ended),
         ms(healed)
     ));
@@ -161,7 +161,7 @@ fn s05_zeroes_at_the_end_of_a_log_are_cut_off_and_the_job_goes_on() {
     site.write("workspace-projects/demo/go", "");
     assert_eq!(site.ended(&job).state, State::Completed);
     assert!(!site.registry().join("demo.1.events.jsonl.corrupt-1").exists());
-    figure("fault S05: zero-filled tails of 4 KiB and 1 MiB were cut, the job went on and completed");
+    figure("zero-filled tails of 4 KiB and 1 MiB (fault S05): cut off, the job went on and completed");
 }
 
 /// Returns options of strace that make calls fail on the log of `demo#1` and on the file that would replace the log.
@@ -241,7 +241,7 @@ fn s06_events_whose_sync_failed_are_not_acknowledged_and_the_log_is_rewritten() 
             site.events(&job).iter().filter(|line| line.epoch == 1).map(|line| line.seq).collect();
         missing += usize::try_from(*seqs.last().unwrap()).unwrap() - seqs.len();
     }
-    figure(&format!("fault S06: {failed} syncs failed with EIO or ENOSPC, false acks {missing}"));
+    figure(&format!("{failed} syncs failed with EIO or ENOSPC (fault S06): false acks {missing}"));
     assert_eq!(missing, 0);
 }
 
@@ -252,7 +252,7 @@ fn output_is_acknowledged_only_after_it_is_on_the_disk() {
     let site = Site::new(Engine::Local);
     let job = site.launch_shell(&format!("{}; echo printed", wait_for("go")), &[]);
     site.record_when(&job, "runs", |record| record.state == State::Running);
-    let log = site.file(&job, "log");
+    let log = site.file_path(&job, "log");
     // The first sync of the output is delayed.
     let options = ["-e", "trace=fdatasync", "-P", &log.display().to_string(), "-e"].map(ToOwned::to_owned);
     let delay = format!("inject=fdatasync:delay_enter={}:when=1", slow.as_micros());
@@ -294,6 +294,6 @@ fn s07_an_interrupted_write_is_completed() {
     });
     let interrupted = strace.injected();
     assert_eq!(site.record(&job).state, State::Completed);
-    figure(&format!("fault S07: {interrupted} writes interrupted, torn lines visible {torn}"));
+    figure(&format!("{interrupted} writes interrupted (fault S07): torn lines visible {torn}"));
     assert!(interrupted >= 5 && torn == 0);
 }

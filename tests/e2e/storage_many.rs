@@ -51,7 +51,7 @@ fn s09_a_record_is_rebuilt_from_a_long_log_and_one_of_a_newer_relay_is_kept() {
     assert_eq!(site.ended(&other).state, State::Completed);
     let million = rebuilt.as_secs_f64() * 1000.0 * 1e6 / f64::from(u32::try_from(count).unwrap());
     figure(&format!(
-        "fault S09: a lost record was made again from {count} events in {} ({million:.0} ms for a million)",
+        "record lost (fault S09): made again from {count} events in {} ({million:.0} ms for a million)",
         ms(rebuilt)
     ));
     site.relay(&["cancel", "--grace", "1s", &job]);
@@ -115,7 +115,7 @@ fn s10_fifty_simultaneous_readers_always_get_a_complete_record() {
     });
     let invalid = invalid.into_inner();
     site.ended(&job);
-    figure(&format!("fault S10: 50 readers beside a writer: invalid {invalid} of {reads}"));
+    figure(&format!("50 readers beside a writer (fault S10): invalid {invalid} of {reads}"));
     assert_eq!(invalid, 0);
 }
 
@@ -154,7 +154,7 @@ fn s15_up_launch_and_status_are_fast_in_a_registry_with_many_ended_jobs() {
     assert!(pruned.contains(" removed (") && pruned.trim_end().ends_with("10 archived"), "{pruned}");
     assert_eq!(count_archived(&site), 10);
     figure(&format!(
-        "fault S15: {jobs} ended jobs: relay up {}, status {}, launch {} (medians), relay {memory}",
+        "{jobs} ended jobs (fault S15): relay up {}, status {}, launch {} (medians), relay {memory}",
         ms(start),
         ms(status),
         ms(launch)

@@ -26,7 +26,7 @@ fn s12_the_lock_is_free_at_once_after_a_kill_although_child_processes_live_on() 
     let agent = site.agent();
     assert!(!processes::running(&agent.display().to_string()).is_empty() && !site.workers().is_empty());
     figure(&format!(
-        "fault S12: the lock was free {} after kill -9, with the agent and a worker alive",
+        "relay killed with kill -9 (fault S12): the lock was free {} later, with the agent and a worker alive",
         ms(free)
     ));
     // The worker would hold it for 1,000 s.
@@ -123,7 +123,7 @@ fn s13_an_unusable_registry_is_reported_in_one_line_and_reads_go_on() {
         assert!(stderr.contains("Permission denied"), "{args:?}: {stderr}");
     }
     figure(
-        "fault S13: read-only, missing and another user's registry: exit code 5 and one line each, reads go on",
+        "read-only, missing and another user's registry (fault S13): exit code 5 and one line each, reads go on",
     );
 }
 
@@ -171,7 +171,7 @@ fn s14_a_relay_without_free_descriptors_goes_on_and_does_not_spin() {
         answer.starts_with("HTTP/1.1 200").then_some(())
     });
     figure(&format!(
-        "fault S14: 32 descriptors, all taken: {:.1} % of a core, 4 of 4 jobs completed, the last {} after descriptors were freed",
+        "no free descriptor (fault S14): the relay used {:.1} % of a core; 4 of 4 jobs completed, the last one {} after descriptors were freed",
         busy * 100.0,
         ms(ended)
     ));

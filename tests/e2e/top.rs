@@ -21,7 +21,7 @@ fn open_top(site: &Site) -> Terminal {
     site.relay(&["up"]);
     let terminal = Terminal::open(site, 80, 24);
     terminal.press(&["relay top", "Enter"]);
-    terminal.shows("the screen", shows_top);
+    terminal.wait_until_shown("the screen", shows_top);
     terminal
 }
 
@@ -55,22 +55,24 @@ fn keys_select_show_and_cancel_jobs_and_quitting_restores_the_screen() {
     }
     let terminal = Terminal::open(&site, 80, 24);
     terminal.press(&["echo before", "Enter"]);
-    terminal.shows("the shell answers", |screen| screen.lines().any(|line| line == "before"));
+    terminal.wait_until_shown("the shell answers", |screen| screen.lines().any(|line| line == "before"));
     terminal.press(&["relay top", "Enter"]);
     // The newest job is listed first.
-    terminal.shows("the newest is selected", |screen| selected_line(screen, &second).is_some());
+    terminal.wait_until_shown("the newest is selected", |screen| selected_line(screen, &second).is_some());
     terminal.press(&["Down"]);
-    terminal.shows("the other one is selected", |screen| selected_line(screen, &first).is_some());
+    terminal.wait_until_shown("the other one is selected", |screen| selected_line(screen, &first).is_some());
     terminal.press(&["l"]);
-    terminal.shows("the job's log, without escapes", |screen| screen.contains("\nredhello\n"));
+    terminal.wait_until_shown("the job's log, without escapes", |screen| screen.contains("\nredhello\n"));
     terminal.press(&["c"]);
-    terminal.shows("the question", |screen| screen.contains("cancel first#1 and everything it started? y/n"));
+    terminal.wait_until_shown("the question", |screen| {
+        screen.contains("cancel first#1 and everything it started? y/n")
+    });
     terminal.press(&["y"]);
     assert_eq!(site.ended(&first).state, State::Cancelled);
-    terminal.shows("the outcome of the job", |screen| screen.contains("■ cancelled  first#1"));
+    terminal.wait_until_shown("the outcome of the job", |screen| screen.contains("■ cancelled  first#1"));
     assert_eq!(site.record(&second).state, State::Running);
     terminal.press(&["q"]);
-    terminal.shows("the shell's screen as it was", |screen| {
+    terminal.wait_until_shown("the shell's screen as it was", |screen| {
         screen.trim_end().lines().eq(["$ echo before", "before", "$ relay top", "$"])
     });
     site.relay(&["cancel", "--grace", "1s", &second]);
@@ -81,24 +83,26 @@ fn a_resize_a_stop_and_a_signal_leave_the_terminal_usable() {
     let site = Site::new(Engine::Local);
     let terminal = open_top(&site);
     terminal.resize(40, 12);
-    terminal.shows("the narrow screen", |screen| {
+    terminal.wait_until_shown("the narrow screen", |screen| {
         shows_top(screen)
             && screen.lines().filter(|line| !line.is_empty()).all(|line| line.chars().count() <= 40)
     });
     terminal.resize(20, 4);
-    terminal.shows("that it is too small", |screen| screen.starts_with("relay top needs"));
+    terminal.wait_until_shown("that it is too small", |screen| screen.starts_with("relay top needs"));
     terminal.resize(80, 24);
-    terminal.shows("the screen again", shows_top);
+    terminal.wait_until_shown("the screen again", shows_top);
     terminal.press(&["C-z"]);
-    terminal.shows("the shell", |screen| !shows_top(screen) && screen.contains("$ relay top"));
+    terminal.wait_until_shown("the shell", |screen| !shows_top(screen) && screen.contains("$ relay top"));
     terminal.press(&["stty -a | grep -o -- -*icanon", "Enter"]);
-    terminal.shows("an ordinary terminal", |screen| screen.lines().any(|line| line == "icanon"));
+    terminal.wait_until_shown("an ordinary terminal", |screen| screen.lines().any(|line| line == "icanon"));
     terminal.press(&["fg", "Enter"]);
-    terminal.shows("the screen after fg", shows_top);
+    terminal.wait_until_shown("the screen after fg", shows_top);
     signal(top_pid(&site), Signal::TERM);
-    terminal.shows("the shell after a signal", |screen| !shows_top(screen));
+    terminal.wait_until_shown("the shell after a signal", |screen| !shows_top(screen));
     terminal.press(&["clear; stty -a | grep -o -- -*icanon", "Enter"]);
-    terminal.shows("an ordinary terminal after that", |screen| screen.lines().any(|line| line == "icanon"));
+    terminal.wait_until_shown("an ordinary terminal after that", |screen| {
+        screen.lines().any(|line| line == "icanon")
+    });
 }
 
 #[test]
@@ -107,22 +111,24 @@ fn relay_top_goes_on_after_many_stops_and_continues() {
     let terminal = open_top(&site);
     for _ in 0..20 {
         terminal.press(&["C-z"]);
-        terminal.shows("the shell", |screen| !shows_top(screen) && screen.trim_end().ends_with('$'));
+        terminal
+            .wait_until_shown("the shell", |screen| !shows_top(screen) && screen.trim_end().ends_with('$'));
         terminal.press(&["clear; fg", "Enter"]);
-        terminal.shows("the screen after fg", shows_top);
+        terminal.wait_until_shown("the screen after fg", shows_top);
     }
     // Any process may send SIGCONT to a program that was not stopped.
     let top = top_pid(&site);
     for _ in 0..20 {
         signal(top, Signal::CONT);
     }
-    let shown = terminal.shows("the screen after a signal", shows_top);
-    terminal
-        .shows("a later time", |screen| shows_top(screen) && screen.lines().next() != shown.lines().next());
+    let shown = terminal.wait_until_shown("the screen after a signal", shows_top);
+    terminal.wait_until_shown("a later time", |screen| {
+        shows_top(screen) && screen.lines().next() != shown.lines().next()
+    });
     signal(top, Signal::TERM);
-    terminal.shows("the shell in the end", |screen| !shows_top(screen));
+    terminal.wait_until_shown("the shell in the end", |screen| !shows_top(screen));
     terminal.press(&["clear; echo ended with $?", "Enter"]);
-    terminal.shows("exit code 0", |screen| screen.contains("ended with 0"));
+    terminal.wait_until_shown("exit code 0", |screen| screen.contains("ended with 0"));
 }
 
 #[test]
@@ -142,7 +148,7 @@ fn relay_top_without_input_uses_little_cpu_time() {
     let job = site.launch_running("sleep 1000", &[]);
     let terminal = Terminal::open(&site, 120, 30);
     terminal.press(&["relay top", "Enter"]);
-    terminal.shows("the job", |screen| selected_line(screen, &job).is_some());
+    terminal.wait_until_shown("the job", |screen| selected_line(screen, &job).is_some());
     let top = top_pid(&site);
     let (started, before) = (Instant::now(), cpu_ticks(top));
     until("five seconds have passed", || (started.elapsed() > Duration::from_secs(5)).then_some(()));
@@ -167,10 +173,11 @@ fn relay_status_uses_the_width_of_a_terminal_and_writes_plain_text_to_a_pipe() {
     site.record_when(&job, "runs", |record| record.state == State::Running && record.step.is_some());
     let terminal = Terminal::open(&site, 40, 24);
     terminal.press(&["clear; relay status", "Enter"]);
-    terminal.shows("two lines for the job", |screen| {
+    terminal.wait_until_shown("two lines for the job", |screen| {
         screen.contains("● demo#1 running") && screen.contains("  command ") && screen.contains("░░")
     });
     terminal.press(&["clear; relay status demo | cat", "Enter"]);
-    terminal.shows("the text for programs", |screen| screen.contains("health     healthy: command"));
+    terminal
+        .wait_until_shown("the text for programs", |screen| screen.contains("health     healthy: command"));
     site.relay(&["cancel", "--grace", "1s", &job]);
 }

@@ -97,7 +97,7 @@ fn a_command_still_running_at_the_end_of_the_turn_is_named_in_a_warning() {
     check_warnings_reported(&site, &record, 1);
 }
 
-/// Script in place of a future version of Codex: it prints items and events that relay does not know.
+/// Script that runs instead of a future version of Codex: it prints items and events that relay does not know.
 const NEWER_CODEX: &str = r#"#!/bin/sh
 case $1 in --version) echo codex-cli 9.0.0; exit;; esac
 cat >/dev/null

@@ -1,4 +1,4 @@
-//! The tables of `floors.txt`: one block a crate, one line a part of it, the highest first.
+//! The tables of `floors.txt`: one block per crate, one line per part of the crate, the highest part first.
 //!
 //! ```text
 //! relay/src
@@ -26,7 +26,7 @@ pub(crate) struct Floors {
 }
 
 impl Floors {
-    /// Reads the table of a crate, if there is one.
+    /// Reads the table of the crate `name`, if there is one.
     pub(crate) fn read(root: &Path, name: &str) -> Option<Self> {
         let path = root.join("tests/layout/floors.txt");
         let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));

@@ -11,7 +11,7 @@ pub(crate) struct Use {
     pub(crate) name: String,
     /// True for a `pub use`.
     pub(crate) is_public: bool,
-    /// Line, from 0.
+    /// Number of the line in the file, counted from 0.
     pub(crate) line: usize,
 }
 

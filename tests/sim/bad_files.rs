@@ -15,7 +15,7 @@ pub(crate) struct BadRecord {
     path: PathBuf,
     /// Original content of the record.
     original: Vec<u8>,
-    /// Content in its place; none for a folder.
+    /// Content that replaces it; none for a folder.
     replacement: Option<Vec<u8>>,
 }
 

@@ -1,4 +1,4 @@
-//! Clocks of both machines: the true time, and the time that each machine's clocks show.
+//! Clocks of both machines: the real time, and the time that each machine's clocks show.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,7 +14,7 @@ const HOUR: SignedDuration = SignedDuration::from_hours(1);
 /// Clocks of the agent's and the relay's machine.
 #[derive(Debug)]
 pub(crate) struct Clocks {
-    /// True time: the time that has really passed since the beginning.
+    /// Real time: the time that has passed since the beginning, whatever the clocks of the machines show.
     pub(crate) now: Duration,
     pub(crate) agent: Arc<Mutex<worker_agent::internals::SimulatedClocks>>,
     pub(crate) relay: Arc<Mutex<relay::internals::SimulatedTime>>,

@@ -71,7 +71,7 @@ fn a_repeated_seed_repeats_every_step_and_leaves_the_same_registry() {
     let mut all_digests = DefaultHasher::new();
     first.hash(&mut all_digests);
     figure(&format!(
-        "fault N17: {seeds} seeds played twice, the same both times, digest {:016x}",
+        "seeds of the simulation played twice (fault N17): {seeds} seeds, the same both times, digest {:016x}",
         all_digests.finish()
     ));
 }

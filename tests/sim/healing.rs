@@ -14,7 +14,7 @@ impl World {
     /// Stops all faults and checks that everything is delivered.
     pub(crate) fn heal(&mut self, agent: &AgentNode) -> Result<(), String> {
         self.trace_line(|| "healing".to_owned());
-        self.network.stop_losses();
+        self.network.end_broken_connections();
         // A freeze must not end early: the product treats a gap of two seconds as load of the machine, not as a freeze.
         while !self.frozen.is_empty() {
             self.advance_time(agent)?;

@@ -1,4 +1,4 @@
-//! Time limits of the agent's jobs, compared with the true time.
+//! Time limits of the agent's jobs, compared with the real time.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::agent_node::AgentNode;
 use crate::planted::AgentBug;
 use crate::world::{STEP, World};
 
-/// Time limit of a job, measured as the agent does it and by the true time.
+/// Time limit of a job, measured as the agent does it and by the real time.
 #[derive(Debug)]
 pub(crate) struct Limit {
     /// Reading of the agent's monotonic clock when the job began.
@@ -19,7 +19,7 @@ pub(crate) struct Limit {
     timer: Timer,
     /// Time that the job may take.
     length: Duration,
-    /// True time for which the job has run while the agent was not frozen.
+    /// Real time for which the job has run while the agent was not frozen.
     run_time: Duration,
     /// Number of freezes of the agent.
     pub(crate) pauses: u32,
@@ -44,8 +44,9 @@ impl Limit {
         }
     }
 
-    /// Returns true once the job is over its limit, measured as the agent's supervisor does it.
-    fn is_over(&mut self, now: Duration, planted_bug: Option<AgentBug>) -> bool {
+    /// Advances the clock of the job. Returns true once the job is over its limit, measured as the agent's supervisor
+    /// does it.
+    fn check_over(&mut self, now: Duration, planted_bug: Option<AgentBug>) -> bool {
         let real = now.saturating_sub(self.started_at);
         let worked = match planted_bug {
             Some(AgentBug::FrozenTimeCounts) => real,
@@ -56,7 +57,8 @@ impl Limit {
 }
 
 impl World {
-    /// Ends jobs that are over their limit, and frees slots.
+    /// Ends jobs that are over their limit, and frees the agent's slots whose workers have ended by now. Fails if a
+    /// limit is enforced too early or too late.
     pub(crate) fn check_limits(&mut self, agent: &AgentNode) -> Result<(), String> {
         let (now, real) = (self.clocks.now, self.clocks.agent_monotonic());
         self.slots.retain(|_, until| until.is_none_or(|until| until > now));
@@ -64,7 +66,7 @@ impl World {
         for (id, limit) in &mut self.limits {
             limit.run_time += STEP;
             let worked = limit.run_time + COUNTED_PAUSE * limit.pauses;
-            match limit.is_over(real, self.planted_bug.agent) {
+            match limit.check_over(real, self.planted_bug.agent) {
                 true if worked + STEP < limit.length => {
                     return Err(format!(
                         "{id} timed out after {worked:?} of work, before its limit of {:?}",

@@ -6,7 +6,7 @@
 //! world ──► agent: workers, spool, uplink ───frames──► network ──frames──► relay: core, writer ──► registry
 //!   │          └ killed, power lost, wiped,              └ cut, one way lost, late, twice     └ killed, power lost,
 //!   │            frozen, its clock set, a bad file                                              frozen, its clock set,
-//!   │                                                                                           a bad file, left requests
+//!   │                                                                                           a bad file, old requests
 //!   └ model: what must be in the log ◄────── log_checker: every line once it is durable ─────┘
 //! ```
 //!
@@ -114,7 +114,10 @@ fn n17_whatever_fails_and_whenever_every_event_is_recorded_once_and_in_order() {
     }
     let findings =
         if failures.is_empty() { "lost 0, duplicated 0, gaps 0, stuck 0, others hurt 0, " } else { "" };
-    figure(&format!("fault N17: {tally}, {findings}failures {}", failures.len()));
+    figure(&format!(
+        "random faults in the simulation (fault N17): {tally}, {findings}failures {}",
+        failures.len()
+    ));
     let errors: Vec<String> = failures
         .iter()
         .take(times(20, 200))

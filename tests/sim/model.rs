@@ -13,7 +13,7 @@ struct Entry {
     body: EventBody,
     /// Number of the agent process that spooled the event.
     agent_process: u32,
-    /// True time at which the event was spooled.
+    /// Real time at which the event was spooled.
     at: Duration,
     /// True unless the agent's disk lost the event.
     is_kept: bool,
@@ -50,7 +50,7 @@ pub(crate) struct Job {
     pub(crate) stage: Stage,
     /// Number of the job's events that a power failure of the agent's machine can't remove.
     pub(crate) synced_events: usize,
-    /// True time of the job's launch.
+    /// Real time of the job's launch.
     pub(crate) launched_at: Duration,
     pub(crate) is_cancel_requested: bool,
     /// True if the agent received the cancel while the worker was running.
@@ -69,7 +69,7 @@ pub(crate) struct Job {
     pub(crate) group: Option<(&'static str, u32)>,
 }
 
-/// True time at which an event was spooled, and the number of the agent process that spooled it.
+/// Real time at which an event was spooled, and the number of the agent process that spooled it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SpoolTime {
     pub(crate) at: Duration,
@@ -226,7 +226,7 @@ impl Job {
                 };
             }
             if entry.is_kept {
-                return Err(format!("the log has {body:?} in place of {:?}", entry.body));
+                return Err(format!("the log has {body:?} instead of {:?}", entry.body));
             }
             log_match.gap_processes.insert(entry.agent_process);
         }

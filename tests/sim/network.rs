@@ -105,7 +105,7 @@ impl Network {
     }
 
     /// Ends every connection of which one direction loses frames or has ended.
-    pub(crate) fn stop_losses(&mut self) {
+    pub(crate) fn end_broken_connections(&mut self) {
         for conn in self.conns.values_mut() {
             for direction in [&mut conn.up, &mut conn.down] {
                 direction.is_ended |= direction.loses_frames;

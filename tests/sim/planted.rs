@@ -57,7 +57,7 @@ fn check(name: &str, bug: PlantedBug, words: &str) {
     let Some((number, error)) = first_failure(bug) else {
         panic!("{name}: not found within {SEEDS} seeds");
     };
-    figure(&format!("fault N17: planted: {name}: found at seed {number} of {SEEDS}"));
+    figure(&format!("planted bug '{name}' (fault N17): found at seed {number} of {SEEDS}"));
     assert!(error.contains(words), "{name}: found as something else: {error}");
 }
 

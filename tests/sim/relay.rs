@@ -140,18 +140,18 @@ impl Relay {
         }
     }
 
-    /// Commits at most `most` waiting messages and sends the acknowledgements. `agent_id` is the only agent that can
+    /// Carries out at most `max_commands` of the commands that wait for the writer, and sends the acknowledgements. `agent_id` is the only agent that can
     /// connect. Returns the reasons of closed connections.
     pub(crate) fn commit(
         &mut self,
-        most: usize,
+        max_commands: usize,
         agent_id: &str,
         model: &Model,
         network: &mut Network,
     ) -> Result<Vec<String>, String> {
         let Some(sim) = &mut self.sim else { return Ok(Vec::new()) };
         sim.set_living_agent(agent_id);
-        let outgoing = sim.commit(most);
+        let outgoing = sim.commit(max_commands);
         self.check_logs(model)?;
         self.send(outgoing, network)
     }

@@ -62,7 +62,7 @@ fn s03_a_spooled_segment_cut_anywhere_gives_exactly_its_whole_records() {
     );
     let cases = SIZE + 1;
     figure(&format!(
-        "fault S03: {cases} truncations of a spooled segment of {SIZE} bytes, wrong {}",
+        "spooled segment of {SIZE} bytes truncated (fault S03): {cases} lengths, wrong {}",
         wrong.len()
     ));
     assert_eq!(wrong, Vec::<String>::new());
@@ -99,7 +99,7 @@ fn s04_a_spooled_segment_with_any_single_bit_flipped_is_never_accepted_altered()
     );
     let cases = cases.len();
     figure(&format!(
-        "fault S04: {cases} flipped bits of a spooled segment of {SIZE} bytes, wrong {}",
+        "bits of a spooled segment of {SIZE} bytes flipped (fault S04): {cases} bits, wrong {}",
         wrong.len()
     ));
     assert_eq!(wrong, Vec::<String>::new());

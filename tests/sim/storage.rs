@@ -140,7 +140,11 @@ fn s03_a_log_cut_anywhere_gives_exactly_its_whole_lines() {
             }
         },
     );
-    figure(&format!("fault S03: {} truncations of a log of {SIZE} bytes, wrong {}", SIZE + 1, wrong.len()));
+    figure(&format!(
+        "log of {SIZE} bytes truncated (fault S03): {} lengths, wrong {}",
+        SIZE + 1,
+        wrong.len()
+    ));
     assert_eq!(wrong, Vec::<String>::new());
 }
 
@@ -162,7 +166,7 @@ fn s04_a_log_with_any_single_bit_flipped_is_never_accepted_altered() {
     );
     let count = wrong.len();
     figure(&format!(
-        "fault S04: {} flipped bits of a log of {SIZE} bytes, accepted or lost without a report {count}",
+        "bits of a log of {SIZE} bytes flipped (fault S04): {} bits, accepted or lost without a report {count}",
         cases.len()
     ));
     assert_eq!(wrong, Vec::<String>::new());
@@ -189,7 +193,7 @@ fn s05_zeroes_after_the_last_line_are_cut_off_as_a_torn_tail() {
         assert_eq!((log.torn_bytes, &log.bad_lines), (0, &Vec::new()));
         assert_eq!(log.lines[..sample.lines.len()], sample.lines);
         figure(&format!(
-            "fault S05: {zeroes} zeroes after a log: cut off, {} lines kept",
+            "{zeroes} zeroes after a log (fault S05): cut off, {} lines kept",
             sample.lines.len()
         ));
     }
@@ -211,7 +215,10 @@ fn s04_a_start_repairs_damage_keeps_the_rest_and_sets_the_damage_aside_once() {
             check_repair(&sample, folder.path(), &path, sample.line_of(byte))
         },
     );
-    figure(&format!("fault S04: {cases} damaged logs repaired twice each at a start, wrong {}", wrong.len()));
+    figure(&format!(
+        "damaged logs repaired twice each at a start (fault S04): {cases} logs, wrong {}",
+        wrong.len()
+    ));
     assert_eq!(wrong, Vec::<String>::new());
 }
 

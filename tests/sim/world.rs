@@ -58,9 +58,9 @@ pub(crate) struct World {
     /// True once this agent process was welcomed.
     pub(crate) is_welcomed: bool,
     pub(crate) clocks: Clocks,
-    /// True time of the agent's last hello.
+    /// Real time ([`Clocks::now`]) of the agent's last hello.
     pub(crate) hello_sent_at: Duration,
-    /// Frozen sides, and the true time at which each continues.
+    /// Frozen sides, and the real time at which each continues.
     pub(crate) frozen: BTreeMap<Side, Duration>,
     /// Jobs that use a slot of the agent; for a worker that is being ended, the time at which its slot becomes free.
     pub(crate) slots: BTreeMap<JobId, Option<Duration>>,
@@ -180,8 +180,8 @@ impl World {
             Action::ReceiveAtAgent => return self.receive_at_agent(agent).map(|_| None),
             Action::ReceiveAtRelay => return self.receive_at_relay().map(|_| None),
             Action::Commit => {
-                let most = self.rng.usize(1..8);
-                self.commit(most)?;
+                let max_commands = self.rng.usize(1..8);
+                self.commit(max_commands)?;
             }
             Action::Launch => self.launch()?,
             Action::Start => self.start_relay()?,
@@ -247,10 +247,11 @@ impl World {
         Ok(taken > 0)
     }
 
-    pub(crate) fn commit(&mut self, most: usize) -> Result<(), String> {
+    /// Lets the relay's writer carry out at most `max_commands` of the commands that wait for it.
+    pub(crate) fn commit(&mut self, max_commands: usize) -> Result<(), String> {
         if self.relay.is_busy() {
-            let closed = self.relay.commit(most, &self.agent_id(), &self.model, &mut self.network)?;
-            self.trace_line(|| format!("relay: commits at most {most}; closed: {closed:?}"));
+            let closed = self.relay.commit(max_commands, &self.agent_id(), &self.model, &mut self.network)?;
+            self.trace_line(|| format!("relay: commits at most {max_commands}; closed: {closed:?}"));
         }
         Ok(())
     }

@@ -6,9 +6,10 @@
 //!  "WORDS"                                       ─► the end of the turn
 //! ```
 //!
-//! Codex's words explain an outcome and never decide it. A text that matches no row of `MEANINGS` is shown without
-//! advice. Otherwise Codex's own words follow the advice, so that nothing is lost if a row is wrong. The
-//! marks of each row were seen with Codex 0.169.0 (`tests/transcripts`), or are in its binary.
+//! Codex's words explain an outcome and never decide it. Advice comes from an HTTP error status in the text or from a row
+//! of `MEANINGS`, and is general for a JSON body; any other text is shown without advice. Codex's own words follow the
+//! advice, so that nothing is lost if it is wrong. The marks of each row were seen with Codex 0.169.0
+//! (`tests/transcripts`), or are in its binary.
 
 use common::event::FailureKind;
 use common::event::FailureKind as Kind;
@@ -65,7 +66,7 @@ const MEANINGS: &[(&[&str], FailureMeaning)] = &[
     ),
     (
         &["hit your usage limit", "usage_limit_reached", "usage limit reached"],
-        (Kind::UsageLimit, USAGE_LIMIT),
+        (Kind::UsageLimit, USAGE_LIMIT_REACHED),
     ),
     (
         &["quota exceeded", "insufficient_quota", "exceeded your current quota", "spend_limit_exceeded"],
@@ -123,7 +124,7 @@ const MEANINGS: &[(&[&str], FailureMeaning)] = &[
     ),
 ];
 
-const USAGE_LIMIT: &str = "the usage limit of the account is reached";
+const USAGE_LIMIT_REACHED: &str = "the usage limit of the account is reached";
 const SERVER_ERROR_ADVICE: &str = "the model's server reported an internal error: try again later";
 const RATE_LIMIT_ADVICE: &str =
     "the model's server accepts no more requests for now: try again later, or run fewer workers at once";
@@ -216,7 +217,7 @@ fn find_meaning(message: &str, now: &Zoned) -> Option<(FailureKind, String)> {
     let status = http_status(&lower).and_then(meaning_of_status);
     let row = MEANINGS.iter().find(|(marks, _)| marks.iter().any(|mark| lower.contains(mark)));
     let row_meaning = row.map(|(_, meaning)| *meaning);
-    if let Some((kind, USAGE_LIMIT)) = row_meaning {
+    if let Some((kind, USAGE_LIMIT_REACHED)) = row_meaning {
         return Some((kind, usage_limit_advice(message, now)));
     }
     // The status comes from the server, while the rest of the line may be any text, so the status takes precedence. A
@@ -233,10 +234,10 @@ fn usage_limit_advice(message: &str, now: &Zoned) -> String {
             let rest = text_format::one_line(rest, MAX_DETAIL);
             let time = rest.trim_end_matches('.');
             let time = format_reset_time(time, now).unwrap_or_else(|| time.to_owned());
-            return format!("{USAGE_LIMIT}: {phrase} {time}, or add credits");
+            return format!("{USAGE_LIMIT_REACHED}: {phrase} {time}, or add credits");
         }
     }
-    format!("{USAGE_LIMIT}: try again later, or add credits")
+    format!("{USAGE_LIMIT_REACHED}: try again later, or add credits")
 }
 
 /// Adds the zone to a reset time. Codex prints the time in the zone of its machine (`5:53 PM`, or `Jan 1st, 2100 5:53

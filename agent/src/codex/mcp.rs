@@ -9,8 +9,7 @@
 //! TIME INFO …start_server_task{server_name=docs}:…: rmcp::service: serve finished quit_reason=Closed
 //! ```
 //!
-//! These lines are not a documented interface. There is none for a server that never starts: only the configuration
-//! names it.
+//! These lines are not a documented interface. No line names a server that never starts: only the configuration does.
 
 use std::collections::BTreeSet;
 

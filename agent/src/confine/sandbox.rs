@@ -220,7 +220,7 @@ impl JobSandbox {
         Self { shell_check: SandboxCheck { workspace, ..self.shell_check }, ..self }
     }
 
-    /// Returns the settings that were replaced while the job ran. The job could write to the new files.
+    /// Returns the paths of settings files that were replaced while the job ran. The job could write to the new files.
     pub(crate) fn replaced_settings(&self) -> Vec<&Path> {
         self.placeholders.replaced_paths()
     }

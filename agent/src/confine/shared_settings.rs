@@ -20,7 +20,7 @@ const MISSING_CODEX_HINT: &str =
 /// Assembles the settings that all sandboxes share. `worker_env` must not contain values of a job.
 pub(crate) fn assemble(
     config: &Config,
-    state: &Path,
+    state_dir: &Path,
     agent_env: &Variables,
     worker_env: &Variables,
     codex: &CodexInstallation,
@@ -35,7 +35,7 @@ pub(crate) fn assemble(
         // A folder that is created later would not be hidden from running jobs, so it is created now.
         let _ = DirBuilder::new().recursive(true).mode(0o700).create(home);
     }
-    let caches = Caches::open(worker_env, state)
+    let caches = Caches::open(worker_env, state_dir)
         .map_err(|error| format!("the workers' caches can't be made in the cache folder of HOME: {error}"))?;
     let mut env = SharedSettings::launcher_env(worker_env);
     env.insert("CODEX_HOME".to_owned(), caches.launcher_home().display().to_string());
@@ -43,13 +43,13 @@ pub(crate) fn assemble(
     env.insert("TMPDIR".to_owned(), caches.launcher_temp_dir().display().to_string());
     let temporary = temp_dir::choose_temp_dir(
         agent_env.get("TMPDIR").map(String::as_str),
-        &never_writable_folders(config, state, agent_env, worker_env),
+        &never_writable_folders(config, state_dir, agent_env, worker_env),
     );
     Ok(SharedSettings {
         codex: codex.program.clone(),
         env,
         protected_folders: vec![caches.launcher_home().to_owned()],
-        hidden_paths: hidden_paths(config, state, agent_env, worker_env, &homes)?,
+        hidden_paths: hidden_paths(config, state_dir, agent_env, worker_env, &homes)?,
         codex_programs: CodexPrograms::new(codex_home(worker_env), Path::new(&codex.program)),
         // Each project has a hidden folder, `platform/`.
         projects: config
@@ -60,7 +60,7 @@ pub(crate) fn assemble(
             .collect(),
         temp_dir: temporary,
         roots: config.roots.clone(),
-        state: state.to_owned(),
+        state: state_dir.to_owned(),
         caches,
     })
 }
@@ -68,13 +68,13 @@ pub(crate) fn assemble(
 /// Returns the folders that must stay read-only even if the temporary folder contains them.
 fn never_writable_folders(
     config: &Config,
-    state: &Path,
+    state_dir: &Path,
     agent_env: &Variables,
     worker_env: &Variables,
 ) -> Vec<PathBuf> {
     let homes = [agent_env, worker_env].into_iter().filter_map(|env| env.get("HOME")).map(PathBuf::from);
     let configured = config.hidden.iter().chain(&config.roots).map(PathBuf::from);
-    let fixed = [PathBuf::from("/root"), state.to_owned()];
+    let fixed = [PathBuf::from("/root"), state_dir.to_owned()];
     homes.chain(configured).chain(fixed).chain(codex_homes(agent_env, worker_env)).collect()
 }
 
@@ -97,17 +97,17 @@ fn codex_homes(agent_env: &Variables, worker_env: &Variables) -> Vec<PathBuf> {
     homes
 }
 
-/// Returns the paths hidden from every job: those of the configuration, relay's state, Codex's homes, and sockets of
-/// programs outside of the sandbox.
+/// Returns the paths hidden from every job: those of the configuration, the agent's state folder (`state_dir`), relay's
+/// state, Codex's homes, and sockets of programs outside of the sandbox.
 fn hidden_paths(
     config: &Config,
-    state: &Path,
+    state_dir: &Path,
     agent_env: &Variables,
     worker_env: &Variables,
     codex_homes: &[PathBuf],
 ) -> Result<Vec<PathBuf>, String> {
     let mut hidden: Vec<PathBuf> = config.hidden.iter().map(PathBuf::from).collect();
-    hidden.push(state.to_owned());
+    hidden.push(state_dir.to_owned());
     for env in [agent_env, worker_env] {
         let home = env.get("HOME").map(Path::new);
         let states = env.get("XDG_STATE_HOME").map(PathBuf::from);

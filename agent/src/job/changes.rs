@@ -1,4 +1,4 @@
-//! Reports on a job's changes: the files that git counts, and settings that were replaced while the job ran.
+//! Counts a job's changes with git, and warns of settings files that were replaced while the job ran.
 
 use common::event::{Changes, EventBody};
 use common::text_format;
@@ -9,7 +9,7 @@ use super::supervisor::Supervisor;
 use crate::confine::sandbox::JobSandbox;
 use crate::git_diff::{self, BaselineResult, GitCall};
 
-/// Maximum number of replaced settings that are reported, with one warning each.
+/// Maximum number of replaced settings files that are reported, with one warning each.
 const MAX_REPLACED_WARNINGS: usize = 5;
 
 impl Supervisor {

@@ -1,4 +1,4 @@
-//! Checks of a job's expectations (`--expect`): the supervisor notes a base commit before the job's first command, and
+//! Checks of a job's expectations (`--expect`): the supervisor reads a base commit before the job's first command, and
 //! compares the job's result with it at the end.
 
 use common::event::{Changes, FailureKind, JobError, MAX_TEXT};
@@ -10,7 +10,7 @@ use crate::expectations::ExpectationCheck;
 
 impl Supervisor {
     /// Returns the base: the commit with which the job's result is compared at the end; empty if there is none.
-    pub(super) async fn note_expectation_base(&mut self, has_place: bool) -> Result<String, String> {
+    pub(super) async fn read_expectation_base(&mut self, has_place: bool) -> Result<String, String> {
         match &self.resources.place {
             Some(place) if has_place => Ok(place.spec.base().to_owned()),
             _ if self.spec.expect.contains(&Expectation::Commit) => {

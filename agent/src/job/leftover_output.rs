@@ -35,7 +35,7 @@ impl JobManager {
         spec: &JobSpec,
         may_push: Result<(), String>,
     ) {
-        // As when the job was admitted, also if other settings are approved by now.
+        // The sandbox that the job was admitted with counts, even if other settings have been approved since.
         let is_confined = spec.codex.sandbox != Sandbox::Off;
         // Without an environment the output is kept, and the reason follows below.
         let env = self.environment(&Variables::new()).map(|(env, _)| env).unwrap_or_default();

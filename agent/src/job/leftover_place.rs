@@ -22,9 +22,9 @@ use crate::workspace::WorkspaceDir;
 pub(super) const PUSH_LIMIT: Duration = Duration::from_secs(120);
 
 impl JobManager {
-    /// Pushes the commits and the uncommitted changes in the place of an interrupted run. None of the run's processes
-    /// is left. Returns warnings for the job. Removes a place that was not complete yet. With an error in `may_push`, the
-    /// place is kept instead, for that reason.
+    /// Pushes the commits and the uncommitted changes of an interrupted run from its place to the relay. None of the
+    /// run's processes is left. Returns warnings for the job. Removes a place that was not complete yet. With an error
+    /// in `may_push`, the place is kept instead, for that reason.
     pub(super) async fn push_leftover_result(
         &self,
         run: &RunId,
@@ -64,7 +64,7 @@ impl JobManager {
         }
     }
 
-    /// Returns git in the place of an earlier agent's run, if there is one.
+    /// Returns git for the leftover place of a run, if there is one.
     async fn leftover_place(&self, run: &RunId, spec: &JobSpec) -> Option<PlaceGit> {
         let place = spec.place.clone()?;
         let (env, user) = self.environment(&Variables::new()).ok()?;

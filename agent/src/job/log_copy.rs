@@ -112,7 +112,8 @@ impl LogCopy {
     pub(super) async fn wait_drained(&self) {
         let drained = async {
             loop {
-                // The waiter is registered before the check, so that it does not miss an end right after the check.
+                // The waiter is registered before the check, so that it does not miss a `drained` notification
+                // right after the check.
                 let drained = self.0.drained.notified();
                 tokio::pin!(drained);
                 drained.as_mut().enable();

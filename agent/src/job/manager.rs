@@ -135,7 +135,7 @@ impl JobManager {
         self.lock_state().config.as_ref().map_or(1, |config| config.max_jobs)
     }
 
-    /// Sets the configuration for new jobs.
+    /// Sets the configuration for new jobs, and the workspace folders that the vitals cover.
     pub(crate) fn configure(&self, config: Arc<Config>) {
         self.context.vitals.set_workspaces(config.roots.iter().map(PathBuf::from));
         self.lock_state().config = Some(config);

@@ -14,8 +14,8 @@
 //!   [`leftover_place`]: the clone of a run whose agent was killed. [`changes`]: what the job changed.
 //! * [`expectation`]: checks of the job's expectations. [`evidence`]: the evidence for the job's receipt;
 //!   [`check_output_digest`]: the hash of a check's output, a part of it.
-//! * [`images`]: the images of the job. [`output`]: the push of the job's output; [`leftover_output`]: the output of a run
-//!   whose agent was killed.
+//! * [`images`]: fetches the images of the job's prompt. [`output`]: the push of the job's output; [`leftover_output`]:
+//!   the output of a run whose agent was killed.
 //! * [`running_command`]: the current command.
 //! * [`stage`]: the commands of a job, in order.
 //! * [`outcome`]: the outcome of a command (pure).

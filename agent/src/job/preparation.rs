@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use common::event::Isolation;
 use common::job::{
-    JobSpec, MAX_IMAGES, NO_SANDBOX_IN_CONTAINER, Runner, SPEC_SCHEMA, Sandbox, is_image_name, is_thread_id,
+    JobSpec, MAX_IMAGES, NO_SANDBOX_IN_CONTAINER, Runner, SPEC_SCHEMA_VERSION, Sandbox, is_image_name,
+    is_thread_id,
 };
 use common::wire::{ModelToken, Platform};
 
@@ -333,9 +334,9 @@ impl JobManager {
 
 /// Checks the properties of a spec that do not depend on the platform.
 fn validate(run: &RunId, spec: &JobSpec) -> Result<(), String> {
-    if spec.schema > SPEC_SCHEMA {
+    if spec.schema > SPEC_SCHEMA_VERSION {
         return Err(format!(
-            "the job's spec has schema {}, newer than {SPEC_SCHEMA}: update the agent",
+            "the job's spec has schema {}, newer than {SPEC_SCHEMA_VERSION}: update the agent",
             spec.schema
         ));
     }

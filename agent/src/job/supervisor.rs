@@ -171,7 +171,7 @@ impl Supervisor {
         let JobResources { worker_env: workers, user, workspace: folder, sandbox, .. } = &self.resources;
         let git = GitCall::new(workers, &self.spec, *user, folder.clone(), sandbox.clone());
         let baseline = git_diff::find_baseline(&git, has_place).await;
-        let expectation_base = self.note_expectation_base(has_place).await;
+        let expectation_base = self.read_expectation_base(has_place).await;
         let checkpoints = self.start_checkpoints(has_place);
         let mut result = self.run_stages().await;
         if result.is_ok() {

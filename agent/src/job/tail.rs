@@ -2,7 +2,7 @@
 
 /// Maximum number of bytes that are kept: some lines, enough to see the cause.
 const MAX_BYTES: usize = 2048;
-/// Number of lines that are shown.
+/// Maximum number of lines that are shown.
 const MAX_LINES: usize = 3;
 /// Maximum number of bytes shown of a line.
 const MAX_LINE: usize = 200;

@@ -79,7 +79,8 @@ impl Escape {
     }
 }
 
-/// Calls `is_match` with each escape of a character until it returns true. No escape is a prefix of another.
+/// Calls `is_match` with each escape of `c` inside `depth` nested JSON strings, until it returns true. No escape is a
+/// prefix of another.
 pub(super) fn for_each_escape(
     c: char,
     style: EscapeStyle,
@@ -115,7 +116,8 @@ pub(super) fn for_each_escape(
     }
 }
 
-/// Calls `is_match` with each backslash escape, inside `outer` nested JSON strings, until it returns true.
+/// Calls `is_match` with each backslash escape of `c`, and with `outer`, the number of JSON strings around it, until it
+/// returns true.
 fn for_each_backslash_escape(c: char, outer: u8, is_match: &mut dyn FnMut(&[u8], u8) -> bool) -> bool {
     let mut units = [0; 2];
     let (mut lower, mut upper) = (Escape::empty(), Escape::empty());

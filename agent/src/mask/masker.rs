@@ -148,8 +148,8 @@ impl Masker {
     }
 }
 
-/// Returns the character after `\u00`. Every value may begin with such an escape, and coloured output in JSON has many.
-/// Decoding each once is much faster than a comparison with each value.
+/// Returns the ASCII character that a leading escape `\u00XX` stands for. Any secret may be written with such an escape
+/// first, and coloured output in JSON has many. Decoding each once is much faster than comparing it with every secret.
 fn decode_unicode_escape(text: &[u8]) -> Option<u8> {
     let digits = text.strip_prefix(b"\\u00")?.first_chunk::<2>()?;
     let byte = u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?;

@@ -80,8 +80,9 @@ pub(super) fn encoded_prefixes(value: &str) -> PrefixMap {
 fn add_escaped_prefixes(rest: &str, style: EscapeStyle, depth: u8, start: &[u8], add: &mut dyn FnMut(&[u8])) {
     let mut chars = rest.chars();
     let Some(c) = chars.next().filter(|_| start.len() < PREFIX_LENGTH) else { return add(start) };
-    // At the start, a letter or digit is searched for only as itself, not as an escape. In three levels of JSON its
-    // escape begins with four backslashes, as too many texts do. In the other styles an escaped letter is too rare.
+    // At the start, a letter or digit is searched for as itself only, not as an escape, in two cases: in three levels
+    // of JSON, because too many texts begin with the four backslashes of such an escape; and in styles other than
+    // backslashes, because an escaped letter is too rare there.
     let is_bare_only =
         c.is_ascii_alphanumeric() && start.is_empty() && (style != EscapeStyle::Backslashes || depth > 2);
     for_each_escape(c, style, depth, &mut |escape| {

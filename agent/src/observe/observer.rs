@@ -173,7 +173,7 @@ impl Subscription {
         }
     }
 
-    /// Counts TCP bytes for these processes and everything below them from now on, in place of the processes of earlier
+    /// Counts TCP bytes for these processes and everything below them from now on, instead of the processes of earlier
     /// calls. Used only for network steps, because the descriptors of the processes have to be listed.
     pub(crate) fn watch_network(&self, roots: Vec<u32>) {
         self.shared.lock_demand().watched_by_subscription.insert(self.id, roots);

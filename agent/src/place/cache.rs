@@ -1,13 +1,13 @@
 //! Caches of repositories: the objects of earlier bases, so that the next job on a repository fetches only what is new.
 //!
 //! ```text
-//!  relay ──stream──► cache, one for each repository ──copy──► place
+//!  relay ──stream──► cache, one for each repository ──copy──► place (the job's clone)
 //!                    written by the agent's own git           made by the worker's git
 //! ```
 //!
-//! No worker can write a cache: its user is another one, or its sandbox is around it. Without either there is no cache.
-//! A place copies the objects, so it never depends on its cache, and a cache can be removed whenever no place is being
-//! made from it. If git can't use a cache, it is emptied, and the job fetches its place from the relay.
+//! No worker can write a cache: workers run as another user than the agent, or in a sandbox. If neither holds, there is
+//! no cache. A place copies the objects, so it never depends on its cache, and a cache can be removed whenever no place
+//! is being made from it. If git can't use a cache, it is emptied, and the job fetches its place from the relay.
 //!
 //! Git checks the hash of every object that it fetches. So if two repositories were taken for one, that would cost time
 //! and space, but no place would get a changed file.

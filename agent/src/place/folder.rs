@@ -133,7 +133,7 @@ const KEPT_ENDING: &str = ".kept";
 const PREPARED_ENDING: &str = ".prepared";
 /// Ending of the name of a file of a run that has taken over the place of an earlier job. It contains that job's id.
 const TAKEN_OVER_ENDING: &str = ".at";
-/// Maximum number of kept places.
+/// Maximum number of places that are kept after the end of their run.
 const MAX_KEPT_PLACES: usize = 10;
 /// Maximum age of a kept place.
 const MAX_KEPT_AGE: Duration = Duration::from_secs(14 * 24 * 3600);
@@ -201,17 +201,17 @@ pub(crate) fn is_prepared(place: &Path) -> bool {
     marker_path(place, PREPARED_ENDING).exists()
 }
 
-/// Records that a place is like any other, also if it was made ahead.
+/// Records that a place no longer counts as prepared: commands of its job may have run in it.
 pub(crate) fn mark_not_prepared(place: &Path) {
     let _ = fs::remove_file(marker_path(place, PREPARED_ENDING));
 }
 
-/// Records that a place is complete.
+/// Records that a place is complete: cloned, with the job's base checked out.
 pub(crate) fn mark_complete(place: &Path) {
     write_marker(place, COMPLETE_ENDING, "");
 }
 
-/// Returns true if a place is complete.
+/// Returns true if a place is complete, and so may contain commits that have to be pushed.
 pub(crate) fn is_complete(place: &Path) -> bool {
     marker_path(place, COMPLETE_ENDING).exists()
 }

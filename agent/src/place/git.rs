@@ -52,7 +52,7 @@ pub(crate) struct Snapshot {
     folder: String,
 }
 
-/// Git in the place of one job.
+/// Git for a job's place (its clone).
 #[derive(Debug, Clone)]
 pub(crate) struct PlaceGit {
     pub(crate) run: RunId,

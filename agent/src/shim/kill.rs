@@ -23,7 +23,7 @@ const SUBTREE_KILL_LIMIT: Duration = Duration::from_millis(500);
 const STOP_POLL: Duration = Duration::from_millis(1);
 /// Maximum time to let a process that blocks TERM run. Starting another program takes less, even on a busy machine.
 const MAX_TERM_BLOCKED_TIME: Duration = Duration::from_millis(500);
-/// Time between two scans while killed processes die: short compared with the 100 ms by which an end may be late.
+/// Time between two scans while killed processes die: short compared with the 100 ms by which a command may end late.
 const DEATH_POLL: Duration = Duration::from_millis(2);
 
 /// Processes that did not end by themselves. Each process that was sent TERM or KILL counts once.

@@ -18,7 +18,7 @@ use super::tree::{self, Leader, ProcessKey};
 const ORPHAN_GRACE: Duration = Duration::from_secs(2);
 /// Grace period for the leftover processes of a command that ended by itself: enough to remove a lock or a socket.
 const LEFTOVER_GRACE: Duration = Duration::from_millis(300);
-/// Time between two checks while a command is being ended: a fifth of the 100 ms by which an end may be late.
+/// Time between two checks while a command is being ended: a fifth of the 100 ms by which it may end late.
 const END_POLL: Duration = Duration::from_millis(20);
 /// Minimum and maximum time between two checks for dead orphans. A check that finds some is followed by the minimum
 /// (there may be thousands); each check that finds none doubles the time. Five checks a second cost 0.01 % of a core.

@@ -58,7 +58,7 @@ impl JobSpool {
     }
 
     /// Continues the run for a relay that has the run's events up to `relay_seq` and expects further ones. New events,
-    /// including the final ones, get the sequences after `relay_seq`.
+    /// including the final ones, get the sequence numbers after `relay_seq`.
     pub(crate) fn continue_after(&self, relay_seq: u64) {
         let mut files = self.lock_files();
         self.resequence_after(&mut files, relay_seq);
@@ -75,7 +75,7 @@ impl JobSpool {
 
     pub(super) fn resequence_after(&self, files: &mut RunFiles, relay_seq: u64) {
         let missing = files.events.missing_count(relay_seq);
-        let lost_event = (missing > 0).then(|| {
+        let loss_warning = (missing > 0).then(|| {
             let message = format!(
                 "{missing} events after event {relay_seq} of this run are lost: the agent has deleted them"
             );
@@ -83,7 +83,7 @@ impl JobSpool {
             self.stamp_event(EventBody::Warning { message })
         });
         let is_finished = files.is_finished;
-        if let Err(error) = files.events.continue_after(relay_seq, is_finished, lost_event.as_ref()) {
+        if let Err(error) = files.events.continue_after(relay_seq, is_finished, loss_warning.as_ref()) {
             tracing::error!("{}: the spool can't be read: {error}", self.run);
         }
         if files.events.has_pending() {

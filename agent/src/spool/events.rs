@@ -99,12 +99,12 @@ impl EventLog {
         }
     }
 
-    /// Returns the sequence of the newest event, or 0 if there is none.
+    /// Returns the sequence number of the newest event, or 0 if there is none.
     pub(super) fn last_seq(&self) -> u64 {
         self.pending.next_seq() - 1
     }
 
-    /// Returns the last sequence that the relay has acknowledged.
+    /// Returns the last sequence number that the relay has acknowledged.
     pub(super) fn acked_seq(&self) -> u64 {
         self.acked_seq
     }
@@ -185,7 +185,8 @@ impl EventLog {
 
     /// Begins a new segment if the newest segment is long enough. Without disk space, the newest segment stays in use.
     fn rotate_segment(&mut self) -> io::Result<()> {
-        // The sequence after a jump does not continue the last one. At the start of a segment this looks like damage.
+        // The sequence number after a jump does not continue the last one. At the start of a segment this looks like
+        // damage.
         let is_due = |newest: &Segment| {
             newest.span.end_offset >= self.limits.segment_bytes
                 && !self.is_jump_pending
@@ -262,7 +263,7 @@ impl EventLog {
         File::open(&self.dir)?.sync_all()
     }
 
-    /// Returns the sequence of the first stored event, or of the next one if there is none.
+    /// Returns the sequence number of the first stored event, or of the next one if there is none.
     pub(super) fn first_seq(&self) -> u64 {
         let newest = self.newest_segment.as_ref().map(|newest| &newest.span);
         let oldest = self.older_segments.front().or(newest).map(|span| span.first_seq);
@@ -307,8 +308,8 @@ impl EventLog {
         self.pending.drop_up_to(self.acked_seq);
     }
 
-    /// Sets the acknowledged sequence to `seq`. This can be a lower value: a relay that was restored from a backup
-    /// holds fewer events than it had acknowledged.
+    /// Sets the acknowledged sequence number to `seq`. This can be a lower value: a relay that was restored from a
+    /// backup holds fewer events than it had acknowledged.
     pub(super) fn set_acked(&mut self, seq: u64) {
         self.acked_seq = 0;
         self.ack(seq);

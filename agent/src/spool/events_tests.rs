@@ -97,7 +97,7 @@ fn numbered_events(count: usize) -> Vec<Event> {
 }
 
 #[test]
-fn any_range_is_read_within_its_bounds_whatever_was_read_before() {
+fn a_read_exceeds_its_bounds_only_for_its_first_event_whatever_was_read_before() {
     let site = Site::new();
     let mut log =
         site.create_log(SpoolLimits::DEFAULT, &[event(1), event(2), event(3), event(400_000), event(5)]);
@@ -206,7 +206,7 @@ fn s04_no_flipped_bit_of_a_segment_changes_or_skips_an_event() {
         }
     }
     figure(&format!(
-        "fault S04 spool: {flips} flipped bits: {told} told as damage, {torn} cut as torn, 0 accepted"
+        "bits of a spool flipped (fault S04): {flips} bits, {told} reported as damage, {torn} cut as torn, 0 accepted"
     ));
 }
 
@@ -249,7 +249,8 @@ fn the_final_event_can_follow_events_that_only_the_relay_has() {
 
 #[test]
 fn events_added_before_the_relay_answers_are_renumbered_after_its_last() {
-    // The file has 3 events. New events get sequences from 4 on, although the relay may have events up to `durable`.
+    // The file has 3 events. New events get sequence numbers from 4 on, although the relay may have events up to
+    // `durable`.
     for (durable, first) in [(3, 1), (4, 5), (5, 6), (9, 10)] {
         let site = Site::new();
         drop(site.create_log(SMALL, &numbered_events(3)));

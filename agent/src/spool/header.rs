@@ -1,7 +1,7 @@
-//! Header of a segment. Pure.
+//! Header of a segment. Its numbers are little-endian. Pure.
 //!
 //! ```text
-//! magic 8 bytes │ first sequence u64 LE │ epoch u32 LE │ salt u32 LE │ length u8, job │ CRC-32C u32 LE of all before
+//! magic 8 bytes │ first sequence number u64 │ epoch u32 │ salt u32 │ length u8, job │ CRC-32C u32 of all before
 //! ```
 
 use super::run_id::RunId;

@@ -16,8 +16,8 @@
 //! * [`run`]: one run; [`run_id`]: id of a run; [`delivery`]: the uplink's side of a run.
 //! * [`output`]: log of a run.
 //! * [`events`]: events of a run; [`pending`]: events not written yet; [`reader`]: reading of stored events;
-//!   [`limits`]: limits of a run; [`resequence`]: new sequences, if the relay holds more events or fewer than the
-//!   files.
+//!   [`limits`]: limits of a run; [`resequence`]: new sequence numbers, if the relay holds more events or fewer than
+//!   the files.
 //! * [`segment`]: one file of events, with a [`header`] and one [`record`] per event.
 //! * [`preallocate`]: reserved disk space.
 //! * [`scan`]: parser of a segment's bytes (pure).

@@ -223,7 +223,8 @@ impl OutputLog {
         let _ = fs::remove_file(&new_path);
         let mut output = Self::open(&new_path)?;
         output.end_offset = offset;
-        let note = dropped_note(first_kept - offset, "lost: the relay has forgotten them");
+        let reason = "lost: the relay no longer has them, and the agent has deleted its copy";
+        let note = dropped_note(first_kept - offset, reason);
         if !output.write(note.as_bytes()) || !output.write(&rest) {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -352,7 +353,8 @@ mod tests {
         assert_eq!((output.end_offset(), output.read(14, 99).unwrap()), (17, b"new".to_vec()));
         output.continue_after(8).unwrap();
         let text = String::from_utf8(output.read(8, 999).unwrap()).unwrap();
-        assert_eq!(text, "\n[… 6 bytes of output lost: the relay has forgotten them …]\nnew");
+        let reason = "the relay no longer has them, and the agent has deleted its copy";
+        assert_eq!(text, format!("\n[… 6 bytes of output lost: {reason} …]\nnew"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use common::wire::{self, CodecError};
 
 use super::record::HEADER_SIZE;
 
-/// Encoded events with consecutive sequences.
+/// Encoded events with consecutive sequence numbers.
 #[derive(Debug, Default)]
 pub(super) struct PendingEvents {
     /// Sequence of the first event.
@@ -18,17 +18,17 @@ pub(super) struct PendingEvents {
 }
 
 impl PendingEvents {
-    /// Creates an empty queue, whose first event will have the sequence `first_seq`.
+    /// Creates an empty queue, whose first event will have the sequence number `first_seq`.
     pub(super) fn new(first_seq: u64) -> Self {
         Self { first_seq, ..Self::default() }
     }
 
-    /// Returns the sequence of the first event, or of the next one if there is none.
+    /// Returns the sequence number of the first event, or of the next one if there is none.
     pub(super) fn first_seq(&self) -> u64 {
         self.first_seq
     }
 
-    /// Returns the sequence after that of the last event.
+    /// Returns the sequence number after that of the last event.
     pub(super) fn next_seq(&self) -> u64 {
         self.first_seq + self.events.len() as u64
     }
@@ -78,7 +78,7 @@ impl PendingEvents {
         }
     }
 
-    /// Drops all events, after they were written or moved, and continues with the sequence `first_seq`.
+    /// Drops all events, after they were written or moved, and continues with the sequence number `first_seq`.
     pub(super) fn restart_at(&mut self, first_seq: u64) {
         self.first_seq = first_seq;
         self.events.clear();

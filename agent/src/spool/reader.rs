@@ -64,7 +64,7 @@ pub(super) struct SegmentReader {
 }
 
 impl SegmentReader {
-    /// Reads events of a segment from `first_seq` on. The segment must contain that sequence.
+    /// Reads events of a segment from `first_seq` on. The segment must contain that sequence number.
     ///
     /// # Errors
     /// The file can't be read, or is damaged.
@@ -146,7 +146,7 @@ impl SegmentReader {
         batch
     }
 
-    /// Forgets the position of the last read, because sequences have changed.
+    /// Forgets the position of the last read, because sequence numbers have changed.
     pub(super) fn forget_position(&mut self) {
         self.next_position = None;
     }

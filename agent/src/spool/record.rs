@@ -1,24 +1,24 @@
 //! Record of a segment. Pure.
 //!
 //! ```text
-//! length u32 LE │ CRC-32C u32 LE │ sequence u64 LE │ event, encoded as on the wire
+//! length u32 LE │ CRC-32C u32 LE │ sequence number u64 LE │ event, encoded as on the wire
 //! ```
 //!
 //! The checksum covers the salt of the segment and everything in the record but itself. So neither bytes inside an
 //! event nor records of another file can be mistaken for a record of this file. A record of length 0 is a *jump*: the
-//! relay holds all events up to the jump's sequence, the records before the jump are obsolete, and the next record has
-//! the next sequence.
+//! relay holds all events up to the jump's sequence number, the records before the jump are obsolete, and the next
+//! record has the next sequence number.
 
 /// Size of the header before each event, in bytes.
 pub(crate) const HEADER_SIZE: usize = 16;
 
-/// Highest valid sequence. No run reaches it, and sums of higher sequences could overflow.
+/// Highest valid sequence number. No run reaches it, and sums of higher sequence numbers could overflow.
 pub(crate) const MAX_SEQ: u64 = u64::MAX >> 2;
 
 /// A complete and valid record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Record<'a> {
-    /// Sequence of the event; for a jump, the sequence that the relay holds.
+    /// Sequence number of the event; for a jump, the sequence number up to which the relay holds all events.
     pub(crate) seq: u64,
     /// Encoded event; empty for a jump.
     pub(crate) payload: &'a [u8],
@@ -49,7 +49,7 @@ pub(crate) fn append(out: &mut Vec<u8>, salt: u32, seq: u64, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
-/// Returns the unverified head of a record: the length of its payload and its sequence.
+/// Returns the unverified head of a record: the length of its payload and its sequence number.
 pub(crate) fn peek_header(bytes: &[u8]) -> Option<(usize, u64)> {
     let (len, rest) = bytes.split_first_chunk::<4>()?;
     let seq = rest.get(4..)?.first_chunk::<8>()?;
@@ -68,9 +68,9 @@ pub(crate) fn decode(bytes: &[u8], salt: u32) -> Option<Record<'_>> {
 }
 
 /// Finds the first valid record at any offset of `bytes`, after damage; returns its offset and the record.
-/// `expected_seq` is the sequence that the first record should have had.
+/// `expected_seq` is the sequence number that the first record should have had.
 pub(crate) fn find_record(bytes: &[u8], salt: u32, expected_seq: u64) -> Option<(usize, Record<'_>)> {
-    // The number of bytes limits the sequence of a record here. This rules out most offsets without a checksum.
+    // The number of bytes limits the sequence number of a record here. So most offsets are ruled out before a checksum is computed.
     let max_seq = expected_seq.saturating_add((bytes.len() / HEADER_SIZE) as u64);
     (0..bytes.len()).find_map(|at| {
         let rest = &bytes[at..];

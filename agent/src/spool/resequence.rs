@@ -1,4 +1,4 @@
-//! Change of the sequences of a run's events, if the relay has more events or fewer than the files.
+//! Change of the sequence numbers of a run's events, if the relay has more events or fewer than the files.
 
 use std::fs;
 use std::io;
@@ -11,7 +11,7 @@ use super::recovery::RecoveredEvents;
 
 impl EventLog {
     /// Repairs the files during the run: sets damaged ones aside. The pending events continue the valid part's
-    /// sequences. If the folder is missing, it is created again.
+    /// sequence numbers. If the folder is missing, it is created again.
     ///
     /// # Errors
     /// The file system failed; nothing has changed.
@@ -41,9 +41,9 @@ impl EventLog {
     /// Continues the run for a relay that has the run's events up to `relay_seq` and expects further ones.
     ///
     /// The relay can hold more events than the files: a power failure loses data that was not synced. Then the events
-    /// that this process has added, and always the final events, get the sequences after `relay_seq`. The relay can
-    /// also lack events that were deleted here. Then `lost_event` is inserted before the remaining events, and all of
-    /// them get new sequences.
+    /// that this process has added, and always the final events, get the sequence numbers after `relay_seq`. The relay
+    /// can also lack events that were deleted here. Then `loss_warning`, an event that reports the loss, is inserted before the remaining events, and all
+    /// of them get new sequence numbers.
     ///
     /// # Errors
     /// The files can't be read; nothing has changed.
@@ -51,11 +51,11 @@ impl EventLog {
         &mut self,
         relay_seq: u64,
         is_finished: bool,
-        lost_event: Option<&Event>,
+        loss_warning: Option<&Event>,
     ) -> io::Result<()> {
         let (newest, inherited) = (self.last_seq(), self.inherited_seq);
         let first_added = inherited.filter(|inherited| relay_seq > *inherited).map(|inherited| inherited + 1);
-        let first_moved = if lost_event.is_some() {
+        let first_moved = if loss_warning.is_some() {
             Some(self.first_seq())
         } else if is_finished && relay_seq >= newest {
             Some(first_added.unwrap_or(newest).min(newest))
@@ -74,8 +74,8 @@ impl EventLog {
             }
             self.pending.restart_at(relay_seq + 1);
             self.is_jump_pending = true;
-            if let Some(lost) = lost_event {
-                self.pending.push(lost).map_err(io::Error::other)?;
+            if let Some(warning) = loss_warning {
+                self.pending.push(warning).map_err(io::Error::other)?;
             }
             for event in moved {
                 self.pending.push_bytes(event);

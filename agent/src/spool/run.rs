@@ -327,7 +327,7 @@ impl JobSpool {
         }
     }
 
-    /// Returns the sequence of the newest event.
+    /// Returns the sequence number of the newest event.
     pub fn last_seq(&self) -> u64 {
         self.lock_files().events.last_seq()
     }

@@ -57,7 +57,7 @@ fn final_events_follow_all_that_the_relay_has_and_are_not_repeated() {
 }
 
 #[test]
-fn a_relay_with_another_final_event_gets_ours_after_it() {
+fn the_final_event_follows_an_event_that_only_the_relay_has() {
     let (_dir, run) = interrupted_run(3);
     run.append(finished());
     run.continue_after(3);

@@ -97,8 +97,8 @@ impl Segment {
         Ok(Self { span, file, reserved_offset })
     }
 
-    /// Writes records, the last of which has the sequence before `next_seq`, if `reserve_bytes` bytes of space remain
-    /// reserved after them. Space is reserved in steps of `preallocate_step` bytes.
+    /// Writes records, the last of which has the sequence number before `next_seq`, if `reserve_bytes` bytes of space
+    /// remain reserved after them. Space is reserved in steps of `preallocate_step` bytes.
     ///
     /// # Errors
     /// The file system failed. The records count as not written, and the next write overwrites them.

@@ -13,9 +13,9 @@ use super::{JobSpool, RunId};
 /// Piece of a handmade segment.
 #[derive(Debug, Clone)]
 pub enum Piece<'a> {
-    /// Record with this sequence and these bytes.
+    /// Record with this sequence number and these bytes.
     Record(u64, &'a [u8]),
-    /// Jump: the relay holds everything up to this sequence.
+    /// Jump: the relay holds everything up to this sequence number.
     Jump(u64),
     /// Any other bytes.
     Junk(&'a [u8]),
@@ -45,7 +45,7 @@ fn run() -> Option<RunId> {
     Some(RunId { job: "a#1".parse().ok()?, epoch: 1 })
 }
 
-/// Returns a segment of the run `a.1.1`, whose first record has the sequence `first`.
+/// Returns a segment of the run `a.1.1`, whose first record has the sequence number `first`.
 pub fn build_segment(first: u64, salt: u32, pieces: &[Piece<'_>]) -> Vec<u8> {
     let mut bytes =
         run().map(|run| SegmentHeader { run, first_seq: first, salt }.encode()).unwrap_or_default();

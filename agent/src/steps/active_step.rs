@@ -148,7 +148,7 @@ impl ActiveStep {
         }
     }
 
-    /// Returns true if the step's TCP bytes must be counted: it only uses the network, or it shows no other progress.
+    /// Returns true if the step's TCP bytes must be counted: it mostly waits for the network, or has no other progress.
     pub(super) fn needs_traffic(&self) -> bool {
         self.kind.is_network() || self.stall_watch.is_idle()
     }

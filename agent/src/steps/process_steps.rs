@@ -38,7 +38,7 @@ struct NewStep {
 }
 
 impl Steps {
-    /// Processes a snapshot of the tree below `leader`, the running command.
+    /// Processes a snapshot of the tree below `leader`, the running command. `now` is the job's work time.
     pub(crate) fn update_from_snapshot(
         &mut self,
         now: Duration,
@@ -81,8 +81,8 @@ impl Steps {
         }
     }
 
-    /// Assigns a process to each command of Codex: the one with the same command line, or the last unassigned process
-    /// to the last unmatched command.
+    /// Assigns a root process to each command of Codex: the one whose process tree contains the command line. If only
+    /// one command and one process are left, they belong together.
     fn assign_roots(&mut self, tree: &Snapshot, leader: u32) {
         for step in &mut self.active {
             if let StepProcesses::Root { pid, start_ticks: start_ticks @ None } = &mut step.step_processes {

@@ -137,7 +137,7 @@ impl Tracker {
         if let Some(n) = self.model_step.filter(|_| error.concerns_model_server()) {
             steps.set_model_error(n, error.retry_notice());
         }
-        if self.warnings.is_new(now, message) {
+        if self.warnings.note_text(now, message) {
             let message = match error.retry {
                 Some(_) => error.retry_notice(),
                 None => text_format::one_line(message, MAX_TEXT),

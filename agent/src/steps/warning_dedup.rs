@@ -15,8 +15,9 @@ pub(crate) struct WarningDedup {
 }
 
 impl WarningDedup {
-    /// Returns true if a text should be reported at `now`. Texts that differ only in their numbers are equal.
-    pub(crate) fn is_new(&mut self, now: Duration, text: &str) -> bool {
+    /// Remembers a text; returns true if it should be reported at `now`. Texts that differ only in their numbers are
+    /// equal.
+    pub(crate) fn note_text(&mut self, now: Duration, text: &str) -> bool {
         let shape = replace_numbers(text);
         self.reported_texts.retain(|(_, at)| now.saturating_sub(*at) < REPEAT_INTERVAL);
         if self.reported_texts.iter().any(|(reported, _)| *reported == shape) {
@@ -61,7 +62,7 @@ mod tests {
             (59, "retry 9/5 (500)"),
             (60, "retry 3/5 (503)"),
         ]
-        .map(|(at, text)| dedup.is_new(s(at), text))
+        .map(|(at, text)| dedup.note_text(s(at), text))
         .to_vec();
         assert_eq!(results, [true, false, true, false, true]);
     }
@@ -71,7 +72,7 @@ mod tests {
         let mut dedup = WarningDedup::default();
         for n in 0..1000_u32 {
             let letters: String = n.to_string().bytes().map(|b| char::from(b'a' + b - b'0')).collect();
-            assert!(dedup.is_new(s(1), &letters), "{letters}");
+            assert!(dedup.note_text(s(1), &letters), "{letters}");
         }
         assert_eq!(dedup.reported_texts.len(), MAX_TEXTS);
     }

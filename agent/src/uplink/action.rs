@@ -26,7 +26,7 @@ pub enum Action {
     Synchronize {
         /// Monotonic time at which the hello was created.
         hello_sent: Duration,
-        /// Time of the relay.
+        /// Time that the relay sent in its `Welcome`.
         relay_now: Timestamp,
     },
     /// Passes the termination cause from the `Welcome` on to the recovery of interrupted runs.

@@ -66,7 +66,7 @@ pub(super) struct ConnectionState {
 /// Data of a run that was read from the spool.
 #[derive(Debug)]
 pub(super) enum RunData {
-    /// Events from this sequence on.
+    /// Events from this sequence number on.
     Events { first_seq: u64, events: EncodedEvents },
     /// Output from this offset on.
     Output { offset: u64, bytes: Vec<u8> },
@@ -194,7 +194,7 @@ impl ConnectionState {
         self.send_windows.entry(run.clone()).or_default().next_data(extent)
     }
 
-    /// Returns the last sequence and the output offset of a run that were sent.
+    /// Returns the last sequence number and the output offset of a run that were sent.
     pub(super) fn sent_positions(&self, run: &RunId) -> (u64, u64) {
         self.send_windows.get(run).map_or((0, 0), SendWindow::sent_positions)
     }

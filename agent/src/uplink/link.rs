@@ -230,7 +230,7 @@ impl Link {
 
     fn handle_welcome(&mut self, frame: RelayFrame, now: Duration) {
         match frame {
-            RelayFrame::Welcome { protocol, durable, cause, now: relay_now }
+            RelayFrame::Welcome { protocol, durable, exit_cause: cause, now: relay_now }
                 if (PROTOCOL_MIN..=PROTOCOL).contains(&protocol) =>
             {
                 self.start_serving(protocol, durable, cause, relay_now, now);

@@ -24,7 +24,12 @@ fn connected_input() -> Input {
 }
 
 fn welcome(protocol: u32, durable: Vec<Durable>) -> Input {
-    Input::Message(Some(RelayFrame::Welcome { protocol, durable, cause: None, now: Timestamp::UNIX_EPOCH }))
+    Input::Message(Some(RelayFrame::Welcome {
+        protocol,
+        durable,
+        exit_cause: None,
+        now: Timestamp::UNIX_EPOCH,
+    }))
 }
 
 /// Feeds the link an input, and returns the actions that follow.

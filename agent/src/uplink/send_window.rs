@@ -18,11 +18,11 @@ const MAX_OUTPUT: u64 = 512 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NextData {
-    /// Events from this sequence on.
+    /// Events from this sequence number on.
     Events {
-        /// First sequence.
+        /// First sequence number.
         first_seq: u64,
-        /// Last sequence that may be sent now.
+        /// Last sequence number that may be sent now.
         last_seq: u64,
     },
     /// Output from this offset on.
@@ -57,7 +57,7 @@ pub(super) struct InvalidAck {
 pub(super) struct SendWindow {
     sent_seq: u64,
     acked_seq: u64,
-    /// Frames in flight, each with its last sequence and its size in bytes.
+    /// Frames in flight, each with its last sequence number and its size in bytes.
     frames_in_flight: VecDeque<(u64, usize)>,
     bytes_in_flight: usize,
     sent_offset: u64,
@@ -93,7 +93,7 @@ impl SendWindow {
         (max_bytes > 0).then_some(NextData::Output { offset: self.sent_offset, max_bytes })
     }
 
-    /// Returns the last sequence and the output offset that were sent.
+    /// Returns the last sequence number and the output offset that were sent.
     pub(super) fn sent_positions(&self) -> (u64, u64) {
         (self.sent_seq, self.sent_offset)
     }

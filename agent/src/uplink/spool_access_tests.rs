@@ -78,7 +78,7 @@ impl Site {
         let spool = Arc::clone(&self.spool);
         let mut link = link_after_hello(&spool);
         let (durable, now) = (self.durable(), Timestamp::UNIX_EPOCH);
-        feed(&mut link, &spool, RelayFrame::Welcome { protocol, durable, cause: None, now });
+        feed(&mut link, &spool, RelayFrame::Welcome { protocol, durable, exit_cause: None, now });
         let mut idle = 0;
         while idle < 3 {
             let Some(frame) = next_frame(&mut link, &spool) else {

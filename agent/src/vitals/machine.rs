@@ -1,4 +1,5 @@
-//! CPUs, load and memory of the machine, or of the cgroup that the agent is limited to.
+//! CPUs, load and memory of the machine. CPUs and memory respect the limits of the agent's cgroup; load and swap are
+//! always the machine's.
 
 use std::thread;
 
@@ -34,7 +35,8 @@ impl Machine {
         }
     }
 
-    /// Returns the memory, and its limit. Without a readable `/proc` both are unknown.
+    /// Returns the memory, and the cgroup's limit if there is one below the machine's memory. Without a readable `/proc`
+    /// both are unknown.
     fn memory(&self) -> (Option<Space>, Option<u64>) {
         let total = self.system.total_memory();
         if total == 0 {

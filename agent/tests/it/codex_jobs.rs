@@ -1,4 +1,4 @@
-//! Codex jobs, with a shell script in the place of Codex. The agent sees only its output and its exit.
+//! Codex jobs, with a shell script instead of Codex. The agent sees only its output and its exit.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -15,7 +15,7 @@ use serde_json::json;
 const SAY_DONE: &str =
     r#"echo '{"type":"item.completed","item":{"id":"item_9","type":"agent_message","text":"All done."}}'"#;
 
-/// Runs `demo#1` to its end, with the script `body` in the place of Codex and a spec changed by `change`.
+/// Runs `demo#1` to its end, with the script `body` instead of Codex and a spec changed by `change`.
 async fn run(body: &str, change: impl FnOnce(&mut JobSpec)) -> (Relay, Agent) {
     let (mut relay, agent) = relay_and_agent().await;
     let mut spec = codex::job_spec(&agent, "demo#1", body);
@@ -113,7 +113,7 @@ async fn p12_a_codex_that_a_signal_kills_is_reported_with_the_signal() {
     assert!(kind == FailureKind::CodexExit && message.contains("signal 9"), "{message}");
     let (relay, _agent) = run(&format!("{BEGIN_TURN}; kill -SEGV $$"), |_| {}).await;
     assert!(failure(&relay).1.contains("SEGV"));
-    figure("fault P12 Codex ended by KILL and SEGV: cause recorded 2 of 2");
+    figure("Codex ended by KILL and SEGV (fault P12): cause recorded 2 of 2");
 }
 
 #[tokio::test]
@@ -127,7 +127,7 @@ async fn p11_a_codex_that_stays_after_its_turn_is_ended_and_the_job_completes() 
     let took = last.at.duration_since(first.at).unsigned_abs();
     assert!(took >= Duration::from_secs(10) && took < Duration::from_secs(10) + MAX_PROMPT_END, "{took:?}");
     figure(&format!(
-        "fault P11 Codex alive after its turn: completed, misclassified 0, ended after {}",
+        "Codex alive after its turn (fault P11): completed, misclassified 0, ended after {}",
         ms(took)
     ));
 }

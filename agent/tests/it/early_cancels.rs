@@ -14,7 +14,7 @@ use crate::support::{
 use common::event::FinalState;
 
 /// Cancels a job when its shim runs but has not read its command yet. Returns the numbers of killed processes and
-/// survivors in the `Cleanup` event, and the duration of the end.
+/// survivors in the `Cleanup` event, and the time from the cancel until the job has ended.
 async fn cancel_before_the_shim_reads(env: &[String]) -> (Option<(u32, u32)>, Duration) {
     let mark = mark();
     // The first system call of a shim is `setsid`.

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 
 /// Starts a shell job, waits until a `sleep` with `mark` runs, cancels the job, and checks that no process is left.
-/// Returns the duration of the end.
+/// Returns the time from the cancel until the job has ended.
 async fn cancel_job(line: &str, mark: &str, grace_ms: u64) -> Duration {
     let (mut relay, agent) = relay_and_agent().await;
     let mut spec = agent.shell_spec("demo#1", line);
@@ -83,7 +83,7 @@ async fn p04_a_grandchild_with_open_stdout_delays_the_end_by_the_drain_only() {
     let mark = mark();
     let took = run_with_leftovers(&format!("sleep {mark} & echo ready; exit 0"), &mark).await;
     assert!(took >= DRAIN_TIME && took < MAX_PROMPT_END, "{took:?}");
-    figure(&format!("fault P04 stdout held by a grandchild: end {} after the start", ms(took)));
+    figure(&format!("stdout held by a grandchild (fault P04): job ended {} after its start", ms(took)));
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn p05_a_process_substitution_delays_the_end_by_the_drain_only() {
     let line = format!("bash -c 'exec > >(sleep {mark}) 2>&1; true'; echo ready; sleep {mark} &");
     let took = run_with_leftovers(&line, &mark).await;
     assert!(took < MAX_PROMPT_END, "{took:?}");
-    figure(&format!("fault P05 process substitution: end {} after the start", ms(took)));
+    figure(&format!("process substitution (fault P05): job ended {} after its start", ms(took)));
 }
 
 #[tokio::test]
@@ -172,7 +172,7 @@ async fn p17_a_second_signal_kills_at_once() {
     }
     let last = took.last().copied().unwrap();
     assert!(last < Duration::from_secs(2), "{took:?}");
-    figure(&format!("fault P17 second TERM: end after {}", ms(last)));
+    figure(&format!("second TERM (fault P17): job ended {} later", ms(last)));
 }
 
 /// Sleeps for less than `max`: the times of all rounds are spread evenly.
@@ -210,7 +210,7 @@ async fn p13_an_agent_killed_at_any_instant_leaves_no_process_and_loses_no_event
         not_started += u32::from(relay.demo().pid().is_none());
     }
     figure(&format!(
-        "fault P13 agent killed at {rounds} instants: survivors 0, lost events 0, {not_started} before the job had started"
+        "agent killed at {rounds} instants (fault P13): survivors 0, lost events 0, {not_started} before the job had started"
     ));
 }
 
@@ -250,5 +250,8 @@ async fn p16_an_agent_stopped_at_any_instant_reports_one_end_and_exits_in_time()
     }
     let p99 = p99(took);
     assert!(p99 < MAX_PROMPT_END, "{p99:?}");
-    figure(&format!("fault P16 TERM at {rounds} instants: one end each, exit p99 {}", ms(p99)));
+    figure(&format!(
+        "agent stopped with TERM at {rounds} instants (fault P16): one outcome each, exit p99 {}",
+        ms(p99)
+    ));
 }

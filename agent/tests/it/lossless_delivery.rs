@@ -52,7 +52,7 @@ async fn n02_an_agent_killed_at_any_instant_loses_no_event_that_it_had_sent() {
         resent += if is_forgetful { held.len() } else { 0 };
     }
     figure(&format!(
-        "fault N02 agent killed at {rounds} instants: {events} events, {resent} of them told again; lost 0, duplicated 0, gaps 0"
+        "agent killed at {rounds} instants (fault N02): {events} events, {resent} of them sent again; lost 0, duplicated 0, gaps 0"
     ));
 }
 
@@ -82,7 +82,7 @@ async fn n11_a_job_that_runs_without_a_relay_is_reported_in_full_afterwards() {
     assert_eq!(run.output, copy);
     let (events, bytes) = (run.events.len(), run.output.len());
     figure(&format!(
-        "fault N11 no relay for the whole job: {events} events and {bytes} bytes told in full, {} after it came back ({} of that to connect)",
+        "no relay for the whole job (fault N11): all {events} events and {bytes} bytes delivered {} after it came back ({} of that to connect)",
         ms(returned_at.elapsed()),
         ms(connect_time)
     ));
@@ -122,5 +122,5 @@ async fn n13_an_ack_beyond_the_last_event_or_of_an_unknown_run_removes_nothing()
         similar_asserts::assert_eq!(run.events, held);
         assert_eq!(run.log_text(), "hi\n");
     }
-    figure(&format!("fault N13 acks of the future and of unknown runs in {count} ways: wrong trims 0"));
+    figure(&format!("acks of the future and of unknown runs in {count} ways (fault N13): wrong trims 0"));
 }

@@ -41,7 +41,7 @@ async fn p18_a_flood_of_output_takes_little_memory_and_delays_no_other_job() {
     assert!(ended_beside > 0, "no other job ended before the flood");
     assert!(slowest < MAX_PROMPT_END, "{slowest:?}");
     figure(&format!(
-        "fault P18 flood of {seconds} s: {output} MB told, memory grew {grown} KiB, the slowest other job took {}",
+        "output flood of {seconds} s (fault P18): {output} MB sent, memory grew {grown} KiB, the slowest other job took {}",
         ms(slowest)
     ));
 }
@@ -68,7 +68,7 @@ async fn p19_an_endless_line_of_codex_is_truncated_and_the_next_line_is_read() {
     assert!(run.log_text().contains("and on"), "{}", run.log_text());
     let grown = peak - before;
     assert!(grown <= MAX_GROWTH_KIB, "{grown} KiB");
-    figure(&format!("fault P19 line of {mib} MiB: cut, the next line read, memory grew {grown} KiB"));
+    figure(&format!("line of {mib} MiB (fault P19): truncated, the next line read, memory grew {grown} KiB"));
 }
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn p20_bytes_that_are_not_text_give_the_same_events_however_they_are_split
     }
     let bytes = lines.len();
     figure(&format!(
-        "fault P20 {bytes} odd bytes in writes of {sizes:?}: events and log equal in {0} of {0}",
+        "{bytes} odd bytes in writes of {sizes:?} (fault P20): events and log equal in {0} of {0}",
         results.len()
     ));
 }

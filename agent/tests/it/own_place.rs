@@ -393,7 +393,7 @@ async fn a_place_belongs_to_the_worker_s_user_and_is_closed_to_other_users() {
 
 #[tokio::test]
 #[ignore = "needs the real Codex"]
-async fn in_codex_s_sandbox_a_worker_commits_in_its_place_and_writes_nowhere_else() {
+async fn in_codex_s_sandbox_a_worker_commits_in_its_clone_and_writes_nowhere_else() {
     let path = std::env::var_os("RELAY_TEST_CODEX").or_else(|| std::env::var_os("PATH")).unwrap();
     let codex = std::env::split_paths(&path)
         .map(|path| if path.is_file() { path } else { path.join("codex") })

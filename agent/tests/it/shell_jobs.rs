@@ -163,7 +163,10 @@ async fn p15_a_program_that_can_not_start_fails_the_job_with_spawn_failed() {
         assert_eq!((*state, error.kind, *code), (FinalState::Failed, FailureKind::SpawnFailed, None));
         assert!(error.message.contains(reason), "{}", error.message);
     }
-    figure(&format!("fault P15 programs that can't start: {0} of {0} typed", outcomes.len()));
+    figure(&format!(
+        "programs that can't start (fault P15): {0} of {0} failed with the kind spawn_failed",
+        outcomes.len()
+    ));
 }
 
 #[tokio::test]
@@ -196,7 +199,7 @@ async fn p22_a_worker_inherits_three_descriptors_and_no_variable_of_the_agent() 
     relay.start(&spec).await;
     let text = relay.until_finished("demo#1").await.log_text();
     assert!(text.starts_with("0\n1\n2\n") && !text.contains("\n3\n"), "{text}");
-    figure("fault P22 inherited descriptors: 0, 1, 2 and none besides");
+    figure("descriptors that a worker inherits (fault P22): 0, 1, 2 and no other");
     assert!(text.contains("MINE=yes") && text.contains("NoNewPrivs:\t1"), "{text}");
     assert!(!text.contains("CARGO_MANIFEST_DIR") && !text.contains(crate::support::TOKEN), "{text}");
 }

@@ -112,7 +112,7 @@ fn t05_a_process_id_that_was_reused_is_never_signalled() {
     until("the process with the reused id lives", || (sleeping(&mark).len() == 1).then_some(()));
     shim.request_kill(new);
     assert_eq!(shim.read_line(), "137");
-    figure(&format!("fault T05 signals to a reused process id: 0 of {}", wrong_identities.len()));
+    figure(&format!("signals to a reused process id (fault T05): 0 of {}", wrong_identities.len()));
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn requests_that_arrive_together_with_the_command_are_carried_out_at_once() {
     assert!([128 + 9, 128 + 15].contains(&code), "{code}");
     assert_eq!(shim.wait_end(), (1, 0));
     assert_eq!(sleeping(&mark), [] as [u32; 0]);
-    figure(&format!("an end that came along with its command: done after {}", ms(took)));
+    figure(&format!("request to end that came together with the command: done after {}", ms(took)));
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn p01_a_child_that_ignores_term_is_gone_right_after_the_grace_period() {
     let line = format!("trap '' TERM; echo ready; sleep {mark}; sleep {mark}");
     let overrun = p99(overruns(&line, &mark, 2, Duration::from_millis(200)));
     assert!(overrun < MAX_PROMPT_END, "{overrun:?}");
-    figure(&format!("fault P01 ignores TERM: gone p99 {} after the grace", ms(overrun)));
+    figure(&format!("child that ignores TERM (fault P01): gone p99 {} after the grace period", ms(overrun)));
 }
 
 #[test]
@@ -235,7 +235,10 @@ fn p06_stopped_processes_are_continued_and_gone_within_the_grace_period() {
         format!("sh -c 'sleep {mark} & kill -STOP $!; echo ready; kill -STOP $$; wait' & sleep {mark}; true");
     let overrun = p99(overruns(&line, &mark, 4, Duration::from_millis(LONG_GRACE_MS)));
     assert_eq!(overrun, Duration::ZERO);
-    figure(&format!("fault P06 stopped child and grandchild: gone p99 {} after the grace", ms(overrun)));
+    figure(&format!(
+        "stopped child and grandchild (fault P06): gone p99 {} after the grace period",
+        ms(overrun)
+    ));
 }
 
 #[test]
@@ -264,7 +267,7 @@ fn p07_all_processes_of_a_fork_bomb_are_ended() {
     assert_eq!((survivors, count_bomb_processes()), (0, 0));
     assert!(took < MAX_PROMPT_END, "{took:?}");
     figure(&format!(
-        "fault P07 fork bomb of {started}: 0 processes after {} (grace 200 ms), {killed} killed",
+        "fork bomb of {started} processes (fault P07): 0 left after {} (grace period 200 ms), {killed} killed",
         ms(took)
     ));
 }
@@ -290,7 +293,7 @@ fn p08_ten_thousand_orphans_are_reaped_when_they_die() {
     shim.wait_exit();
     assert_eq!(shim.wait_end(), (1, 0));
     figure(&format!(
-        "fault P08 10,000 orphans: at most {max_zombies} zombies, the last reaped after {}",
+        "10,000 orphans (fault P08): at most {max_zombies} zombies, the last reaped after {}",
         ms(lag)
     ));
 }
@@ -315,5 +318,8 @@ fn p10_a_child_that_can_not_be_signalled_is_reported_as_a_survivor_in_time() {
     let pid = rustix::process::Pid::from_raw(child.cast_signed()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     assert!(overrun < MAX_PROMPT_END, "{overrun:?}");
-    figure(&format!("fault P10 unsignalable: 1 survivor reported, end {} after the grace", ms(overrun)));
+    figure(&format!(
+        "child that can't be signalled (fault P10): 1 survivor reported, shim ended {} after the grace period",
+        ms(overrun)
+    ));
 }

@@ -66,7 +66,7 @@ async fn s02_the_end_of_a_job_is_reported_although_the_spool_s_disk_is_full() {
         dropped_bytes += dropped;
     }
     figure(&format!(
-        "fault S02 spool's disk full: {rounds} of {rounds} ends reported, {dropped_bytes} bytes of output dropped and each of them noted"
+        "spool's disk full (fault S02): {rounds} of {rounds} outcomes reported, {dropped_bytes} bytes of output dropped and each of them noted"
     ));
 }
 
@@ -99,7 +99,7 @@ async fn s02_a_worker_waits_for_a_full_disk_without_a_relay_and_no_event_is_lost
     assert_eq!((dropped + printed) as u64, copy);
     let events = run.events.len();
     figure(&format!(
-        "fault S02 spool's disk full for good: {events} events, lost 0, gaps 0, the worker waited, memory grew {grown} KiB"
+        "spool's disk full for good (fault S02): {events} events, lost 0, gaps 0, the worker waited, memory grew {grown} KiB"
     ));
 }
 
@@ -165,7 +165,7 @@ async fn s06_a_job_whose_fsync_fails_is_refused_or_goes_on_in_a_new_file() {
         completed += 2;
     }
     figure(&format!(
-        "fault S06 spool's fsync fails: {refused} jobs refused, {completed} went on in a new file, false claims 0"
+        "spool's fsync fails (fault S06): {refused} jobs refused, {completed} went on in a new file, false claims 0"
     ));
 }
 
@@ -191,7 +191,7 @@ async fn s07_interrupted_and_failing_writes_are_repeated_and_events_arrive_once(
     let first = types_by_case[0].clone();
     assert!(types_by_case.iter().all(|types| *types == first), "{types_by_case:#?}");
     figure(&format!(
-        "fault S07 interrupted and failing writes in {} ways: {} events each, torn 0",
+        "writes interrupted or failed in {} ways (fault S07): {} events each, torn 0",
         types_by_case.len(),
         first.len()
     ));

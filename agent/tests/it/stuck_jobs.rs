@@ -235,8 +235,8 @@ async fn a_workspace_whose_disk_hangs_delays_no_other_job() {
     tracer.wait().unwrap();
 }
 
-/// Returns a script in the place of Codex, with a command that removes its lock file on TERM. Like the real Codex, the
-/// script kills its command on INT.
+/// Returns a script that runs instead of Codex, with a command that removes its lock file on TERM. Like the real Codex,
+/// the script kills its command on INT.
 fn codex_with_lock_file() -> String {
     let command =
         r#""id":"item_1","type":"command_execution","command":"/bin/bash -lc ./codex_with_lock_file""#;

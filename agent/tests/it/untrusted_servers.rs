@@ -120,7 +120,7 @@ async fn n15_an_agent_logs_a_server_that_is_not_its_relay_and_connects_rarely() 
         (max_rate, slowest) = (max_rate.max(rate), slowest.max(took));
     }
     figure(&format!(
-        "fault N15 six kinds of other servers at the relay's port: at most {max_rate:.2} connections/s, relay found after {}",
+        "six kinds of other servers at the relay's port (fault N15): at most {max_rate:.2} connections/s, relay found after {}",
         ms(slowest)
     ));
 }

@@ -66,7 +66,7 @@ async fn n16_an_agent_of_a_refused_version_retries_only_after_a_new_configuratio
     agent.kill().unwrap();
     agent.wait().unwrap();
     figure(&format!(
-        "fault N16: a refused agent was quiet for 5 s, then asked {} ms after a new configuration",
+        "a refused agent (fault N16): quiet for 5 s, then asked again {} ms after a new configuration",
         delay.as_millis()
     ));
     // Without a new configuration it would ask again after a minute.

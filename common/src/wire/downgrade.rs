@@ -3,8 +3,8 @@
 use super::codec::{self, CodecError};
 use crate::event::{Event, EventBody};
 
-/// Returns encoded events without vitals, for a relay of a protocol before [`super::VITALS_PROTOCOL`]. A sequence must
-/// not have gaps, so an event without effect replaces each `Vitals` event: a file change without files.
+/// Returns encoded events without vitals, for a relay of a protocol before [`super::VITALS_PROTOCOL`]. Sequence
+/// numbers must have no gaps, so an event without effect replaces each `Vitals` event: a file change without files.
 ///
 /// # Errors
 /// Returns a [`CodecError`] if an event can't be decoded.

@@ -120,7 +120,7 @@ fn frames_of_the_relay() {
         RelayFrame::Welcome {
             protocol: 3,
             durable: vec![Durable { job: job(), epoch: 1, seq: 3, output: 10, closed: false }],
-            cause: Some(TerminationCause {
+            exit_cause: Some(TerminationCause {
                 kind: crate::event::FailureKind::ContainerExited,
                 message: "gone".into(),
                 exit_code: Some(137),

@@ -20,8 +20,8 @@ pub enum RelayFrame {
         #[serde(deserialize_with = "crate::bounded::deserialize_list::<_, _, { super::MAX_RUNS }>")]
         durable: Vec<Durable>,
         /// Cause of the last exit of the agent's container, if the relay observed it. The agent reports it as the
-        /// reason for the end of the runs that the exit interrupted.
-        cause: Option<TerminationCause>,
+        /// reason for the outcome of the runs that were interrupted by the exit.
+        exit_cause: Option<TerminationCause>,
         /// The relay's time. The agent uses it for the timestamps of jobs that it accepts from now on.
         now: Timestamp,
     },
@@ -121,8 +121,8 @@ impl fmt::Debug for ModelToken {
 impl fmt::Debug for RelayFrame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Welcome { protocol, durable, cause, now } => {
-                write!(f, "Welcome {{ {protocol}, durable: {durable:?}, cause: {cause:?}, now: {now} }}")
+            Self::Welcome { protocol, durable, exit_cause, now } => {
+                write!(f, "Welcome {{ {protocol}, durable: {durable:?}, cause: {exit_cause:?}, now: {now} }}")
             }
             Self::Start { job, epoch, spec } => write!(f, "Start {{ {job}, {epoch}, {} bytes }}", spec.len()),
             Self::StartWithModel { job, epoch, spec, .. } => {

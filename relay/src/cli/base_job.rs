@@ -14,7 +14,7 @@ use crate::registry::read;
 /// A job whose result a new job starts from.
 #[derive(Debug)]
 pub(super) enum BaseJob {
-    /// The job has ended. Its result, this commit, is in the repository.
+    /// The job has ended with this commit as its result. The user's repository may lack the commit: the caller checks.
     Ended { commit: String },
     /// The result of the job is not known yet.
     Unfinished { job: JobId, place: PlaceSpec },

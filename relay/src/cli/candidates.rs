@@ -76,7 +76,7 @@ fn complete_job(typed: &OsStr, filter: fn(&JobRecord) -> bool) -> Vec<Completion
 fn matching_jobs(root: &Path, typed: &str, filter: fn(&JobRecord) -> bool) -> Vec<JobRecord> {
     let registry = Registry::for_project(root);
     let typed = typed.replacen('#', ".", 1);
-    let mut jobs = read::unarchived_jobs(&registry).unwrap_or_default();
+    let mut jobs = read::jobs_in_folder(&registry).unwrap_or_default();
     jobs.retain(|job| job.file_stem().starts_with(&typed));
     jobs.sort_by_key(|job| std::cmp::Reverse(job.number()));
     jobs.truncate(MAX_RECORDS_READ);

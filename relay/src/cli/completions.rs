@@ -98,7 +98,7 @@ fn man_page(command: clap::Command) -> std::io::Result<String> {
     let topics: &[Topic] = if command.get_name() == "relay" { &TOPICS } else { &[] };
     let mut page = Vec::new();
     let version = format!("relay {}", env!("CARGO_PKG_VERSION"));
-    // An empty date would be omitted, and the version printed in its place.
+    // An empty date would be omitted, and the version printed instead.
     let man = Man::new(command.after_help(None)).date(" ").source(version).manual("relay");
     man.render(&mut page)?;
     let mut sections = Roff::new();

@@ -128,7 +128,7 @@ fn new_events(
     logs: &mut BTreeMap<JobId, FollowedLog>,
 ) -> Result<Vec<NewLine>, Failure> {
     let registry = &context.registry;
-    let jobs = read::unarchived_jobs(registry).map_err(|e| registry.not_readable(&e))?;
+    let jobs = read::jobs_in_folder(registry).map_err(|e| registry.not_readable(&e))?;
     let mut new_lines = Vec::new();
     for job in jobs {
         let path = registry.events(&job);

@@ -129,9 +129,8 @@ impl EarlierJob {
         workspace::resolve_workspace(context.engine, &context.config.platform, context.cwd, dir)
     }
 
-    /// Returns the environment of the follow-up: the variables of the flags, then the variables of the earlier job. The
-    /// values of the earlier job's variables come from its spec if it still has them, else from the caller's
-    /// environment.
+    /// Returns the environment of the follow-up: the variables of the earlier job, overridden by those of the flags.
+    /// Values that the earlier job's spec no longer has come from the caller's environment.
     pub(super) fn follow_up_env(
         &self,
         flags: &[String],

@@ -161,7 +161,7 @@ fn record_phase(registry: &Registry, call: &HookCall, phase: SessionPhase, now: 
         sessions::remove_old_sessions(registry, SystemTime::now());
     }
     let state = SessionState {
-        schema: sessions::SCHEMA,
+        schema: sessions::SCHEMA_VERSION,
         agent: call.agent.to_owned(),
         id: call.session.clone(),
         phase,

@@ -11,6 +11,7 @@ use super::{Context, job_ref};
 use crate::exit::Failure;
 use crate::files::watch::FolderWatch;
 use crate::git::job_repository::JobRepository;
+use crate::job_identity::JobIdentity;
 use crate::registry::lease;
 use crate::registry::read::{self, StoredRecord};
 use crate::registry::requests::{self, DaemonRequest};
@@ -41,7 +42,8 @@ impl PlacedJob {
                 stored.record.workspace
             ))
         })?;
-        let repository = JobRepository::of_job(&StateDir::for_project(&context.root)?.repositories(), &job);
+        let repositories = StateDir::for_project(&context.root)?.repositories();
+        let repository = JobRepository::of_job(&repositories, &JobIdentity::of(&stored.record));
         Ok(Self { record: stored.record, place, repository })
     }
 

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::help::after_help;
 use super::{Context, candidates, job_ref};
 use crate::exit::{ExitCode, Failure};
+use crate::job_identity::JobIdentity;
 use crate::output::archive;
 use crate::output::store::Outputs;
 use crate::state_dir::StateDir;
@@ -42,7 +43,7 @@ pub fn run(args: &OutputArgs, context: &Context) -> Result<ExitCode, Failure> {
     let record = job_ref::read_record(&context.registry, &job)?.record;
     let unreadable = |e: io::Error| Failure::unreachable(format!("the output of {job} can't be read: {e}"));
     let outputs = Outputs::in_folder(StateDir::for_project(&context.root)?.outputs());
-    let Some(stored) = outputs.open(&job).map_err(unreadable)? else {
+    let Some(stored) = outputs.open(&JobIdentity::of(&record)).map_err(unreadable)? else {
         if !record.state.is_final() {
             return Err(Failure::usage(format!("{job} has not ended: its output is kept when it ends")));
         }

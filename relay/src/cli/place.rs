@@ -38,10 +38,10 @@ pub(super) struct PlaceFlags {
     /// Leave out uncommitted files
     #[arg(long, conflicts_with = "in_place")]
     pub(super) clean: bool,
-    /// Work in the folder itself; the default unless relay.toml says otherwise
+    /// Work in the folder itself, not in a clone; the default unless relay.toml says otherwise
     #[arg(long)]
     pub(super) in_place: bool,
-    /// Work in the folder itself, and don't wait for other jobs that work there
+    /// Work in the folder itself, not in a clone, and don't wait for other jobs that work there
     #[arg(long, conflicts_with_all = ["branch", "base", "clean"])]
     pub(super) share: bool,
 }

@@ -13,6 +13,7 @@ use super::help::after_help;
 use crate::exit::{ExitCode, Failure};
 use crate::files::watch::FolderWatch;
 use crate::git::job_repository::JobRepository;
+use crate::job_identity::JobIdentity;
 use crate::output::store::Outputs;
 use crate::receipt::store::Receipts;
 use crate::registry::lease::DaemonId;
@@ -89,9 +90,10 @@ pub fn run(args: &PruneArgs, context: &Context) -> Result<ExitCode, Failure> {
     Ok(ExitCode::Done)
 }
 
+/// Returns the jobs in the archive, which is a folder of the same form as the registry.
 fn archived_jobs(registry: &Registry) -> Result<BTreeSet<JobId>, Failure> {
     let archive = registry.archive_registry();
-    let jobs = read::unarchived_jobs(&archive).map_err(|e| archive.not_readable(&e))?;
+    let jobs = read::jobs_in_folder(&archive).map_err(|e| archive.not_readable(&e))?;
     Ok(jobs.into_iter().collect())
 }
 
@@ -117,13 +119,13 @@ fn nothing_removed_reason(registry: &Registry, archived: usize) -> String {
     if archived > 0 {
         return "the archived jobs are kept by --keep or --older-than".to_owned();
     }
-    let jobs = read::unarchived_jobs(registry).map_or(0, |jobs| jobs.len());
+    let jobs = read::jobs_in_folder(registry).map_or(0, |jobs| jobs.len());
     let (noun, verb) = if jobs == 1 { ("job", "is") } else { ("jobs", "are") };
     format!("the archive is empty: {jobs} {noun} {verb} among the newest 200, which are never removed")
 }
 
 /// Removes the repositories, output files and receipts of removed jobs.
-fn remove_results(context: &Context, jobs: &[JobId]) {
+fn remove_results(context: &Context, jobs: &[JobIdentity]) {
     let Ok(state) = StateDir::for_project(&context.root) else { return };
     for job in jobs {
         if let Err(e) = JobRepository::of_job(&state.repositories(), job).remove() {

@@ -6,6 +6,7 @@ use super::help::after_help;
 use super::job_result::PlacedJob;
 use super::{Context, candidates};
 use crate::exit::{ExitCode, Failure};
+use crate::job_identity::JobIdentity;
 use crate::receipt::key::ReceiptKey;
 use crate::receipt::store::Receipts;
 use crate::state_dir::StateDir;
@@ -70,7 +71,7 @@ pub(super) fn read_receipt(
     job: &PlacedJob,
     context: &Context,
 ) -> Result<Vec<u8>, Failure> {
-    if let Some(receipt) = receipts.read(job.job()).map_err(Failure::unreachable)? {
+    if let Some(receipt) = receipts.read(&JobIdentity::of(&job.record)).map_err(Failure::unreachable)? {
         return Ok(receipt);
     }
     // A job without a result has no receipt. This error says why there is no result.

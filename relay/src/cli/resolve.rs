@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::duration;
 use common::expectation::{Expectation, MAX_EXPECTATIONS};
 use common::ids::{JobId, JobName};
-use common::job::{CodexSettings, JobSpec, Limits, MAX_SPEC, Runner, SPEC_SCHEMA, StepKind};
+use common::job::{CodexSettings, JobSpec, Limits, MAX_SPEC, Runner, SPEC_SCHEMA_VERSION, StepKind};
 use common::origin::Origin;
 use common::place::PlaceSpec;
 use common::rule::{OnLimit, OnLoop, StepRule};
@@ -57,7 +57,7 @@ pub struct Launch {
     pub expect: Vec<Expectation>,
     /// Images for Codex.
     pub images: Option<LaunchImages>,
-    /// Time limits.
+    /// Time limits of the job and of its steps.
     pub limits: Limits,
     /// Rules that assign kinds and limits to command lines.
     pub rules: Vec<StepRule>,
@@ -104,7 +104,7 @@ impl Launch {
     /// Builds the spec for the given job id.
     pub fn spec(&self, job: &JobId) -> JobSpec {
         JobSpec {
-            schema: SPEC_SCHEMA,
+            schema: SPEC_SCHEMA_VERSION,
             job: job.clone(),
             runner: self.runner,
             prompt: self.prompt.clone(),

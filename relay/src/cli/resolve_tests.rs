@@ -64,7 +64,7 @@ fn defaults_come_from_the_folder_and_the_configuration() {
     assert_eq!((job.runner, job.prompt.as_str()), (Runner::Codex, "do it"));
     assert_eq!((job.codex.model.as_deref(), job.limits.job_ms), (Some("m1"), 3_600_000));
     let spec = job.spec(&"abe-smoke#1".parse().unwrap());
-    assert_eq!((spec.schema, spec.workspace.as_str()), (SPEC_SCHEMA, "/workspaces/Abe Smoke"));
+    assert_eq!((spec.schema, spec.workspace.as_str()), (SPEC_SCHEMA_VERSION, "/workspaces/Abe Smoke"));
 }
 
 #[test]

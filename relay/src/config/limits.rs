@@ -44,7 +44,7 @@ impl RawLimits {
             if self.job.is_some() && limit_ms > limits.job_ms {
                 let reason = format!(
                     "[limits] steps.{kind} = {} exceeds the limit of the job (job = {}): lower it or raise \
-                    job",
+                    [limits] job",
                     duration::format_limit(limit_ms),
                     duration::format_limit(limits.job_ms)
                 );

@@ -162,7 +162,9 @@ impl RawPlatform {
             // The user id is part of the image, so each user has a separate image.
             image: self.image.unwrap_or_else(|| format!("relay-platform:{version}-u{}", worker.0)),
             base_image: self.base.unwrap_or_else(|| "debian:bookworm-slim".to_owned()),
-            codex_version: self.codex_version.unwrap_or_else(|| crate::versions::codex_version().to_owned()),
+            codex_version: self
+                .codex_version
+                .unwrap_or_else(|| crate::pinned_versions::codex_version().to_owned()),
             workspaces_folder: workspaces,
             worker_ids: worker,
             certs_folder: root.join(self.certs.unwrap_or_else(|| "docker/certs".into())),

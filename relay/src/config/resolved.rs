@@ -51,7 +51,7 @@ pub struct PlatformConfig {
     pub name: String,
     /// Name of the image.
     pub image: String,
-    /// Base image of the image.
+    /// Image that the platform image is built on.
     pub base_image: String,
     /// Version of Codex that is installed in the image.
     pub codex_version: String,

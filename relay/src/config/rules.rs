@@ -49,7 +49,7 @@ impl RawRule {
             && limit_ms > job_ms
         {
             let reason = format!(
-                "[[step]] limit = {} exceeds the limit of the job ([limits] job = {}): lower it or raise job",
+                "[[step]] limit = {} exceeds the limit of the job ([limits] job = {}): lower it or raise [limits] job",
                 duration::format_limit(limit_ms),
                 duration::format_limit(job_ms)
             );

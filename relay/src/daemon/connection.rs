@@ -101,7 +101,7 @@ async fn serve_until_end(
     let connection_id = ConnectionId { agent: hello.agent.as_str().into(), number };
     let cause = handshake::register(&connection_id.agent, app).await?;
     let durable = handshake::query_durable(&connection_id, &mut hello, app).await?;
-    let welcome = RelayFrame::Welcome { protocol, durable, cause, now: app.clock.now() };
+    let welcome = RelayFrame::Welcome { protocol, durable, exit_cause: cause, now: app.clock.now() };
     let connection = Connection { number, hello, is_platform };
     let end = serve_welcomed(socket, app, &connection_id, connection, welcome).await;
     let reason = match &end {
@@ -206,7 +206,7 @@ async fn read_frames(
             ReadEvent::Message(None) => {
                 return Err(EndReason::Lost("the agent closed the connection".to_owned()));
             }
-            ReadEvent::IdleTimeout if !idle_timeout.is_expired(Instant::now()) => {}
+            ReadEvent::IdleTimeout if !idle_timeout.check_expired(Instant::now()) => {}
             ReadEvent::IdleTimeout => {
                 let seconds = wire::DEAD_AFTER.as_secs();
                 return Err(EndReason::Lost(format!("no message from the agent for {seconds} s")));

@@ -103,7 +103,7 @@ impl<W: CoreEnvironment> Driver<W> {
     /// was lost, sorted by id.
     async fn find_new_jobs(&mut self) -> io::Result<()> {
         let unarchived: BTreeSet<JobId> =
-            read::unarchived_jobs(self.environment.registry())?.into_iter().collect();
+            read::jobs_in_folder(self.environment.registry())?.into_iter().collect();
         // Ended jobs stay known until they are archived, so that no scan reads them again.
         self.handle_input(Input::JobsListed(unarchived.clone())).await;
         for job in unarchived {

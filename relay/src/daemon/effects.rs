@@ -257,7 +257,10 @@ impl Executor {
         if is_written && request_files::unresolved_base(&self.registry, job).is_none() {
             return Ok(());
         }
-        Err(format!("the commit of {base_job} can't be written into its spec: launch it again"))
+        Err(format!(
+            "the commit of {base_job}, from which this job starts, can't be written into this job's spec: launch this job \
+             again"
+        ))
     }
 
     fn read_spec(&self, job: &JobId) -> Result<String, String> {

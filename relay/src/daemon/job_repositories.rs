@@ -10,6 +10,7 @@ use common::job::JobSpec;
 use common::record::JobRecord;
 
 use crate::git::job_repository::{self, JobRepository};
+use crate::job_identity::JobIdentity;
 use crate::policy::JobPolicy;
 use crate::registry::{Registry, read};
 
@@ -33,13 +34,26 @@ impl JobRepositories {
         &self.registry
     }
 
+    /// Returns the identity of a job.
+    ///
+    /// # Errors
+    /// One line with the reason.
+    pub(super) fn identity(&self, job: &JobId) -> Result<JobIdentity, String> {
+        Ok(JobIdentity::of(&self.load_record(job)?))
+    }
+
+    fn load_record(&self, job: &JobId) -> Result<JobRecord, String> {
+        let stored = read::load_record(&self.registry, job);
+        Ok(stored.map_err(|e| format!("its record can't be read ({e})"))?.record)
+    }
+
     /// Returns the repository of a job, which may not exist.
-    pub(super) fn repository(&self, job: &JobId) -> JobRepository {
+    pub(super) fn repository(&self, job: &JobIdentity) -> JobRepository {
         JobRepository::of_job(&self.folder, job)
     }
 
     /// Returns the jobs with a repository.
-    pub(super) fn jobs(&self) -> Vec<JobId> {
+    pub(super) fn jobs(&self) -> Vec<JobIdentity> {
         job_repository::list_jobs(&self.folder)
     }
 
@@ -54,7 +68,8 @@ impl JobRepositories {
     /// Returns true if a job with a clone of its own has ended and its result is not recorded yet.
     pub(super) fn lacks_result(&self, record: &JobRecord) -> bool {
         let job = &record.job;
-        let has_place = || self.repository(job).exists() || read::place_of(&self.registry, job).is_some();
+        let has_repository = || self.repository(&JobIdentity::of(record)).exists();
+        let has_place = || has_repository() || read::place_of(&self.registry, job).is_some();
         record.state.is_final() && record.result.is_none() && has_place()
     }
 
@@ -93,15 +108,14 @@ impl JobRepositories {
     /// Returns the repository of a job; makes it if there is none. The spec is checked again, because a session may
     /// have written it.
     fn find_or_make(&self, job: &JobId) -> Result<JobRepository, String> {
-        let repository = self.repository(job);
+        let record = self.load_record(job)?;
+        let repository = self.repository(&JobIdentity::of(&record));
         if repository.exists() {
             return Ok(repository);
         }
         let text = self.registry.spec(job).read_text(read::MAX_FILE_SIZE);
         let text = text.map_err(|e| format!("its spec can't be read ({e}): launch it again"))?;
-        let record = read::load_record(&self.registry, job).map(|stored| stored.record).ok();
-        let host_workspace = record.as_ref().map(|record| record.workspace.as_str());
-        let text = self.policy.authorize_text(job, &text, host_workspace.unwrap_or_default())?;
+        let text = self.policy.authorize_text(job, &text, &record.workspace)?;
         let spec: JobSpec = serde_json::from_str(&text).map_err(|e| e.to_string())?;
         let place = spec.place.as_ref().ok_or("it has no clone of its own")?;
         let pack = self.registry.pack(job);
@@ -110,8 +124,8 @@ impl JobRepositories {
         } else {
             None
         };
-        let follows = record.and_then(|record| record.origin.follows);
-        let earlier_repository = follows.map(|follows| self.repository(&follows.job));
+        let earlier = record.origin.follows.and_then(|follows| self.identity(&follows.job).ok());
+        let earlier_repository = earlier.map(|earlier| self.repository(&earlier));
         repository
             .create(place, &self.policy.host_workspace(&spec), file, earlier_repository.as_ref())
             .map_err(|error| error.to_string())?;

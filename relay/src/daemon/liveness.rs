@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  frame received ──DEAD_AFTER──► expired
-//!                      └─ checked late: this process was stopped ──RECHECK_DELAY──► expired
+//!                      └─ checked late: this process was frozen ──RECHECK_DELAY──► expired
 //! ```
 
 use std::time::Duration;
@@ -10,10 +10,10 @@ use std::time::Duration;
 use common::wire;
 use tokio::time::Instant;
 
-/// Maximum delay of a check of the timeout. A longer delay means that this process was stopped: normally the runtime
-/// checks sockets and timers far more often.
+/// Maximum delay of a check of the timeout. A longer delay means that this process was frozen (SIGSTOP, suspend):
+/// normally the runtime checks sockets and timers far more often.
 const MAX_TIMER_DELAY: Duration = Duration::from_millis(100);
-/// Extra time after a stop of this process, to read the pending data of a thousand agents.
+/// Extra time after this process was frozen, to read the pending data of a thousand agents.
 const RECHECK_DELAY: Duration = Duration::from_secs(1);
 
 /// Idle timeout of one connection.
@@ -33,9 +33,9 @@ impl IdleTimeout {
         self.deadline
     }
 
-    /// Returns true if the other side is gone. If this process was stopped, it may not have read all received frames
-    /// yet, so the deadline is extended.
-    pub(super) fn is_expired(&mut self, now: Instant) -> bool {
+    /// Returns true if the other side is gone. If this process was frozen, it may not have read all received frames
+    /// yet: then the deadline is extended instead.
+    pub(super) fn check_expired(&mut self, now: Instant) -> bool {
         let Some(delay) = now.checked_duration_since(self.deadline) else { return false };
         if delay > MAX_TIMER_DELAY {
             self.deadline = now + RECHECK_DELAY;
@@ -54,10 +54,10 @@ mod tests {
         let mut idle_timeout = IdleTimeout::starting_at(now);
         let due = idle_timeout.deadline();
         assert_eq!(due - now, wire::DEAD_AFTER);
-        assert!(!idle_timeout.is_expired(due - Duration::from_millis(1)));
+        assert!(!idle_timeout.check_expired(due - Duration::from_millis(1)));
         let late_check = due + Duration::from_secs(60);
-        assert!(!idle_timeout.is_expired(late_check), "this process was stopped");
-        assert!(idle_timeout.is_expired(idle_timeout.deadline()));
-        assert!(IdleTimeout::starting_at(now).is_expired(due));
+        assert!(!idle_timeout.check_expired(late_check), "this process was frozen");
+        assert!(idle_timeout.check_expired(idle_timeout.deadline()));
+        assert!(IdleTimeout::starting_at(now).check_expired(due));
     }
 }

@@ -30,7 +30,7 @@
 //! * [`platform`]: slow engine calls. [`engine_events`]: the engine's event stream for the container.
 //! * [`deliver`]: delivers completion notices.
 //! * [`job_repositories`]: repositories of jobs with a clone of their own. [`results`]: publishes the results of these
-//!   jobs. [`receipts`]: signs receipts of results.
+//!   jobs. [`receipts`]: signs receipts of results. [`leftover_state`]: state of jobs that the registry does not have.
 //! * [`request_watcher`]: watches for new requests. [`freeze_detector`]: detects that this process or the machine was
 //!   frozen. [`latest_map`]: newest value per key, passed between tasks.
 //! * `sim`: the relay's side of the wire, for the simulation.
@@ -48,6 +48,7 @@ mod git_streams;
 mod handshake;
 mod job_repositories;
 mod latest_map;
+mod leftover_state;
 mod listen;
 mod liveness;
 mod main_loop;

@@ -12,6 +12,7 @@ use common::result::{JobResult, ResultState};
 use super::writer::WriterCommand;
 use crate::git::digest;
 use crate::git::job_repository::JobRepository;
+use crate::job_identity::JobIdentity;
 use crate::receipt::statement::{Facts, Statement};
 use crate::receipt::store::Receipts;
 
@@ -59,7 +60,7 @@ pub(super) fn write_receipt(
     let written = written.and_then(|digest| {
         let statement = Statement::new(&Facts { record, result, commit, digest: &digest, evidence });
         let statement = serde_json::to_vec(&statement).map_err(|e| e.to_string())?;
-        receipts.write(&record.job, &statement)
+        receipts.write(&JobIdentity::of(record), &statement)
     });
     if let Err(reason) = written {
         tracing::error!("{}: its receipt can't be made: {reason}", record.job);

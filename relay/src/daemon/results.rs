@@ -20,6 +20,7 @@ use super::job_repositories::JobRepositories;
 use super::receipts::{ReceivedEvidence, write_receipt};
 use super::writer::{WriterCommand, WriterHandle};
 use crate::git::publish;
+use crate::job_identity::JobIdentity;
 use crate::output::store::Outputs;
 use crate::receipt::store::Receipts;
 use crate::registry::read;
@@ -73,8 +74,8 @@ impl ResultPublisher {
             let _permit = publisher.publish_permits.acquire().await;
             let (repositories, receipts) = (publisher.repositories.clone(), publisher.receipts.clone());
             let outcome = tokio::task::spawn_blocking(move || {
-                let result = publish_result(&repositories, &record.job);
-                let repository = repositories.repository(&record.job);
+                let result = publish_result(&repositories, &record);
+                let repository = repositories.repository(&JobIdentity::of(&record));
                 write_receipt(&receipts, &repository, &record, &result, evidence.as_ref());
                 result
             });
@@ -89,10 +90,12 @@ impl ResultPublisher {
     /// Starts to publish every result that an earlier relay did not record, and removes what that relay did not finish.
     pub(super) fn publish_all_missing(&self) {
         let registry = self.repositories.registry();
-        let mut jobs: BTreeSet<JobId> = self.repositories.jobs().into_iter().collect();
+        let with_repository = self.repositories.jobs();
+        let mut jobs: BTreeSet<JobId> =
+            with_repository.iter().map(|identity| identity.job().clone()).collect();
         self.repositories.remove_unfinished();
         self.outputs.remove_unfinished();
-        jobs.extend(read::unarchived_jobs(registry).unwrap_or_default());
+        jobs.extend(read::jobs_in_folder(registry).unwrap_or_default());
         for job in jobs {
             if let Ok(stored) = read::load_record(self.repositories.registry(), &job) {
                 self.publish_if_missing(&stored.record);
@@ -103,6 +106,7 @@ impl ResultPublisher {
     /// Records that a result was applied, merged or discarded. A request may be late or forged, so it names the commit.
     pub(super) async fn set_result_state(&self, job: &JobId, commit: &str, state: ResultState) {
         let stored = read::load_record(self.repositories.registry(), job).ok();
+        let identity = stored.as_ref().map(|stored| JobIdentity::of(&stored.record));
         let result = stored.and_then(|stored| stored.record.result);
         let Some(result) = result.filter(|result| result.commit.as_deref() == Some(commit)) else {
             return tracing::warn!("{job}: a request names another result than the job has");
@@ -111,12 +115,12 @@ impl ResultPublisher {
             return tracing::warn!("{job}: a request asks for a state that no result can be given");
         }
         if state == ResultState::Discarded {
-            self.remove_repositories(std::slice::from_ref(job));
+            self.remove_repositories(identity.as_slice());
         }
         self.record_result(job, JobResult { state, ..result }).await;
     }
 
-    fn remove_repositories(&self, jobs: &[JobId]) {
+    fn remove_repositories(&self, jobs: &[JobIdentity]) {
         for job in jobs {
             if let Err(e) = self.repositories.repository(job).remove() {
                 tracing::warn!("{job}: its repository can't be removed: {e}");
@@ -125,7 +129,7 @@ impl ResultPublisher {
     }
 
     /// Removes the repositories, outputs and receipts of jobs that are no longer in the registry.
-    pub(super) fn remove_jobs(&self, jobs: &[JobId]) {
+    pub(super) fn remove_jobs(&self, jobs: &[JobIdentity]) {
         self.remove_repositories(jobs);
         for job in jobs {
             if let Err(e) = self.outputs.remove(job) {
@@ -144,8 +148,9 @@ impl ResultPublisher {
 }
 
 /// Publishes the result of a job. The result is empty if the job's repository was never made.
-fn publish_result(repositories: &JobRepositories, job: &JobId) -> JobResult {
-    let repository = repositories.repository(job);
+fn publish_result(repositories: &JobRepositories, record: &JobRecord) -> JobResult {
+    let job = &record.job;
+    let repository = repositories.repository(&JobIdentity::of(record));
     repositories.remove_pack(job);
     if repository.exists() {
         return publish::publish(&repository);

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt;
+use jiff::tz::TimeZone;
 use tokio::sync::mpsc;
 
 use super::core::{Core, CoreSettings, Input};
@@ -25,7 +26,7 @@ use super::results::ResultPublisher;
 use super::subscribe::{Broadcast, Subscribers};
 use super::tls::TlsIdentity;
 use super::upgrade::AppState;
-use super::{engine_events, freeze_detector, listen, main_loop, writer};
+use super::{engine_events, freeze_detector, leftover_state, listen, main_loop, writer};
 use crate::config::Config;
 use crate::engine::local;
 use crate::engine_kind::EngineKind;
@@ -67,6 +68,7 @@ pub fn serve(config: &Config, root: &Path, registry: &Registry, engine: EngineKi
     let state = StateDir::for_project(root)?;
     state.ensure()?;
     leftovers::remove_leftovers(registry, SystemTime::now());
+    leftover_state::set_aside(registry, &state, time::now().to_zoned(TimeZone::UTC).date());
     if local::remove_old_agent_config(registry.folder()) {
         tracing::warn!(
             "an earlier version kept its agent's token and the model's key in {}/agent: removed; if its agent still \
@@ -216,7 +218,7 @@ pub(super) fn first_lease(
     saved_state: &SavedState,
 ) -> Lease {
     Lease {
-        schema: lease::SCHEMA,
+        schema: lease::SCHEMA_VERSION,
         pid: holder.pid,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         engine,

@@ -7,8 +7,8 @@ use common::version;
 use super::context::CheckContext;
 use super::finding::Finding;
 use super::probe::run_probe;
+use crate::pinned_versions;
 use crate::registry::lease::PlatformStatus;
-use crate::versions;
 
 const CODEX_CHECK: &str = "codex";
 const HELPER_CHECK: &str = "code-mode-host";
@@ -51,7 +51,7 @@ pub(super) fn check_codex(context: &CheckContext) -> Vec<Finding> {
     let version = output.stdout_on_success().and_then(version::version_word);
     let codex = match version {
         Some(version) => {
-            assess_codex(version, versions::codex_version(), &format!(" ({})", real_path.display()))
+            assess_codex(version, pinned_versions::codex_version(), &format!(" ({})", real_path.display()))
         }
         None => Finding::fail(
             CODEX_CHECK,
@@ -70,7 +70,7 @@ fn check_in_container(platform: Option<&PlatformStatus>) -> Finding {
             Finding::fail(CODEX_CHECK, detail, fix)
         }
         Some(PlatformStatus::Ready { codex: Some(version), .. }) => {
-            assess_codex(version, versions::codex_version(), " (on the platform)")
+            assess_codex(version, pinned_versions::codex_version(), " (on the platform)")
         }
         Some(PlatformStatus::Ready { .. }) => Finding::skipped(
             CODEX_CHECK,

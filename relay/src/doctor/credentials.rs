@@ -51,7 +51,7 @@ pub(super) fn check_credentials(context: &CheckContext) -> Vec<Finding> {
         (CredentialKind::Provider, config.contains_key("model_provider")),
         (CredentialKind::Login, auth["tokens"].is_object()),
     ];
-    let kinds: Vec<CredentialKind> =
+    let found_kinds: Vec<CredentialKind> =
         candidates.into_iter().filter(|(_, is_present)| *is_present).map(|(kind, _)| kind).collect();
     if context.has_model_gateway() {
         return vec![assess_gateway_credentials(&kinds, &context.up_command())];
@@ -61,7 +61,7 @@ pub(super) fn check_credentials(context: &CheckContext) -> Vec<Finding> {
         let engine = context.engine;
         format!("`{engine} exec -it -u worker {name} codex login --device-auth` logs in inside, once")
     });
-    vec![assess_credentials(&kinds, login_advice.as_deref(), context.platform(), &context.up_command())]
+    vec![assess_credentials(&found_kinds, login_advice.as_deref(), context.platform(), &context.up_command())]
 }
 
 /// Assesses the credentials that the relay uses for all workers.
@@ -89,13 +89,13 @@ fn assess_gateway_credentials(kinds: &[CredentialKind], up_command: &str) -> Fin
 
 /// Assesses the credentials. `login_advice` says how to log in inside the container, if workers run in one.
 fn assess_credentials(
-    kinds: &[CredentialKind],
+    found_kinds: &[CredentialKind],
     login_advice: Option<&str>,
     platform: Option<&PlatformStatus>,
     up_command: &str,
 ) -> Finding {
     let is_usable = |kind: &&CredentialKind| login_advice.is_none() || **kind != CredentialKind::Login;
-    let local_credentials = kinds.iter().find(is_usable).map(|kind| kind.describe());
+    let local_credentials = found_kinds.iter().find(is_usable).map(|kind| kind.describe());
     let lacks_credentials = match platform {
         Some(PlatformStatus::Ready { codex_problem, .. }) => {
             Some(codex_problem.as_ref().is_some_and(|problem| problem.contains("credentials")))
@@ -110,16 +110,21 @@ fn assess_credentials(
         ),
         (Some(false), None) => Finding::ok(CREDENTIALS_CHECK, "the platform has its own credentials"),
         (_, Some(local_credentials)) => Finding::ok(CREDENTIALS_CHECK, local_credentials),
-        (_, None) => missing_credentials(kinds, login_advice, up_command),
+        (_, None) => missing_credentials(found_kinds, login_advice, up_command),
     }
 }
 
-fn missing_credentials(kinds: &[CredentialKind], login_advice: Option<&str>, up_command: &str) -> Finding {
+/// Builds the finding for workers without usable credentials. `found_kinds` are those of this machine.
+fn missing_credentials(
+    found_kinds: &[CredentialKind],
+    login_advice: Option<&str>,
+    up_command: &str,
+) -> Finding {
     const NO_CREDENTIALS: &str = "neither CODEX_API_KEY, nor OPENAI_API_KEY, nor a login was found";
     match login_advice {
-        Some(login) if kinds.contains(&CredentialKind::Login) => Finding::fail(
+        Some(login) if found_kinds.contains(&CredentialKind::Login) => Finding::fail(
             CREDENTIALS_CHECK,
-            "the login of this machine is not copied into the container, which would log you out here",
+            "the login of this machine is not copied into the container: a copy would log you out here",
             login,
         ),
         Some(login) => Finding::fail(
@@ -182,7 +187,7 @@ mod tests {
             shortage: None,
         };
         let lacks_credentials = Some("codex has no credentials: …");
-        for (kinds, container, platform, state, detail_start) in [
+        for (found_kinds, container, platform, state, detail_start) in [
             (&[CredentialKind::CodexKey][..], true, None, State::Ok, "CODEX_API_KEY is set"),
             (
                 &[CredentialKind::OpenaiKey, CredentialKind::Login],
@@ -213,14 +218,14 @@ mod tests {
             (&[], false, Some(ready(lacks_credentials)), State::Fail, "neither CODEX_API_KEY"),
         ] {
             let finding = assess_credentials(
-                kinds,
+                found_kinds,
                 container.then_some("log in inside"),
                 platform.as_ref(),
                 "`relay up`",
             );
             assert!(
                 finding.state == state && finding.detail.starts_with(detail_start),
-                "{kinds:?}: {finding:?}"
+                "{found_kinds:?}: {finding:?}"
             );
         }
     }

@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn a_delivery_that_was_given_up_is_named() {
         let entry = |state| OutboxEntry {
-            schema: outbox::SCHEMA,
+            schema: outbox::SCHEMA_VERSION,
             job: "demo#1".parse().unwrap(),
             ended_at: "2026-01-01T00:00:00Z".parse().unwrap(),
             session: None,

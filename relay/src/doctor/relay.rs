@@ -102,12 +102,14 @@ fn assess_queue(waiting: usize, platform: Option<&PlatformStatus>, up_command: &
         Some(PlatformStatus::Ready { shortage: Some(_), .. }) => Finding::warn(
             QUEUE_CHECK,
             format!("{jobs} until the machine has more memory or disk space"),
-            "do what the check 'machine' names",
+            "apply the fix of the check 'machine'",
         ),
         Some(PlatformStatus::Ready { .. }) => Finding::ok(QUEUE_CHECK, format!("{jobs} for a slot")),
-        Some(_) => {
-            Finding::warn(QUEUE_CHECK, format!("{jobs} for the platform"), "fix what the other checks name")
-        }
+        Some(_) => Finding::warn(
+            QUEUE_CHECK,
+            format!("{jobs} for the platform"),
+            "apply the fixes of the other checks",
+        ),
     }
 }
 

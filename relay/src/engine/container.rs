@@ -83,7 +83,7 @@ impl Container<'_> {
     /// Ensures that the container runs, and configures the agent in it.
     pub fn ensure_running(&self, config: &AgentConfig) -> Result<(), String> {
         self.check_engine_and_image()?;
-        // The engine would create a missing folder as root, and follow a link in its place.
+        // The engine would create a missing folder as root, and follow a link with its name.
         self.check_workspaces(protected_paths::create_folders)?;
         let args = self.run_arguments();
         match find_container(self.engine, &self.platform.name)? {

@@ -217,7 +217,7 @@ mod tests {
         let outside_repository = root.join("away/.git/worktrees/tree").display().to_string();
         let error = tree(EngineKind::Docker, &outside_repository).unwrap_err();
         assert!(error.contains("outside of the folder that the platform sees"), "{error}");
-        // On this machine the folder of the repository has to point back to the worktree.
+        // With engine `local`, the folder that `.git` names must point back to the worktree.
         let error = tree(EngineKind::Local, &absolute).unwrap_err();
         assert!(error.contains("does not name it"), "{error}");
         write("workspace-projects/main/.git/HEAD", "x");

@@ -2,8 +2,9 @@
 //!
 //! Placeholders: `{job}`, `{thread}` (the job if it has a thread to resume), `{no_thread}` (the job if not), `{kind}`
 //! (of the step), `{more}` (twice the step's limit), `{stall}` (half of the step's limit), `{total}` (duration of the
-//! job) and `{address}` (the address that a process waited for). `{not_found}` stands for no text, and is known only if
-//! the output reports a missing file or program. A line is omitted if the value of one of its placeholders is unknown.
+//! job) and `{address}` (the address that a process waited for). A line is omitted if the value of one of its
+//! placeholders is unknown. `{not_found}` is only such a condition: its value is empty text if the output reports a
+//! missing file or program, and otherwise unknown.
 
 use common::duration;
 use common::event::FailureKind;
@@ -211,7 +212,8 @@ const HALF_USED_ADVICE: &[&str] = &["if it needs longer: `relay extend {job} --s
 /// Advice for a job that is still queued.
 const QUEUED_ADVICE: &[&str] = &["`relay status {job}` shows what it waits for"];
 
-/// Returns the advice for a job. `current_step` is the innermost running step.
+/// Returns the advice for a job. `current_step` is the innermost running step; `end_at` is the end of the job, or the
+/// time of the newest information about a job that has not ended.
 pub fn advice_for(
     record: &JobRecord,
     explanation: &Explanation,

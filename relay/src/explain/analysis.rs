@@ -64,7 +64,7 @@ fn time_shares(breakdown: &TimeBreakdown) -> Vec<TimeShare> {
     shares
 }
 
-/// Selects the slowest steps, except for waits for the model, which are only part of the shares of the time.
+/// Selects the slowest steps. Waits for the model are left out: they appear only in the time shares.
 fn slowest_steps(breakdown: &TimeBreakdown) -> Vec<SlowStep> {
     let is_listed = |step_time: &&StepTime| {
         let is_notable = step_time.own_ms >= MIN_LISTED_MS || step_time.step.outcome.is_none();

@@ -1,4 +1,5 @@
-//! Breakdown of the time: every millisecond of a job is attributed to the steps that ran then.
+//! Breakdown of the time: every millisecond of a job counts for the steps that ran then, or else as
+//! queued or other time.
 //!
 //! Time belongs to the innermost steps: a step's own time excludes its sub-steps. The time of concurrent steps is split
 //! among them, so that the shares add up to the total.

@@ -151,8 +151,8 @@ impl RegistryDir {
         }
     }
 
-    /// Creates the folder, private to its owner, and its missing parents below the project root. An entry in its place
-    /// is set aside.
+    /// Creates the folder, private to its owner, and its missing parents below the project root. Another
+    /// entry with its name is set aside.
     ///
     /// # Errors
     /// Returns an error if the folder can't be created, or if the registry belongs to another user.
@@ -284,7 +284,7 @@ impl RegistryDir {
         self.open()?.open_any_file(name, &self.0.path)
     }
 
-    /// Opens a file for writing. If a new file may be created, an entry in its place is set aside.
+    /// Opens a file for writing. If a new file may be created, another entry with its name is set aside.
     pub(super) fn open_to_change(&self, name: &Path, flags: OFlags) -> io::Result<File> {
         self.writable_fd()?;
         let open = self.open()?;

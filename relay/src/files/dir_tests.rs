@@ -34,7 +34,7 @@ impl TestRegistry {
         self.root.path().join("outside/victim")
     }
 
-    /// Creates an entry of each kind in the place of a file; returns names and expected reasons.
+    /// Creates an entry of each kind instead of a file; returns names and expected reasons.
     fn create_entries(&self) -> Vec<(&'static str, RefusalReason)> {
         symlink(self.victim(), self.path_of("link")).unwrap();
         symlink(self.root.path().join("outside/nothing"), self.path_of("dangling")).unwrap();

@@ -131,8 +131,7 @@ impl FileRef {
         String::from_utf8(bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
     }
 
-    /// Reads a file up to the length that it had when it was opened. Files of the registry are replaced, never
-    /// extended.
+    /// Reads a file up to the length that it had when it was opened: bytes appended later are not read.
     fn read_opened(&self, opened: OpenedFile, max_bytes: u64) -> io::Result<Vec<u8>> {
         let OpenedFile { mut file, length } = opened;
         if length > max_bytes {

@@ -1,7 +1,7 @@
 //! Merges a job's result into the files of the user's work tree (three-way). Nothing is committed, and the user's index
 //! stays as it is.
 
-#![expect(clippy::disallowed_methods, reason = "the user's work tree, whose entries are listed")]
+#![expect(clippy::disallowed_methods, reason = "lists folders of the user's work tree, not of the registry")]
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -6,7 +6,7 @@ use super::command::{Git, WORK_LIMIT};
 /// Size of a change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ChangeSize {
-    /// Number of commits.
+    /// Number of commits after the base.
     pub commits: u32,
     /// Number of files that differ.
     pub files: u32,

@@ -1,7 +1,7 @@
 //! Calls of git with a clean environment, safe settings, a time limit and bounded output.
 //!
-//! Git gets only `PATH` from relay's environment, no system or user configuration, no terminal, and settings that
-//! switch off every program that a repository could name.
+//! Git gets only `PATH` from relay's environment, no system or user configuration (except to list it:
+//! [`Git::with_person_config`]), no terminal, and settings that switch off every program that a repository could name.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -195,7 +195,7 @@ impl Git {
         };
         let stdout = self.output_file.take().map_or_else(Stdio::piped, Stdio::from);
         self.command.stdin(stdin).stdout(stdout).stderr(Stdio::piped());
-        let mut child = self.command.spawn().map_err(|e| cannot_run(&e))?;
+        let mut child = self.command.spawn().map_err(|e| git_run_error(&e))?;
         if let Some(mut stdin) = child.stdin.take() {
             let input = std::mem::take(&mut self.input);
             // A failed write is ignored: if git ends early, its message is more useful than the error of the pipe.
@@ -214,7 +214,7 @@ impl Git {
                 self.subcommand
             )));
         };
-        self.finish(status.map_err(|e| cannot_run(&e))?, &stdout, &messages)
+        self.finish(status.map_err(|e| git_run_error(&e))?, &stdout, &messages)
     }
 
     fn finish(
@@ -301,7 +301,7 @@ pub(super) fn nul_joined<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Vec<u
     input
 }
 
-fn cannot_run(error: &io::Error) -> GitError {
+fn git_run_error(error: &io::Error) -> GitError {
     if error.kind() == io::ErrorKind::NotFound {
         return GitError::refused("git is not installed (not found on PATH): install it, or use --in-place");
     }

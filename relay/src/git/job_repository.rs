@@ -1,7 +1,7 @@
 //! The repository of a job: bare, in the daemon's state folder, served to the job's agent.
 //!
 //! ```text
-//! repositories/NAME.N.git/
+//! repositories/NAME.N-TIME.git/  TIME: launch time of the job, in milliseconds
 //!   objects/info/alternates   objects of the user's repository
 //!   refs/heads/base           commit that the worker starts from; the only ref that can be fetched
 //!   refs/heads/result         the worker's newest commit
@@ -19,7 +19,6 @@ use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::ids::JobId;
 use common::place::{PlaceSpec, is_commit_id};
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +28,7 @@ use super::command::{Git, WORK_LIMIT};
 use super::config::quote;
 use super::scratch::write_repository;
 use super::source::{Source, alternates_line};
+use crate::job_identity::JobIdentity;
 
 /// Maximum size of one push, in bytes.
 pub const MAX_PUSH_SIZE: u64 = 2 << 30;
@@ -36,8 +36,8 @@ pub const MAX_PUSH_SIZE: u64 = 2 << 30;
 const MAX_REPOSITORY_SIZE: u64 = 4 << 30;
 /// Beginning of the name of a repository that is being created.
 const NEW_PREFIX: &str = ".new-";
-/// File that describes the job's clone.
-const PLACE_FILE: &str = "relay-place.json";
+/// File that describes the job's clone, written once.
+pub const PLACE_FILE: &str = "relay-place.json";
 /// Ref of the worker's newest commit.
 const RESULT_REF: &str = "refs/heads/result";
 /// Ref of the newest snapshot of the worker's files.
@@ -62,7 +62,7 @@ pub struct StoredPlace {
 
 impl JobRepository {
     /// Returns the repository of a job. `repositories` is the folder of all job repositories.
-    pub fn of_job(repositories: &Path, job: &JobId) -> Self {
+    pub fn of_job(repositories: &Path, job: &JobIdentity) -> Self {
         Self { dir: repositories.join(format!("{}.git", job.file_stem())) }
     }
 
@@ -204,8 +204,8 @@ impl JobRepository {
         Ok((found.code == 0 && is_commit_id(&id)).then_some(id))
     }
 
-    /// Packs the objects that the base of a place has and its parent has not; `None` if the base is not in this
-    /// repository.
+    /// Packs the objects of the clone's base commit that its parent commit (the user's commit, without uncommitted
+    /// files) does not contain. Returns `None` if the base is not in this repository.
     fn pack_base(&self, place: &PlaceSpec) -> Result<Option<File>, GitError> {
         let failed = |e: io::Error| GitError::io("the base can't be packed", &e);
         if !self.exists() || !has_commit(&self.dir, place.base())? {
@@ -251,7 +251,7 @@ impl JobRepository {
         Git::new(&self.dir, subcommand)
     }
 
-    /// Creates an empty temporary file without a name, in the state folder.
+    /// Creates an empty unnamed temporary file in the repository's folder.
     pub(super) fn temporary_file(&self) -> io::Result<File> {
         tempfile::tempfile_in(&self.dir)
     }
@@ -284,9 +284,9 @@ fn folder_size(folder: &Path) -> u64 {
 }
 
 /// Returns the jobs that have a repository in this folder.
-pub fn list_jobs(repositories: &Path) -> Vec<JobId> {
+pub fn list_jobs(repositories: &Path) -> Vec<JobIdentity> {
     let Ok(entries) = fs::read_dir(repositories) else { return Vec::new() };
-    let job = |name: &str| name.strip_suffix(".git")?.parse().ok();
+    let job = |name: &str| JobIdentity::from_file_stem(name.strip_suffix(".git")?);
     entries.flatten().filter_map(|entry| job(entry.file_name().to_str()?)).collect()
 }
 

@@ -1,7 +1,7 @@
 //! A temporary repository of relay's own, through which the user's files and objects are read.
 //!
 //! A scratch repository has no refs, its own configuration, index and new objects, and the user's objects as
-//! alternates. So git reads none of the user's configuration, and writes nothing into the user's repository.
+//! alternates. So git reads none of the user's configuration files, and writes nothing into the user's repository.
 
 #![expect(clippy::disallowed_methods, reason = "a temporary folder of this process alone")]
 
@@ -25,15 +25,19 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Creates a scratch repository for the work tree of `source`. It also sees the objects in `extra_objects`.
+    /// Creates a scratch repository for the work tree of `source`, with the settings that relay adopts from `source` and
+    /// from the configuration of `person`, the user. It also sees the objects in `extra_objects`.
     pub(super) fn new(
         source: &Source,
         person: &PersonSettings,
         extra_objects: &[PathBuf],
     ) -> Result<Self, GitError> {
-        let dir = tempfile::Builder::new().prefix("relay-git-").tempdir().map_err(|e| cannot_create(&e))?;
+        let dir = tempfile::Builder::new()
+            .prefix("relay-git-")
+            .tempdir()
+            .map_err(|e| scratch_creation_error(&e))?;
         let scratch = Self { dir, root: source.root.clone() };
-        scratch.write_files(source, person, extra_objects).map_err(|e| cannot_create(&e))?;
+        scratch.write_files(source, person, extra_objects).map_err(|e| scratch_creation_error(&e))?;
         Ok(scratch)
     }
 
@@ -96,9 +100,9 @@ impl Scratch {
         self.git(subcommand).env("GIT_WORK_TREE", &self.root).current_dir(&self.root)
     }
 
-    /// Creates an empty temporary file without a name.
+    /// Creates an empty unnamed temporary file in the folder of the scratch repository.
     pub(super) fn temporary_file(&self) -> Result<File, GitError> {
-        tempfile::tempfile_in(self.dir.path()).map_err(|e| cannot_create(&e))
+        tempfile::tempfile_in(self.dir.path()).map_err(|e| scratch_creation_error(&e))
     }
 }
 
@@ -112,7 +116,7 @@ pub(super) fn write_repository(dir: &Path, config: &str, alternates: &[u8]) -> i
     fs::write(dir.join("objects/info/alternates"), alternates)
 }
 
-fn cannot_create(error: &io::Error) -> GitError {
+fn scratch_creation_error(error: &io::Error) -> GitError {
     GitError::Failed(format!(
         "no temporary repository can be made in {} ({error}): free some space there, or set TMPDIR",
         std::env::temp_dir().display()

@@ -22,7 +22,7 @@ fn refusal(folder: &Path) -> String {
 }
 
 /// Launches a job for a folder, adds a commit in the job's clone and publishes it. Checks that nothing else changes.
-fn round_trip(workspace: &Path, state: &Path, git_dir: &Path, job: &str) -> JobResult {
+fn check_round_trip(workspace: &Path, state: &Path, git_dir: &Path, job: &str) -> JobResult {
     let root = Source::find(workspace).unwrap().root;
     let before = (fingerprint(&root, &[]), fingerprint(git_dir, &[]));
     let job = TestJob::start(workspace, state, job);
@@ -69,28 +69,28 @@ fn every_kind_of_repository_is_cloned_and_gets_its_branch() {
         ordinary.write("sub/c.txt", "staged\n");
         ordinary.git(&["add", "sub/c.txt"]);
         let state = ordinary.sibling_path("state");
-        round_trip(&ordinary.root, &state, &ordinary.root.join(".git"), "demo#1");
-        round_trip(&ordinary.root.join("sub"), &state, &ordinary.root.join(".git"), "demo#2");
+        check_round_trip(&ordinary.root, &state, &ordinary.root.join(".git"), "demo#1");
+        check_round_trip(&ordinary.root.join("sub"), &state, &ordinary.root.join(".git"), "demo#2");
         ordinary.git(&["checkout", "-q", "--detach"]);
-        round_trip(&ordinary.root, &state, &ordinary.root.join(".git"), "demo#3");
+        check_round_trip(&ordinary.root, &state, &ordinary.root.join(".git"), "demo#3");
     }
     let main = TestRepository::new();
     let tree = main.sibling_path("tree");
     main.git(&["worktree", "add", "-q", tree.to_str().unwrap(), "-b", "other"]);
     make_dirty(&tree);
-    round_trip(&tree, &main.sibling_path("state"), &main.root.join(".git"), "tree#1");
+    check_round_trip(&tree, &main.sibling_path("state"), &main.root.join(".git"), "tree#1");
 
     let (outer, inner) = (TestRepository::new(), TestRepository::new());
     outer.git(&["submodule", "--quiet", "add", inner.root.to_str().unwrap(), "mod"]);
     outer.git(&["commit", "-qm", "mod"]);
     make_dirty(&outer.root.join("mod"));
     let module = outer.root.join(".git/modules/mod");
-    round_trip(&outer.root.join("mod"), &outer.sibling_path("state"), &module, "mod#1");
+    check_round_trip(&outer.root.join("mod"), &outer.sibling_path("state"), &module, "mod#1");
 
     let shared = outer.sibling_path("shared");
     git(&outer.root, &["clone", "-q", "-s", inner.root.to_str().unwrap(), shared.to_str().unwrap()]);
     make_dirty(&shared);
-    round_trip(&shared, &outer.sibling_path("state"), &shared.join(".git"), "shared#1");
+    check_round_trip(&shared, &outer.sibling_path("state"), &shared.join(".git"), "shared#1");
 
     let shallow = inner.sibling_path("shallow");
     inner.write("a.txt", "second\n");
@@ -98,7 +98,7 @@ fn every_kind_of_repository_is_cloned_and_gets_its_branch() {
     let url = format!("file://{}", inner.root.display());
     git(&outer.root, &["clone", "-q", "--depth", "1", &url, shallow.to_str().unwrap()]);
     make_dirty(&shallow);
-    round_trip(&shallow, &inner.sibling_path("state"), &shallow.join(".git"), "shallow#1");
+    check_round_trip(&shallow, &inner.sibling_path("state"), &shallow.join(".git"), "shallow#1");
 }
 
 #[test]
@@ -111,7 +111,8 @@ fn a_repository_without_a_commit_hands_over_its_files() {
         assert!(refused.contains("has no commit yet"), "{refused}");
     }
     empty.write("a.txt", "one\n");
-    let result = round_trip(&empty.root, &empty.sibling_path("state"), &empty.root.join(".git"), "demo#1");
+    let result =
+        check_round_trip(&empty.root, &empty.sibling_path("state"), &empty.root.join(".git"), "demo#1");
     assert_eq!(result.branch, "relay/demo-1");
 }
 

@@ -16,6 +16,7 @@ use super::apply::Change;
 use super::base::StartCommit;
 use super::job_repository::JobRepository;
 use super::source::Source;
+use crate::job_identity::JobIdentity;
 
 /// A repository of the user, in a temporary folder that also holds the repositories of jobs.
 pub(super) struct TestRepository {
@@ -119,7 +120,7 @@ impl TestJob {
         let branch = format!("relay/{}", job.replace('#', "-"));
         let subfolder = source.subfolder.to_str().unwrap();
         let place = PlaceSpec::new(&start.base, &start.parent, &branch, subfolder).unwrap();
-        let repository = JobRepository::of_job(state, &job.parse().unwrap());
+        let repository = JobRepository::of_job(state, &JobIdentity::for_test(job, 1));
         repository.create(&place, workspace, start.pack, None).unwrap();
         let clone = state.join(format!("{job}-place"));
         let url = format!("file://{}", repository.path().display());

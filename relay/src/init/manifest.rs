@@ -10,11 +10,11 @@ use super::json_entry::JsonEntry;
 use super::paths::AgentHomes;
 use super::{block, ignore, json_entry, owned_file, toml_entry};
 
-/// Commands that Claude Code may run without asking: every command that a host agent uses. Not included are commands
-/// for people (init, prune) and for programs (serve, hook, mcp).
-const ALLOWED_COMMANDS: [&str; 15] = [
+/// Commands that Claude Code may run without asking: those that launch, follow and end jobs, and those that show a
+/// result. Claude Code asks for all others, such as `apply` and `merge`, which change the user's files.
+const ALLOWED_COMMANDS: [&str; 17] = [
     "up", "down", "doctor", "launch", "run", "status", "logs", "events", "wait", "cancel", "resume", "retry",
-    "extend", "explain", "notices",
+    "extend", "explain", "notices", "diff", "compare",
 ];
 /// Hook events at which host agents receive completion notices.
 const HOOK_EVENTS: [&str; 4] = ["SessionStart", "UserPromptSubmit", "PostToolUse", "Stop"];
@@ -178,7 +178,7 @@ fn claude_server_entry() -> JsonEntry {
 
 fn claude_settings_entries() -> Vec<JsonEntry> {
     let commands = ALLOWED_COMMANDS.map(|command| format!("Bash(relay {command}:*)"));
-    // Tools of the MCP server.
+    // The rule `mcp__relay` allows all tools of the MCP server.
     let allowed = commands.into_iter().chain(["mcp__relay".to_owned()]);
     let allow = |rule| JsonEntry::Element {
         array_path: vec!["permissions", "allow"],

@@ -17,7 +17,7 @@ const ENTRY_COMMENT: &str =
 /// Compares the entry to the existing text, and returns the change.
 ///
 /// # Errors
-/// Returns an error if the text is not TOML, or has a value of another type in place of the entry.
+/// Returns an error if the text is not TOML, or has a value of another type instead of the entry.
 pub(super) fn decide_toml(existing: Option<&str>, mode: Mode) -> Result<Decision, String> {
     let text = existing.unwrap_or_default();
     let mut document: DocumentMut =

@@ -1,4 +1,4 @@
-//! Store of the archives in the state folder.
+//! Store of the jobs' outputs in the state folder: one tar archive per job.
 
 #![expect(clippy::disallowed_methods, reason = "relay's own state folder, which no session may write")]
 
@@ -6,10 +6,10 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Seek};
 use std::path::PathBuf;
 
-use common::ids::JobId;
 use tempfile::NamedTempFile;
 
 use super::archive;
+use crate::job_identity::JobIdentity;
 
 /// Maximum length of an archive, in bytes: the largest output of an agent, with the headers of all its files.
 pub const MAX_ARCHIVE_BYTES: u64 = 260 << 20;
@@ -44,7 +44,7 @@ impl Outputs {
         Self { folder }
     }
 
-    /// Begins to receive an archive.
+    /// Creates the temporary file for an archive that is about to be received.
     ///
     /// # Errors
     /// Returns the error of the system.
@@ -68,7 +68,7 @@ impl Outputs {
     ///
     /// # Errors
     /// Returns one line with the reason.
-    pub fn finish(&self, job: &JobId, received: NewArchive) -> Result<(), String> {
+    pub fn finish(&self, job: &JobIdentity, received: NewArchive) -> Result<(), String> {
         let store_error = |e: io::Error| format!("the output can't be stored: {e}");
         let mut file = received.writer().map_err(store_error)?;
         file.rewind().map_err(store_error)?;
@@ -84,7 +84,7 @@ impl Outputs {
     ///
     /// # Errors
     /// Returns the error of the system.
-    pub fn open(&self, job: &JobId) -> io::Result<Option<File>> {
+    pub fn open(&self, job: &JobIdentity) -> io::Result<Option<File>> {
         match File::open(self.path(job)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             opened => opened.map(Some),
@@ -95,14 +95,14 @@ impl Outputs {
     ///
     /// # Errors
     /// Returns the error of the system.
-    pub fn remove(&self, job: &JobId) -> io::Result<()> {
+    pub fn remove(&self, job: &JobIdentity) -> io::Result<()> {
         match fs::remove_file(self.path(job)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             removed => removed,
         }
     }
 
-    fn path(&self, job: &JobId) -> PathBuf {
+    fn path(&self, job: &JobIdentity) -> PathBuf {
         self.folder.join(format!("{}.tar", job.file_stem()))
     }
 }
@@ -117,7 +117,7 @@ mod tests {
     fn only_a_complete_archive_is_stored() {
         let dir = tempfile::tempdir().unwrap();
         let outputs = Outputs::in_folder(dir.path().join("outputs"));
-        let job: JobId = "demo#1".parse().unwrap();
+        let [job, later_job] = [1, 2].map(|at| JobIdentity::for_test("demo#1", at));
         assert!(outputs.open(&job).unwrap().is_none());
         for incomplete in [b"" as &[u8], b"part of an archive", &[1; 2048]] {
             let archive = outputs.begin().unwrap();
@@ -132,6 +132,10 @@ mod tests {
         outputs.remove_unfinished();
         assert!(!dir.path().join("outputs/.new-1").exists());
         assert!(outputs.open(&job).unwrap().is_some());
+        assert!(
+            outputs.open(&later_job).unwrap().is_none(),
+            "a later job with the same id has its own output"
+        );
         outputs.remove(&job).unwrap();
         outputs.remove(&job).unwrap();
         assert!(outputs.open(&job).unwrap().is_none());

@@ -6,11 +6,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use common::ids::JobId;
-
 use super::envelope::Envelope;
 use super::key::ReceiptKey;
 use crate::files::atomic::{self, Durability};
+use crate::job_identity::JobIdentity;
 
 /// Folder with the receipts of one project.
 #[derive(Debug, Clone)]
@@ -33,7 +32,7 @@ impl Receipts {
     ///
     /// # Errors
     /// Returns one line with the reason.
-    pub fn write(&self, job: &JobId, statement: &[u8]) -> Result<(), String> {
+    pub fn write(&self, job: &JobIdentity, statement: &[u8]) -> Result<(), String> {
         let envelope = Envelope::sign(statement, &ReceiptKey::load_or_create(&self.folder)?)?;
         let mut json = serde_json::to_vec(&envelope).map_err(|e| e.to_string())?;
         json.push(b'\n');
@@ -46,7 +45,7 @@ impl Receipts {
     ///
     /// # Errors
     /// Returns one line with the file and the reason.
-    pub fn read(&self, job: &JobId) -> Result<Option<Vec<u8>>, String> {
+    pub fn read(&self, job: &JobIdentity) -> Result<Option<Vec<u8>>, String> {
         let path = self.path(job);
         match fs::read(&path) {
             Ok(json) => Ok(Some(json)),
@@ -59,14 +58,14 @@ impl Receipts {
     ///
     /// # Errors
     /// Returns the error of the system.
-    pub fn remove(&self, job: &JobId) -> io::Result<()> {
+    pub fn remove(&self, job: &JobIdentity) -> io::Result<()> {
         match fs::remove_file(self.path(job)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             removed => removed,
         }
     }
 
-    fn path(&self, job: &JobId) -> PathBuf {
+    fn path(&self, job: &JobIdentity) -> PathBuf {
         self.folder.join(format!("{}.json", job.file_stem()))
     }
 }

@@ -61,7 +61,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Adds the job whose result the new job starts from.
+    /// Makes the new job wait for `job`, and start from its result.
     pub fn wait_for_base(&mut self, job: &JobId) {
         if !self.after.contains(job) {
             self.after.push(job.clone());

@@ -40,7 +40,7 @@ pub struct RecordHead {
 /// # Errors
 /// Returns an error if the folder can't be read. An absent folder has no jobs.
 pub fn read_heads(registry: &Registry) -> io::Result<impl Iterator<Item = RecordHead>> {
-    let jobs = read::unarchived_jobs(registry)?;
+    let jobs = read::jobs_in_folder(registry)?;
     let registry = registry.clone();
     Ok(jobs.into_iter().filter_map(move |job| {
         let bytes = registry.record(&job).read(MAX_RECORD_SIZE).ok()?;

@@ -22,7 +22,7 @@ use crate::min_free::Shortage;
 use crate::time::{self, BootScale};
 
 /// Version of the lease's JSON.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 1;
 
 /// Minimum age of the last heartbeat of a daemon that counts as dead or unable to write: three heartbeat intervals.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -33,7 +33,7 @@ const MAX_FILE_SIZE: u64 = 256 << 10;
 /// Identity and state that the daemon publishes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// Version of the lease's JSON: [`SCHEMA`].
+    /// Version of the lease's JSON: [`SCHEMA_VERSION`].
     pub schema: u32,
     /// Process id of the daemon.
     pub pid: u32,
@@ -141,7 +141,7 @@ pub fn group_limits(registry: &Registry) -> BTreeMap<JobName, u32> {
     read_lease(registry).map(|lease| lease.groups).unwrap_or_default()
 }
 
-/// Writes the lease.
+/// Replaces the lease in the registry.
 pub fn write_lease(registry: &Registry, lease: &Lease, durability: Durability) -> io::Result<()> {
     registry.lease().replace_or_overwrite(&serde_json::to_vec(lease)?, durability)
 }

@@ -29,7 +29,7 @@ const MARKER_LENGTH: usize = 47;
 
 fn omission_marker(omitted_bytes: u64) -> String {
     let text = format!("\n[… {omitted_bytes} bytes left out …]");
-    // A blank is one byte; the text before the blanks contains two characters of three bytes.
+    // The width counts characters. Two of them (`…`) have three bytes each, so there are 4 bytes more than characters.
     format!("{text:width$}\n", width = MARKER_LENGTH - 1 - 4)
 }
 

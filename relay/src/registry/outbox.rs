@@ -18,7 +18,7 @@ use super::Registry;
 use crate::files::atomic::Durability;
 
 /// Version of the JSON of an entry.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 1;
 
 /// Maximum size of a file of the outbox, in bytes: an entry has four channels, each with one line of text.
 const MAX_FILE_SIZE: u64 = 256 << 10;
@@ -26,7 +26,7 @@ const MAX_FILE_SIZE: u64 = 256 << 10;
 /// A completion notice to deliver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutboxEntry {
-    /// Version of the entry's JSON: [`SCHEMA`].
+    /// Version of the entry's JSON: [`SCHEMA_VERSION`].
     pub schema: u32,
     /// Job that has ended.
     pub job: JobId,
@@ -172,7 +172,7 @@ mod tests {
         let jobs: [JobId; 2] = ["a#1".parse().unwrap(), "a#2".parse().unwrap()];
         for job in &jobs {
             let entry = OutboxEntry {
-                schema: SCHEMA,
+                schema: SCHEMA_VERSION,
                 job: job.clone(),
                 ended_at: Timestamp::UNIX_EPOCH,
                 session: None,

@@ -5,12 +5,13 @@ use std::io;
 use std::path::Path;
 
 use common::ids::JobId;
-use common::record::SCHEMA;
+use common::record::SCHEMA_VERSION;
 use common::result::JobResult;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Registry, create, heads, outbox, read, workspace_copy};
+use crate::job_identity::JobIdentity;
 
 /// Retention rules. A job is removed if no rule keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +24,7 @@ pub struct Retention {
 
 /// Removes archived jobs and returns them, in the order in which they ended. A call after a crash continues the work,
 /// because a job's record is removed last.
-pub fn prune_archive(registry: &Registry, retention: &Retention) -> io::Result<Vec<JobId>> {
+pub fn prune_archive(registry: &Registry, retention: &Retention) -> io::Result<Vec<JobIdentity>> {
     let _lock = create::open_locked(&registry.prune_lock())?;
     let archive = registry.archive_registry();
     let awaited_jobs = awaited_jobs(registry)?;
@@ -31,16 +32,18 @@ pub fn prune_archive(registry: &Registry, retention: &Retention) -> io::Result<V
     let removable = records
         .iter()
         .map(|stored| stored.record)
-        .filter(|record| record.schema <= SCHEMA && record.state.is_final())
+        .filter(|record| record.schema <= SCHEMA_VERSION && record.state.is_final())
         // A job is kept until its result was applied, merged or discarded.
         .filter(|record| !record.result.as_ref().is_some_and(JobResult::is_open))
         .filter(|record| !awaited_jobs.contains(&record.job));
     let mut workspaces = BTreeMap::new();
     let removable = removable.filter_map(|record| {
+        let identity = JobIdentity::of(&record);
         workspaces.insert(record.job.clone(), record.workspace);
-        Some((record.finished_at?, record.job))
+        Some((record.finished_at?, identity))
     });
-    let removed_jobs = choose_jobs(removable.collect(), retention);
+    let removed = choose_jobs(removable.collect(), retention);
+    let removed_jobs: Vec<JobId> = removed.iter().map(|identity| identity.job().clone()).collect();
     create::remember_numbers(registry, &removed_jobs)?;
     create::remove_keys(registry, &removed_jobs.iter().collect())?;
     for job in &removed_jobs {
@@ -53,7 +56,7 @@ pub fn prune_archive(registry: &Registry, retention: &Retention) -> io::Result<V
         }
         outbox::remove_unless_pending(registry, job)?;
     }
-    Ok(removed_jobs)
+    Ok(removed)
 }
 
 /// Returns the jobs that unfinished jobs wait for.
@@ -63,7 +66,7 @@ fn awaited_jobs(registry: &Registry) -> io::Result<BTreeSet<JobId>> {
 }
 
 /// Selects the jobs to remove from the jobs that may be removed. Pure.
-fn choose_jobs(removable: BTreeSet<(Timestamp, JobId)>, retention: &Retention) -> Vec<JobId> {
+fn choose_jobs(removable: BTreeSet<(Timestamp, JobIdentity)>, retention: &Retention) -> Vec<JobIdentity> {
     let surplus = removable.len().saturating_sub(usize::try_from(retention.newest).unwrap_or(usize::MAX));
     let not_newest = removable.into_iter().take(surplus);
     not_newest
@@ -93,16 +96,16 @@ mod tests {
             std::fs::write(home.record(&record.job), record.to_bytes().unwrap()).unwrap();
         }
         let removed = prune_archive(&registry, &Retention { newest: 0, since: None }).unwrap();
-        assert_eq!(removed, ["a#2".parse().unwrap()]);
+        assert_eq!(removed.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a#2"]);
     }
 
     #[test]
     fn a_job_that_one_rule_keeps_is_not_removed() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let chosen = |newest, since: Option<i64>| {
-            let ended = (1..=5).map(|n| (at(n), format!("a#{n}").parse().unwrap())).collect();
+            let ended = (1..=5).map(|n| (at(n), JobIdentity::for_test(&format!("a#{n}"), n))).collect();
             let numbers = choose_jobs(ended, &Retention { newest, since: since.map(at) });
-            numbers.iter().map(JobId::number).collect::<Vec<_>>()
+            numbers.iter().map(|identity| identity.job().number()).collect::<Vec<_>>()
         };
         assert_eq!(chosen(2, None), [1, 2, 3]);
         assert_eq!(chosen(0, Some(2)), [1, 2]);

@@ -5,7 +5,7 @@ use std::io;
 use common::ids::{JobId, JobName};
 use common::job::JobSpec;
 use common::place::PlaceSpec;
-use common::record::{JobRecord, SCHEMA};
+use common::record::{JobRecord, SCHEMA_VERSION};
 
 use super::event_log::{self, ScanResult};
 use super::{Registry, layout};
@@ -46,7 +46,7 @@ fn load_record_from(home: &Registry, job: &JobId) -> io::Result<StoredRecord> {
     let file = home.record(job);
     let mut record: JobRecord = serde_json::from_slice(&file.read(MAX_RECORD_SIZE)?)
         .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {e}", file.display())))?;
-    if record.schema <= SCHEMA {
+    if record.schema <= SCHEMA_VERSION {
         record.log_path = home.log(job).display().to_string();
         record.events_path = home.events(job).display().to_string();
     }
@@ -71,7 +71,7 @@ pub fn find_job(registry: &Registry, job: &JobId) -> io::Result<FoundJob> {
     let stored = load_record(registry, job)?.record;
     let found = |record, is_record_stale| FoundJob { record, is_record_stale };
     let log = registry.events(job);
-    if stored.state.is_final() || stored.schema > SCHEMA || !log.exists() {
+    if stored.state.is_final() || stored.schema > SCHEMA_VERSION || !log.exists() {
         return Ok(found(stored, false));
     }
     let mut rebuilt: Option<JobRecord> = None;
@@ -100,19 +100,19 @@ pub fn place_of(home: &Registry, job: &JobId) -> Option<PlaceSpec> {
     serde_json::from_slice::<JobSpec>(&bytes).ok()?.place
 }
 
-/// Returns every job with a record in the registry (not the archive), in no particular order.
+/// Returns every job with a record in the folder of a registry or of an archive, in no particular order.
 ///
 /// # Errors
 /// Returns an error if the folder can't be read. An absent folder has no jobs.
-pub fn unarchived_jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
+pub fn jobs_in_folder(registry: &Registry) -> io::Result<Vec<JobId>> {
     let names = registry.folder().names()?;
     Ok(names.iter().filter_map(|name| layout::job_of_record(name)).collect())
 }
 
 /// Returns every job with a record in the registry or its archive. An archive that is refused counts as empty.
 fn all_jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
-    let mut jobs = unarchived_jobs(registry)?;
-    match unarchived_jobs(&registry.archive_registry()) {
+    let mut jobs = jobs_in_folder(registry)?;
+    match jobs_in_folder(&registry.archive_registry()) {
         Err(e) if RefusedEntry::from_error(&e).is_some() => {}
         archived => jobs.extend(archived?),
     }
@@ -122,7 +122,7 @@ fn all_jobs(registry: &Registry) -> io::Result<Vec<JobId>> {
 /// Returns the records of the registry (not the archive). A session may create many large records, so each is read on
 /// demand. A caller should keep only the fields that it needs.
 pub fn read_records(registry: &Registry) -> io::Result<RecordReader> {
-    Ok(RecordReader { registry: registry.clone(), jobs: unarchived_jobs(registry)? })
+    Ok(RecordReader { registry: registry.clone(), jobs: jobs_in_folder(registry)? })
 }
 
 #[derive(Debug)]

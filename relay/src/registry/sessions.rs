@@ -15,7 +15,7 @@ use super::Registry;
 use crate::files::atomic::Durability;
 
 /// Version of the JSON of a session's state.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 1;
 /// Maximum length of a session id, in bytes. Codex and Claude Code use UUIDs.
 const MAX_ID: usize = 64;
 /// Maximum size of the file with a session's state, in bytes.
@@ -26,7 +26,7 @@ const RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 /// State of a session, as reported by its last hook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionState {
-    /// Version of the JSON: [`SCHEMA`].
+    /// Version of the JSON: [`SCHEMA_VERSION`].
     pub schema: u32,
     /// Host agent: `codex` or `claude`.
     pub agent: String,
@@ -102,7 +102,7 @@ mod tests {
 
     fn state(id: &str, phase: SessionPhase) -> SessionState {
         SessionState {
-            schema: SCHEMA,
+            schema: SCHEMA_VERSION,
             agent: "codex".to_owned(),
             id: id.to_owned(),
             phase,

@@ -17,7 +17,7 @@ fn registry(dir: &std::path::Path, notices: &[(&str, i64)]) -> Registry {
     for (job, second) in notices {
         let record = samples::minimal_record(job, State::Completed);
         std::fs::write(registry.record(&record.job), record.to_bytes().unwrap()).unwrap();
-        let (schema, job, ended_at) = (outbox::SCHEMA, record.job, time(*second));
+        let (schema, job, ended_at) = (outbox::SCHEMA_VERSION, record.job, time(*second));
         let entry = OutboxEntry { schema, job, ended_at, session: None, channels: BTreeMap::new() };
         outbox::write_entry(&registry, &entry).unwrap();
     }

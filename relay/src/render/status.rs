@@ -2,7 +2,7 @@
 
 use common::duration;
 use common::event::FailureKind;
-use common::record::{JobRecord, Link, SCHEMA, State};
+use common::record::{JobRecord, Link, SCHEMA_VERSION, State};
 use common::step::Step;
 use common::{summary, text_format};
 use jiff::Timestamp;
@@ -51,7 +51,7 @@ pub fn render_status(record: &JobRecord, view: &View) -> String {
         rows.add_highlighted("delivery", delivery);
     }
     rows.add_untrusted("log", &record.log_path);
-    if record.schema > SCHEMA {
+    if record.schema > SCHEMA_VERSION {
         rows.add_unlabeled(format!(
             "written by a newer relay (schema {}): this version does not change it",
             record.schema
@@ -169,7 +169,7 @@ impl LabeledRows<'_> {
         }
     }
 
-    /// Adds an ended step: on a terminal one line, with a mark in front.
+    /// Adds an ended step in one line. On a terminal, the line fits the width and has a mark in front.
     fn add_ended_step(&mut self, label: &str, depth: usize, step: &Step) {
         let line = text_format::one_line(&steps::format_step(step), MAX_ROW_BYTES);
         let Some(columns) = self.text_width() else {

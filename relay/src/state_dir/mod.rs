@@ -11,6 +11,7 @@
 //!   repositories/  a git repository for each job with a clone of its own
 //!   outputs/       the output of jobs, an archive each
 //!   receipts/      the key for receipts, and the receipts
+//!   leftovers/     state of jobs that the registry does not have, in a folder for each day on which it was found
 //! ```
 //!
 //! [`ownership`]: check that no other user could have changed the folder.
@@ -121,6 +122,17 @@ impl StateDir {
     /// Returns the folder with the key for receipts and the receipts of the project.
     pub fn receipts(&self) -> PathBuf {
         self.dir.join("receipts")
+    }
+
+    /// Returns the folder with the state of jobs that the registry does not have. Usually missing.
+    pub fn leftovers(&self) -> PathBuf {
+        self.dir.join("leftovers")
+    }
+
+    /// Returns a state folder of a test.
+    #[cfg(test)]
+    pub fn in_folder(dir: PathBuf) -> Self {
+        Self { root: dir.clone(), dir }
     }
 
     /// Returns the file with the relay's TLS key and certificate.

@@ -23,14 +23,14 @@ pub(super) fn check_ownership(base: &Path, path: &Path) -> Result<(), Failure> {
     let components: Vec<&Path> =
         path.ancestors().take_while(|component| component.starts_with(base)).collect();
     for component in components.into_iter().rev() {
-        if let Err(problem) = check_owner(component, uid) {
+        if let Err(problem) = check_component(component, uid) {
             return Err(Failure::unreachable(problem));
         }
     }
     Ok(())
 }
 
-fn check_owner(component: &Path, uid: u32) -> Result<(), String> {
+fn check_component(component: &Path, uid: u32) -> Result<(), String> {
     let component_text = component.display();
     // For a link, both the link and its target must be trustworthy.
     for meta in [fs::symlink_metadata(component), fs::metadata(component)] {
@@ -113,6 +113,6 @@ mod tests {
             assert!(message.contains("belongs to user 12345"), "{is_link}: {message}");
             std::os::unix::fs::lchown(entry, Some(0), Some(0)).unwrap();
         }
-        assert!(check_owner(&base, 12345).is_ok());
+        assert!(check_component(&base, 12345).is_ok());
     }
 }

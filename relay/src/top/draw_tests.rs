@@ -196,7 +196,7 @@ fn the_log_replaces_the_details_and_scrolls() {
 }
 
 #[test]
-fn the_help_names_every_key() {
+fn the_help_lists_the_main_keys() {
     let mut model = Model::new(sample_update());
     model.apply(Action::Help);
     insta::assert_snapshot!(screen_text(&model, 64, 14), @r#"

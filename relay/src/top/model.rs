@@ -257,7 +257,7 @@ impl Model {
 }
 
 /// Returns the effect that extends the limit of the current step if the step has one, else the limit of the job.
-#[expect(clippy::unnecessary_wraps, reason = "a request may be refused")]
+#[expect(clippy::unnecessary_wraps, reason = "`request_for_selected_job` expects a function that may refuse")]
 fn extension_effect(record: &JobRecord) -> Result<Effect, String> {
     let is_for_step = record.step.as_ref().is_some_and(|step| step.limit_ms.is_some());
     Ok(Effect::Extend { job: record.job.clone(), is_for_step })

@@ -22,7 +22,7 @@ impl RecordCache {
     /// Returns at most `max_records` records in display order: running jobs, queued jobs, then the newest ended ones.
     pub(super) fn load(&mut self, registry: &Registry, max_records: usize) -> io::Result<Vec<JobRecord>> {
         let mut current = BTreeMap::new();
-        for job in read::unarchived_jobs(registry)? {
+        for job in read::jobs_in_folder(registry)? {
             let Ok(file) = registry.record(&job).metadata() else { continue };
             let version = (file.ino(), file.len(), file.mtime(), file.mtime_nsec());
             let unchanged = self.cached.remove(&job).filter(|(cached, _)| *cached == version);

@@ -49,7 +49,7 @@ fn an_idle_session_wakes_up_with_the_notice_of_its_worker_as_quoted_data() {
     let worker = Script::new("worker").run("until [ -e go ]; do sleep 0.05; done").say(EVIL);
     let (site, host) = site(Script::new("host").run(&launch_command()).say("Delegated."), worker);
     let tui = Tui::open_in_sandbox(&host, &site, "[script:host] Delegate.");
-    tui.shows("Delegated.");
+    tui.wait_until_shown("Delegated.");
     site.record_when("work#1", "runs", |record| record.state == State::Running);
     site.write("workspace-projects/demo/go", "");
     let text = wait_for_input(&host, "user: relay: worker work#1 completed in ");
@@ -78,7 +78,7 @@ fn a_session_that_ran_relay_wait_gets_no_notice() {
     let worker = Script::new("worker").say("Nothing to do.");
     let (site, host) = site(Script::new("host").run(&wait).say("Waited."), worker);
     let tui = Tui::open_in_sandbox(&host, &site, "[script:host] Delegate and wait.");
-    tui.shows("Waited.");
+    tui.wait_until_shown("Waited.");
     wait_for_channel(&site, "work#1", "codex", "taken");
     assert_eq!(outbox_entry(&site, "work#1")["ways"]["codex"]["attempts"], 0);
     let notices =

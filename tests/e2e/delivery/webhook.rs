@@ -27,7 +27,7 @@ fn site(port: u16) -> Site {
 }
 
 /// Checks every post; returns the number of posts for each id.
-fn count_by_id(posts: &[Post]) -> BTreeMap<String, usize> {
+fn check_and_count_posts(posts: &[Post]) -> BTreeMap<String, usize> {
     let mut found = BTreeMap::new();
     for post in posts {
         let id = &post.headers["webhook-id"];
@@ -76,7 +76,7 @@ fn a_receiver_that_was_down_gets_each_summary_exactly_once() {
         wait_for_channel(&site, job, "webhook", "taken");
     }
     let expected: BTreeMap<String, usize> = jobs.iter().map(|job| (notice_id(&site, job), 1)).collect();
-    assert_eq!(count_by_id(&receiver.posts()), expected);
+    assert_eq!(check_and_count_posts(&receiver.posts()), expected);
     figure(&format!(
         "delivery: a receiver that was down for {} s got each of {} ends exactly once, the last one {} after it was back",
         down.as_secs(),
@@ -105,13 +105,13 @@ fn a_relay_killed_while_it_delivers_loses_no_notice_and_repeats_only_the_same_id
     for job in &jobs {
         site.ended(job);
         // The entry of an archived job is removed once no delivery is pending.
-        let is_archived = || site.file(job, "json").starts_with(site.registry().join("archive"));
+        let is_archived = || site.file_path(job, "json").starts_with(site.registry().join("archive"));
         until(&format!("the notice of {job} is delivered"), || {
             let entry = outbox_entry(&site, job);
             (entry["ways"]["webhook"]["state"] == "taken" || (entry.is_null() && is_archived())).then_some(())
         });
     }
-    let posts = count_by_id(&receiver.posts());
+    let posts = check_and_count_posts(&receiver.posts());
     let expected: Vec<String> = jobs.iter().map(|job| notice_id(&site, job)).collect();
     let missing = expected.iter().filter(|id| !posts.contains_key(*id)).count();
     let unknown = posts.keys().filter(|id| !expected.contains(id)).count();

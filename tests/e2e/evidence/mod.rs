@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -62,7 +62,7 @@ fn a_job_with_an_unmet_expectation_fails_and_names_what_was_found() {
     let failed = site.ended(&site.launch_shell("exit 3", &["--branch", "--expect", "commit"]));
     assert_eq!(outcome(&failed), (State::Failed, Some(FailureKind::Exited)));
     let retried = site.relay(&["retry", &failed.job.to_string(), "-q"]);
-    let spec = fs::read_to_string(site.file(retried.trim(), "spec")).unwrap();
+    let spec = fs::read_to_string(site.file_path(retried.trim(), "spec")).unwrap();
     assert!(spec.contains(r#""expect":["commit"]"#), "{spec}");
     let refused = |what: &str| {
         let path = root.to_str().unwrap();
@@ -89,11 +89,6 @@ fn checked_job(site: &Site, checks: &[&str]) -> String {
     );
     until("the result", || site.record(&job).result.filter(|result| result.state == ResultState::Open));
     job
-}
-
-/// Returns the path of a job's receipt in the state folder.
-fn receipt_file(site: &Site, job: &str) -> PathBuf {
-    site.state().join("receipts").join(format!("{}.json", job.replace('#', ".")))
 }
 
 fn verify(site: &Site, job: &str) -> (Option<i32>, String) {
@@ -126,13 +121,13 @@ fn verify_runs_the_checks_again_and_compares_their_exit_codes() {
     assert!(text.contains("NOT VERIFIED: exit code 1, but exit code 0 in the receipt"), "{text}");
     assert!(text.contains(&format!("{job} is not verified")), "{text}");
 
-    let spec = site.file(&job, "spec");
+    let spec = site.file_path(&job, "spec");
     let text = fs::read_to_string(&spec).unwrap();
     fs::write(&spec, text.replace("cat made", "cat kept")).unwrap();
     assert!(verify(&site, &job).1.contains("lists other checks than the receipt"));
     fs::write(&spec, text).unwrap();
 
-    let path = receipt_file(&site, &job);
+    let path = site.job_state(&job, "receipts", "json");
     let mut bytes = fs::read(&path).unwrap();
     let at = bytes.windows(9).position(|part| part == b"\"payload\"").unwrap() + 40;
     bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
@@ -173,8 +168,8 @@ fn statement(envelope: &str) -> Value {
     serde_json::from_slice(&payload).unwrap()
 }
 
-/// Checks a receipt with public Python packages; returns the facts of the statement, or the error.
-fn independent_verifier(receipt: &Path, key: &Path) -> Result<Value, String> {
+/// Verifies a receipt with public Python packages; returns the facts of the statement, or the error.
+fn verify_independently(receipt: &Path, key: &Path) -> Result<Value, String> {
     let python = env::var_os("RELAY_TEST_MCP_PYTHON");
     let python = python.unwrap_or_else(|| programs::workspace().join("target/mcp-client/bin/python").into());
     let script = programs::workspace().join("tests/e2e/evidence/verify.py");
@@ -197,7 +192,7 @@ fn an_independent_verifier_accepts_a_receipt_and_refuses_it_after_one_changed_by
     fs::write(&receipt, site.relay(&["receipt", &job])).unwrap();
     fs::write(&key, site.relay(&["receipt", "--public-key"])).unwrap();
     let commit = git(&root, &["rev-parse", "relay/demo-1"]);
-    let found = independent_verifier(&receipt, &key).unwrap();
+    let found = verify_independently(&receipt, &key).unwrap();
     let expected = json!({
         "subject": {"relay/demo-1": {"gitCommit": commit}},
         "predicate_type": "https://in-toto.io/attestation/test-result/v0.1",
@@ -224,7 +219,7 @@ fn an_independent_verifier_accepts_a_receipt_and_refuses_it_after_one_changed_by
         // The changed text is still base64.
         changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
         fs::write(&receipt, changed).unwrap();
-        let refused = independent_verifier(&receipt, &key).unwrap_err();
+        let refused = verify_independently(&receipt, &key).unwrap_err();
         assert!(refused.contains("not verified"), "{refused}");
     }
 }

@@ -107,7 +107,7 @@ fn n02_an_agent_killed_at_any_instant_loses_and_duplicates_nothing_spooled() {
     for n in 0..kills {
         run_round(&site, n, None, &mut tally);
     }
-    figure(&format!("fault N02: agent killed {kills} times at any instant: {}", tally.text()));
+    figure(&format!("agent killed {kills} times at any instant (fault N02): {}", tally.text()));
     assert!(tally.is_complete(), "{tally:?}");
 }
 
@@ -121,6 +121,6 @@ fn n02_an_agent_killed_at_any_system_call_loses_and_duplicates_nothing_spooled()
             kills += u32::from(run_round(&site, 1_000 + n * 10 + m, Some(kill_point), &mut tally));
         }
     }
-    figure(&format!("fault N02: agent killed {kills} times at a system call of its own: {}", tally.text()));
+    figure(&format!("agent killed {kills} times at a system call of its own (fault N02): {}", tally.text()));
     assert!(kills > 0 && tally.is_complete(), "{tally:?}");
 }

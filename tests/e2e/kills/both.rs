@@ -45,6 +45,6 @@ fn n03_relay_and_agent_that_are_killed_together_lose_and_duplicate_nothing() {
         next.kill();
         kill_agent(&site);
     }
-    figure(&format!("fault N03: relay and agent killed {kills} times together: {}", tally.text()));
+    figure(&format!("relay and agent killed {kills} times together (fault N03): {}", tally.text()));
     assert!(tally.is_complete(), "{tally:?}");
 }

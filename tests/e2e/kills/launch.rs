@@ -76,7 +76,7 @@ fn s08_a_launch_killed_at_any_system_call_leaves_a_complete_job_or_none() {
         assert!(record.job.number() <= jobs.iter().map(|record| record.job.number()).max().unwrap());
     }
     figure(&format!(
-        "fault S08: launch killed at {states} places: {} whole jobs, 0 halves, {} promised",
+        "launch killed at {states} system calls (fault S08): {} complete jobs, 0 incomplete ones, {} printed",
         jobs.len(),
         promised.len()
     ));

@@ -84,7 +84,7 @@ fn n01_a_relay_killed_at_any_instant_loses_and_duplicates_nothing() {
     for _ in 0..batches {
         tally.add_counts_of(kill_at_instants(kills));
     }
-    figure(&format!("fault N01: relay killed {} times at any instant: {}", batches * kills, tally.text()));
+    figure(&format!("relay killed {} times at any instant (fault N01): {}", batches * kills, tally.text()));
     assert!(tally.is_complete(), "{tally:?}");
 }
 
@@ -96,6 +96,6 @@ fn n01_a_relay_killed_at_any_of_its_system_calls_loses_and_duplicates_nothing() 
         kills += batch_kills;
         tally.add_counts_of(batch_tally);
     }
-    figure(&format!("fault N01: relay killed {kills} times at a system call of its own: {}", tally.text()));
+    figure(&format!("relay killed {kills} times at a system call of its own (fault N01): {}", tally.text()));
     assert!(kills > 0 && tally.is_complete(), "{tally:?}");
 }

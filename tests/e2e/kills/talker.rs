@@ -1,5 +1,5 @@
-//! The talker: a script in place of Codex that reports many numbered messages per second until it is stopped. The
-//! numbers show which message in the registry is missing, duplicated or out of order.
+//! The talker: a script that runs instead of Codex and reports many numbered messages per second until it is stopped.
+//! The numbers show which message in the registry is missing, duplicated or out of order.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -20,7 +20,7 @@ pub(crate) struct ControlledAgent {
 }
 
 impl ControlledAgent {
-    /// Kills the site's own agent, connects in its place, launches a job and accepts it.
+    /// Kills the site's own agent, connects instead of it, launches a job and accepts it.
     pub(crate) async fn with_job(site: &Site) -> Self {
         let lock = fs::read_to_string(site.agent().join("agent.lock")).unwrap();
         kill_process(Pid::from_raw(lock.trim().parse().unwrap()).unwrap(), Signal::KILL).unwrap();

@@ -12,7 +12,7 @@ use super::client::{Client, Received, token};
 
 /// Returns every line in the logs of these jobs, by event id.
 fn logged_lines(site: &Site, jobs: &[String]) -> BTreeMap<u64, String> {
-    let read = |job: &String| std::fs::read_to_string(site.file(job, "events.jsonl")).unwrap();
+    let read = |job: &String| std::fs::read_to_string(site.file_path(job, "events.jsonl")).unwrap();
     let texts: Vec<String> = jobs.iter().map(read).collect();
     let lines = texts.iter().flat_map(|text| text.lines());
     lines

@@ -86,7 +86,7 @@ async fn n12_a_subscriber_that_does_not_read_slows_no_agent_and_is_disconnected(
     // The kinds of rounds take turns, so that other load of the machine affects all alike.
     for _ in 0..times(4, 40) {
         alone.add_round(&mut agent, relay).await;
-        // The first subscribers allocate buffers that later ones reuse.
+        // Measured only once: the first subscribers allocate buffers that later ones reuse.
         let before = *before.get_or_insert_with(|| memory_kib(relay));
         let mut stuck = Vec::new();
         for _ in 0..SLOW_SUBSCRIBERS {
@@ -97,7 +97,7 @@ async fn n12_a_subscriber_that_does_not_read_slows_no_agent_and_is_disconnected(
         grown = memory_kib(relay).saturating_sub(before);
     }
     figure(&format!(
-        "fault N12: an agent's ack beside {SLOW_SUBSCRIBERS} subscribers that never read: {}; while their connections fill: {}; {} KiB each",
+        "{SLOW_SUBSCRIBERS} subscribers that never read (fault N12): an agent's ack: {}; while their connections fill: {}; {} KiB each",
         full.compared_with(&alone),
         filling.compared_with(&alone),
         grown / SLOW_SUBSCRIBERS as u64

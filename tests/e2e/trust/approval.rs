@@ -81,15 +81,15 @@ fn relay_up_at_a_terminal_shows_the_changed_settings_and_asks() {
     site.configure("[notify]\ndesktop = true\n");
     let terminal = Terminal::open(&site, 120, 30);
     terminal.press(&["relay up", "Enter"]);
-    let asked = terminal.shows("the question", |screen| screen.contains("[y/N]"));
+    let asked = terminal.wait_until_shown("the question", |screen| screen.contains("[y/N]"));
     assert!(asked.contains("+ notify.desktop = true"), "{asked}");
     terminal.press(&["n", "Enter"]);
-    terminal.shows("the refusal", |screen| screen.contains("not approved"));
+    terminal.wait_until_shown("the refusal", |screen| screen.contains("not approved"));
     assert!(!site.registry().join("relay.json").exists());
     terminal.press(&["relay up", "Enter"]);
-    terminal.shows("the second question", |screen| screen.matches("[y/N]").count() == 2);
+    terminal.wait_until_shown("the second question", |screen| screen.matches("[y/N]").count() == 2);
     terminal.press(&["y", "Enter"]);
-    terminal.shows("the relay", |screen| screen.contains("relay is up: engine local"));
+    terminal.wait_until_shown("the relay", |screen| screen.contains("relay is up: engine local"));
     // The same settings need no second approval.
     assert!(site.command_without_approval(&["up"]).output().unwrap().status.success());
 }

@@ -22,7 +22,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use crate::flood::is_open;
 
 /// Launches a job that runs until the file `go` exists in its workspace.
-fn launch_waiting_job(site: &Site) -> String {
+fn launch_job_until_go(site: &Site) -> String {
     let job = site.launch_shell("until test -e go; do sleep 0.02; done; echo done", &[]);
     site.record_when(&job, "runs", |record| record.state == State::Running);
     job
@@ -37,7 +37,7 @@ fn forged_start_message(site: &Site) -> Vec<u8> {
     let welcome = RelayFrame::Welcome {
         protocol: wire::PROTOCOL,
         durable: Vec::new(),
-        cause: None,
+        exit_cause: None,
         now: jiff::Timestamp::now(),
     };
     let start = RelayFrame::Start { job: "forged#1".parse().unwrap(), epoch: 1, spec: spec.to_string() };
@@ -99,7 +99,7 @@ fn listen_over_tls(listener: &TcpListener, connections: usize, start: &[u8]) -> 
 #[test]
 fn a_program_on_the_port_of_a_killed_relay_gets_no_token_and_starts_no_job() {
     let site = Site::new(Engine::Local);
-    let job = launch_waiting_job(&site);
+    let job = launch_job_until_go(&site);
     let address: SocketAddr = Endpoint::of_site(&site).address();
     processes::kill(site.daemon_pid());
     let listener = until("the port is free", || TcpListener::bind(address).ok());
@@ -124,7 +124,7 @@ fn a_program_on_the_port_of_a_killed_relay_gets_no_token_and_starts_no_job() {
 #[test]
 fn an_agent_reconnects_to_a_restarted_relay_with_the_same_token() {
     let site = Site::new(Engine::Local);
-    let job = launch_waiting_job(&site);
+    let job = launch_job_until_go(&site);
     let (before, address) = (token_files(&site), Endpoint::of_site(&site).address());
     for _ in 0..2 {
         processes::kill(site.daemon_pid());
@@ -208,7 +208,7 @@ fn tokens_are_revoked_by_down_and_when_their_agent_is_replaced() {
 #[test]
 fn a_forged_lease_authenticates_no_agent_and_ends_no_job() {
     let site = Site::new(Engine::Local);
-    let job = launch_waiting_job(&site);
+    let job = launch_job_until_go(&site);
     let forge = || {
         let path = site.registry().join("relay.json");
         let mut lease: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
@@ -257,7 +257,7 @@ fn files_with(dir: &Path, texts: &[&str]) -> Vec<PathBuf> {
 fn neither_the_key_of_the_model_nor_the_agent_s_token_is_on_the_disk() {
     const KEY: &str = "sk-canary-5f1e9b";
     let site = Site::new(Engine::Local);
-    // A script in place of the agent saves the configuration that the agent gets.
+    // A script that runs instead of the agent saves the configuration that the agent gets.
     let bin = tempfile::tempdir_in(programs::workspace().join("target/tests")).unwrap();
     fs::copy(programs::dir().join("relay"), bin.path().join("relay")).unwrap();
     let (real, seen) = (programs::dir().join("worker-agent"), bin.path().join("seen"));

@@ -254,7 +254,7 @@ fn a_spec_that_a_session_changed_can_not_switch_the_sandbox_off() {
     site.relay(&["up"]);
     site.relay(&["down", "--force"]);
     let job = site.launch_shell("touch ran", &[]);
-    let path = site.file(&job, "spec");
+    let path = site.file_path(&job, "spec");
     let spec = fs::read_to_string(&path).unwrap();
     assert!(spec.contains("\"workspace-write\""), "{spec}");
     fs::write(&path, spec.replace("\"workspace-write\"", "\"off\"")).unwrap();
@@ -354,7 +354,7 @@ const ALWAYS: &str = "true";
 const EVERY_OTHER_TIME: &str = r#"[ $(($(wc -c <"$count") % 2)) = 1 ]"#;
 
 /// Configures a Codex whose sandboxes have a fault whenever the condition `when` is true.
-fn faulty_codex(site: &Site, when: &str, fault: &str) {
+fn configure_faulty_codex(site: &Site, when: &str, fault: &str) {
     let program = site.state_home().join("codex");
     let count = site.state_home().join("count");
     let script = format!(
@@ -375,12 +375,12 @@ fn a_faulty_sandbox_is_created_again_and_a_lasting_fault_is_refused() {
     let (_model, site) = site();
     let run = ["run", "-w", "workspace-projects/demo", "--", "echo ran; echo failed >&2"];
     for (fault, reason) in [(LEAK_FAULT, "/opt can be written"), (START_FAULT, "broken")] {
-        faulty_codex(&site, EVERY_OTHER_TIME, fault);
+        configure_faulty_codex(&site, EVERY_OTHER_TIME, fault);
         let output = site.run(&run);
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!((output.status.code(), &output.stdout[..]), (Some(0), &b"ran\nfailed\n"[..]), "{stderr}");
         site.relay(&["down"]);
-        faulty_codex(&site, ALWAYS, fault);
+        configure_faulty_codex(&site, ALWAYS, fault);
         let output = site.run(&run);
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.code() == Some(1) && stderr.contains(reason), "{stderr}");

@@ -114,7 +114,7 @@ fn codex_s_sandbox_in_a_container_is_tested_at_up_and_refused_if_it_can_not_work
 
 #[test]
 #[ignore = "needs Docker"]
-fn a_link_in_place_of_a_queued_job_s_workspace_is_refused_with_a_container() {
+fn a_link_instead_of_a_queued_job_s_workspace_is_refused_with_a_container() {
     let site = Site::new(Engine::Docker);
     let args = ["launch", "-q", "--runner", "shell", "-w", "workspace-projects/demo", "touch here"];
     assert!(site.command_without_approval(&args).output().unwrap().status.success());

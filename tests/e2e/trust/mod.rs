@@ -7,7 +7,7 @@ mod delivery;
 mod engine;
 mod git;
 mod hidden;
-mod planted;
+mod planted_objects;
 mod policy;
 mod project_settings;
 mod reading;

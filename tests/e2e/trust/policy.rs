@@ -10,7 +10,7 @@ use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site};
 use serde_json::{Value, json};
 
-/// Writes a script in place of Codex that appends its arguments to a file; returns the path of the file.
+/// Writes a script that runs instead of Codex and appends its arguments to a file; returns the path of the file.
 fn write_fake_codex(path: &Path) -> PathBuf {
     let seen = path.with_extension("seen");
     let script = format!(
@@ -112,7 +112,7 @@ fn a_forged_spec_gets_no_more_than_the_settings_allow() {
 }
 
 #[test]
-fn a_link_in_place_of_a_queued_job_s_workspace_is_refused_when_the_job_starts() {
+fn a_link_instead_of_a_queued_job_s_workspace_is_refused_when_the_job_starts() {
     let site = Site::new(Engine::Local);
     let outside = tempfile::tempdir().unwrap();
     let args = ["launch", "-q", "--runner", "shell", "-w", "workspace-projects/demo", "touch here"];

@@ -8,7 +8,7 @@ use common::record::State;
 use relay_tests::harness::{Engine, PATIENCE, Site, figures::figure, until};
 use serde_json::{Value, json};
 
-use super::planted::{run_in_time, run_successfully};
+use super::planted_objects::{run_in_time, run_successfully};
 
 /// Size of a huge file, in bytes; no disk of a test is so large.
 const HUGE: u64 = 2 << 40;

@@ -7,7 +7,7 @@ use std::path::Path;
 use common::record::State;
 use relay_tests::harness::{Engine, Site, until};
 
-use super::planted::{
+use super::planted_objects::{
     OTHER_USER, PlantedObject, create_outside, plant, remove_planted, run_in_time, run_successfully, snapshot,
 };
 
@@ -64,7 +64,7 @@ fn run_job(site: &Site, name: &str) -> String {
     job
 }
 
-/// Plants an object in the place of every file and folder of the registry, and checks that relay still works.
+/// Plants an object instead of every file and folder of the registry, and checks that relay still works.
 fn check_planted(object: PlantedObject) {
     if !object.can_be_created() {
         return;
@@ -104,7 +104,7 @@ fn check_planted(object: PlantedObject) {
 }
 
 #[test]
-fn a_symbolic_link_in_the_place_of_any_file_or_folder_is_not_followed() {
+fn a_symbolic_link_instead_of_any_file_or_folder_is_not_followed() {
     check_planted(PlantedObject::Link);
 }
 
@@ -114,17 +114,17 @@ fn a_hard_link_to_a_file_outside_does_not_change_that_file() {
 }
 
 #[test]
-fn a_fifo_in_the_place_of_any_file_or_folder_blocks_no_command() {
+fn a_fifo_instead_of_any_file_or_folder_blocks_no_command() {
     check_planted(PlantedObject::Fifo);
 }
 
 #[test]
-fn a_folder_in_place_of_a_file_and_a_file_in_place_of_a_folder_are_set_aside() {
+fn a_folder_instead_of_a_file_and_a_file_instead_of_a_folder_are_set_aside() {
     check_planted(PlantedObject::WrongKind);
 }
 
 #[test]
-fn a_device_in_the_place_of_any_file_or_folder_is_never_read() {
+fn a_device_instead_of_any_file_or_folder_is_never_read() {
     check_planted(PlantedObject::Device);
 }
 
@@ -134,7 +134,7 @@ fn a_file_or_folder_of_another_user_is_set_aside() {
 }
 
 #[test]
-fn a_link_in_place_of_a_future_job_s_log_is_set_aside() {
+fn a_link_instead_of_a_future_job_s_log_is_set_aside() {
     let site = site();
     let bashrc = site.home().join(".bashrc");
     fs::write(&bashrc, "# mine\n").unwrap();

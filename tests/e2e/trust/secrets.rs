@@ -283,7 +283,7 @@ fn parts_and_spellings_of_secrets_that_programs_print_are_masked() {
 
 /// Returns the content of a job's spec.
 fn spec(site: &Site, job: &str) -> String {
-    fs::read_to_string(site.file(job, "spec")).unwrap()
+    fs::read_to_string(site.file_path(job, "spec")).unwrap()
 }
 
 /// Creates a site whose only slot is used by a job until the file `go` exists; also returns that job.
@@ -334,7 +334,7 @@ fn a_starting_relay_removes_environment_values_that_a_killed_one_left() {
     site.ended(&job);
     site.relay(&["down"]);
     // The test restores the spec as a relay leaves it that is killed before it removes the values.
-    let path = site.file(&job, "spec");
+    let path = site.file_path(&job, "spec");
     let mut left: serde_json::Value = serde_json::from_str(&spec(&site, &job)).unwrap();
     left["env"] = json!({"FILE_CANARY": FILE_CANARY});
     fs::write(&path, left.to_string()).unwrap();

@@ -8,7 +8,7 @@ use std::process::Command;
 use relay_tests::harness::{Engine, Site, programs};
 use rustix::fs::{CWD, Mode, mkfifoat};
 
-use super::planted::{OTHER_USER, run_in_time, run_successfully};
+use super::planted_objects::{OTHER_USER, run_in_time, run_successfully};
 
 /// Checks that `relay up` and the daemon fail with one line that contains these words.
 fn check_refused(site: &Site, words: &str) {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::{Site, programs};
-use crate::scripted_model::{Script, ScriptedModel, codex_home};
+use crate::scripted_model::{Script, ScriptedModel, write_codex_home};
 
 /// A model server, and the `CODEX_HOME` of the sessions that use it. Dropping this value ends the server.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl Host {
         let server = std::thread::spawn(move || serve(scripts, &started, ended));
         let model = wait.recv().unwrap_or_else(|e| panic!("no scripted model: {e}"));
         let home = site.root().join("host-codex-home");
-        let written = codex_home(&home, &model.base_url())
+        let written = write_codex_home(&home, &model.base_url())
             .and_then(|()| fs::write(home.join("hooks.json"), hooks_json(hooks).to_string()));
         written.unwrap_or_else(|e| panic!("{}: {e}", home.display()));
         Self { model, home, end_signal: Some(end_signal), server: Some(server) }

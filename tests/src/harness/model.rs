@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::scripted_model::codex_home;
+use crate::scripted_model::write_codex_home;
 
 use super::processes::OwnedChild;
 use super::programs;
@@ -41,6 +41,6 @@ impl Model {
 
     /// Makes `dir` a `CODEX_HOME` that uses this server.
     pub fn write_codex_home(&self, dir: &Path) {
-        codex_home(dir, &self.base_url).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+        write_codex_home(dir, &self.base_url).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
     }
 }

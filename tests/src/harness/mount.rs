@@ -9,7 +9,7 @@ use super::Site;
 /// A site with a separately mounted folder. Dropping it unmounts the folder after the site has ended.
 #[derive(Debug)]
 pub struct Mounted {
-    /// The site.
+    /// Site with the mounted folder.
     pub site: Site,
     _mounts: Mounts,
 }

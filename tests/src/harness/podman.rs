@@ -8,7 +8,7 @@ use super::docker;
 pub const BASE_IMAGE: &str = "localhost/relay-test-podman-base:1";
 
 /// Writes the files of the platform image to stdout as a base image: without the workers' user and large packages, and
-/// with stubs in the place of the programs that download packages. So the build needs seconds and no network.
+/// with stubs instead of the programs that download packages. So the build needs seconds and no network.
 const WRITE_BASE: &str = r#"set -e
 sed -i /^worker/d /etc/passwd /etc/group /etc/shadow /etc/gshadow
 stub() { mkdir -p "${1%/*}"; printf '#!/bin/sh\n%s\n' "$2" >"$1"; chmod 755 "$1"; }

@@ -328,15 +328,21 @@ impl Site {
     }
 
     /// Returns the path of a job's file, such as `events.jsonl`, in the registry or its archive.
-    pub fn file(&self, job: &str, ending: &str) -> PathBuf {
-        let name = format!("{}.{ending}", job.replace('#', "."));
+    pub fn file_path(&self, job: &str, suffix: &str) -> PathBuf {
+        let name = format!("{}.{suffix}", job.replace('#', "."));
         let archived = self.registry().join("archive").join(&name);
         if archived.exists() { archived } else { self.registry().join(name) }
     }
 
+    /// Returns the path of a job's data in a subfolder of the state folder.
+    pub fn job_state(&self, job: &str, subfolder: &str, ending: &str) -> PathBuf {
+        let launched_at = self.record(job).created_at.as_millisecond();
+        self.state().join(subfolder).join(format!("{}-{launched_at}.{ending}", job.replace('#', ".")))
+    }
+
     /// Returns the lines of a job's event log, which must all be valid; none before the relay has received the job.
     pub fn events(&self, job: &str) -> Vec<EventLine> {
-        let path = self.file(job, "events.jsonl");
+        let path = self.file_path(job, "events.jsonl");
         let text = match fs::read(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             text => text.unwrap_or_else(|e| panic!("{}: {e}", path.display())),

@@ -21,7 +21,7 @@ impl Terminal {
         // Without arguments tmux would run the program in the user's own shell, which may have no prompt.
         shell.arg("-i").env("CODEX_HOME", site.codex_home()).env("PS1", "$ ");
         let terminal = Self::with_program(site, columns, rows, &shell);
-        terminal.shows("the shell's prompt", |screen| screen.starts_with('$'));
+        terminal.wait_until_shown("the shell's prompt", |screen| screen.starts_with('$'));
         terminal
     }
 
@@ -58,7 +58,7 @@ impl Terminal {
     }
 
     /// Waits until `is_wanted` returns true for the content of the screen, and returns the content.
-    pub fn shows(&self, what: &str, is_wanted: impl Fn(&str) -> bool) -> String {
+    pub fn wait_until_shown(&self, what: &str, is_wanted: impl Fn(&str) -> bool) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let screen = self.screen();

@@ -43,8 +43,8 @@ impl Tui {
     }
 
     /// Waits until the terminal shows a text.
-    pub fn shows(&self, text: &str) {
-        self.terminal.shows(text, |screen| screen.contains(text));
+    pub fn wait_until_shown(&self, text: &str) {
+        self.terminal.wait_until_shown(text, |screen| screen.contains(text));
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use super::{Script, ScriptedModel, Scripts, codex_home};
+use super::{Script, ScriptedModel, Scripts, write_codex_home};
 
 /// A model server for the real Codex that plays scripts.
 ///
@@ -44,7 +44,7 @@ pub async fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
     }
     let model = ScriptedModel::listen(cli.listen, scripts).await?;
     if let Some(dir) = &cli.write_codex_home {
-        codex_home(dir, &model.base_url())?;
+        write_codex_home(dir, &model.base_url())?;
     }
     if let Some(file) = &cli.port_file {
         fs::write(file, format!("{}\n", model.address().port()))?;

@@ -9,7 +9,7 @@ use std::path::Path;
 /// The first failure of the server ends a worker's turn (no retries), so that tests of failures are fast. To test
 /// retries, raise `model_providers.scripted.request_max_retries` and `stream_max_retries` with `-c`. The folder must
 /// not be below the system's temporary folder: Codex refuses to put its helper programs there.
-pub fn codex_home(dir: &Path, base_url: &str) -> io::Result<()> {
+pub fn write_codex_home(dir: &Path, base_url: &str) -> io::Result<()> {
     fs::create_dir_all(dir)?;
     fs::write(dir.join("config.toml"), config(base_url))
 }

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! * [`script`]: the scripts and their JSON format.
-//! * [`request`]: the relevant part of a request; [`call_id`]: ids that contain the position in the script.
+//! * [`request`]: the relevant part of a request; [`call_id`]: ids of tool calls, which contain the call's position in
+//!   the script.
 //! * [`next`]: choice of the next response, a pure function; [`answer`] and [`sse`]: wire format of the response.
 //! * [`server`]: the HTTP server; [`home`]: a Codex configuration that uses the server; [`cli`]: the command line of
 //!   the program `scripted-model`.
@@ -39,6 +40,6 @@ pub mod script;
 pub mod server;
 pub mod sse;
 
-pub use home::codex_home;
+pub use home::write_codex_home;
 pub use script::{Script, Scripts};
 pub use server::{ReceivedRequest, ScriptedModel};

@@ -11,7 +11,7 @@ pub enum Next<'a> {
     Play {
         /// Index of the turn in the script.
         index: usize,
-        /// The turn.
+        /// Turn at that index.
         turn: &'a Turn,
     },
     /// Waits for commands of the last turn that are still running.

@@ -103,7 +103,7 @@ pub struct Deltas {
 pub enum Call {
     /// `exec_command`.
     Command(Command),
-    /// `update_plan`; Codex offers this tool only if configured (see [`codex_home`](super::codex_home)).
+    /// `update_plan`; Codex offers this tool only if configured (see [`write_codex_home`](super::write_codex_home)).
     Plan(Vec<PlanStep>),
     /// `apply_patch`, in its own format.
     Patch(String),

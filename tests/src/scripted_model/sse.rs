@@ -36,7 +36,7 @@ pub fn first_half(response: &str) -> String {
     beginning(response) + &delta("I was about to")
 }
 
-/// Returns the beginning of a stream, up to the first piece of a message.
+/// Returns the beginning of a stream: it opens a message, and has none of its text.
 pub fn beginning(response: &str) -> String {
     let item = json!({"type": "message", "role": "assistant", "id": "msg_half", "content": []});
     created(response)

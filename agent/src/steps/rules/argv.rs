@@ -50,7 +50,7 @@ impl ProcessArgv {
             .collect()
     }
 
-    /// Returns the kind and title of the process, if its program is in the table.
+    /// Returns the step kind and title of the process, if the built-in table of programs has its program.
     pub(super) fn table_kind_and_title(&self) -> Option<(StepKind, String)> {
         match_command(&self.words)
             .map(|table_match| (table_match.row.0, title::from_words(&table_match.words)))
@@ -61,14 +61,14 @@ impl ProcessArgv {
         match_command(&self.words).is_some_and(|table_match| table_match.fetches_program)
     }
 
-    /// Returns the title of a process whose program is not in the table.
+    /// Returns the title of a process whose program is not in the built-in table.
     pub(super) fn default_title(&self) -> String {
         title::from_words(&self.words)
     }
 }
 
 /// Returns a bounded number of arguments. If a program has set its own title (`npm ci`), the title is the first
-/// argument, followed by empty arguments in place of the old ones.
+/// argument, followed by empty arguments instead of the old ones.
 fn bounded_words(argv: &[String]) -> Vec<Word> {
     let is_title = |first: &str, rest: &[String]| {
         first.contains(' ') && !first.starts_with('/') && rest.iter().all(String::is_empty)

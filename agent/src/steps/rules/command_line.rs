@@ -1,7 +1,8 @@
 //! Classification of a command line. Pure.
 //!
-//! If a line contains exactly one command of the table, the whole line is classified as that command. If it contains
-//! more, the line is an ordinary command, and the process tree yields a step for each command that runs.
+//! If a line contains only one command, apart from trivial ones such as `cd`, and the built-in table of programs has it,
+//! the whole line is classified as that command. Otherwise the line is an ordinary command, and the process tree yields
+//! a step for each command that runs.
 
 use std::borrow::Cow;
 
@@ -52,7 +53,8 @@ pub(super) fn bounded_prefix(text: &str, max_bytes: usize) -> &str {
     &text[..end]
 }
 
-/// Classifies a line by the table alone. The line must already be bounded, and stripped of its shell.
+/// Classifies a line by the built-in table of programs alone. The line must already be bounded, and stripped of its
+/// shell.
 pub(super) fn classify_line(line: &str) -> Classification {
     let mut candidates = Vec::new();
     collect_candidates(line, false, MAX_DEPTH, &mut candidates);
@@ -70,7 +72,7 @@ struct Candidate {
 
 fn collect_candidates(line: &str, is_piped: bool, depth: usize, candidates: &mut Vec<Candidate>) {
     for command in simple_commands(line) {
-        // Two candidates show that the line is not a single command of the table.
+        // A line with two candidates is an ordinary command, so the rest of it does not matter.
         if candidates.len() > 1 {
             return;
         }

@@ -54,7 +54,7 @@ fn the_raw_word_has_the_quotes_and_the_text_does_not() {
 }
 
 #[test]
-fn an_argument_is_quoted_only_if_necessary() {
+fn an_argument_is_quoted_only_if_it_is_empty_or_contains_whitespace() {
     let raw = |text| Word::from_argument(text).raw;
     assert_eq!((raw("$u"), raw("a b"), raw("")), ("$u".into(), "'a b'".into(), "''".into()));
 }

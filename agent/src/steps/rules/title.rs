@@ -65,7 +65,7 @@ fn truncate_at_word(title: &str, is_incomplete: bool) -> String {
     }
 }
 
-/// Replaces the user and password of every address with `***`.
+/// Replaces the user and password of every address with `***`, also a part of them that is longer than a host can be.
 fn mask_credentials(title: &str) -> String {
     let mut out = String::new();
     let mut rest = title;

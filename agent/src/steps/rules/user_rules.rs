@@ -74,7 +74,8 @@ impl Rules {
     }
 
     /// Classifies a process. Returns `None` for shells, for filters, for wrappers (`sudo`, `timeout`, `xargs`), whose
-    /// program is a process too, and for everything that neither the table nor a rule of `relay.toml` matches.
+    /// program is a process too, and for everything that neither the built-in table of programs nor a rule of
+    /// `relay.toml` matches.
     pub(crate) fn classify_process(&self, argv: &[String]) -> Option<Classification> {
         let classification = self.process_classification(argv)?;
         let masked: Vec<Cow<'_, str>> = argv.iter().map(|word| self.mask.mask_text(word)).collect();

@@ -33,7 +33,7 @@ use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
 pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 /// A grace period that a test never waits for. A program that ends much earlier has obeyed its signal.
 pub(crate) const LONG_GRACE_MS: u64 = 100_000;
-/// Maximum time for an end that waits for no grace period, on a busy machine.
+/// Maximum time for ending a job or a command without waiting for a grace period, on a busy machine.
 pub(crate) const MAX_PROMPT_END: Duration = Duration::from_secs(40);
 /// Length at which the fake relay discards the log of a run, in bytes. A minute of flooding output has gigabytes.
 const MAX_KEPT_LOG: usize = 64 * 1024 * 1024;
@@ -168,7 +168,7 @@ impl Relay {
             self.send(&RelayFrame::Welcome {
                 protocol: common::wire::PROTOCOL,
                 durable,
-                cause: None,
+                exit_cause: None,
                 now: jiff::Timestamp::now(),
             })
             .await;

@@ -65,7 +65,7 @@ impl Streams {
             self.received_bytes += bytes.len();
         }
         if let Some(handle) = self.open_handles.get(&stream) {
-            handle.receive(part).expect("the agent keeps to the window");
+            handle.receive(part).expect("the agent keeps to the protocol of streams");
         }
     }
 

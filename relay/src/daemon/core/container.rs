@@ -329,7 +329,7 @@ impl Core {
         }
     }
 
-    /// Handles a stop by a person: the container is started again only if a job needs it.
+    /// Handles a stop by a person: the container is started again only for a job, or for a `relay up` after the exit.
     pub(super) fn on_container_stopped(&mut self, context: &mut InputContext) {
         if self.is_platform_connected() || !self.scheduler.is_empty() {
             return;

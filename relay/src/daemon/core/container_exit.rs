@@ -32,7 +32,7 @@ pub(super) fn describe_stop(name: &str) -> String {
     format!("the container '{name}' was stopped by hand: the next job starts it again, or `relay up`")
 }
 
-/// Returns the cause with which the jobs that an exit interrupted fail.
+/// Returns the failure cause of the jobs that were interrupted by the exit, with advice.
 pub(super) fn termination_cause(engine: EngineKind, name: &str, exit: &ContainerExit) -> TerminationCause {
     let advice = match (exit.exit_code, exit.oom_killed, exit.memory_limit) {
         (_, true, Some(limit)) => format!(
@@ -54,7 +54,8 @@ pub(super) fn termination_cause(engine: EngineKind, name: &str, exit: &Container
     }
 }
 
-/// Returns the relay's final event for a job that an exit interrupted. `reason` says why no agent can record the end.
+/// Returns the relay's final event for a job that was interrupted by the exit. `reason` says why no agent can record
+/// the outcome.
 pub(super) fn final_event(cause: &TerminationCause, reason: &str) -> EventBody {
     EventBody::Finished {
         state: FinalState::Failed,

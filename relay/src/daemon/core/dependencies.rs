@@ -91,12 +91,12 @@ impl Dependencies {
         self.waiting_jobs.contains_key(job)
     }
 
-    /// Returns the dependencies that a job waits for.
+    /// Returns the dependencies that `job` waits for.
     pub(super) fn dependencies_of(&self, job: &JobId) -> impl Iterator<Item = &JobId> {
         self.waiting_jobs.get(job).into_iter().flat_map(|waiting_job| &waiting_job.pending_dependencies)
     }
 
-    /// Returns every dependency that a job waits for.
+    /// Returns every dependency that any job waits for.
     pub(super) fn all_dependencies(&self) -> impl Iterator<Item = &JobId> {
         self.dependents.keys()
     }

@@ -35,7 +35,7 @@ pub(in crate::daemon) struct LimitRequest {
     pub(in crate::daemon) is_for_step: bool,
     /// Extension, in milliseconds.
     pub(in crate::daemon) by_ms: u64,
-    /// Id of an event of the job: only later events can answer the request.
+    /// Only events of the job after this id can answer the request.
     pub(in crate::daemon) after_event_id: u64,
     /// New limit that the spec of a queued job gets, in milliseconds; `None` until it is known.
     pub(in crate::daemon) target_ms: Option<u64>,

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Waiters whose folders overlap start in the order of their launches, so that no job waits for ever. A job that shares
-//! its folder does not wait, but the others wait for it. The cost of a call depends on the number of overlapping
-//! folders, not on the number of jobs in them.
+//! its folder does not wait, but jobs that don't share wait for it. The cost of a call depends on the number of
+//! overlapping folders, not on the number of jobs in them.
 //!
 //! Paths are compared as text: `relay launch` resolves links, and a job whose workspace has become a link is refused
 //! when it starts. A session that evades the guard harms only its own workers, like a session that uses `--share`.

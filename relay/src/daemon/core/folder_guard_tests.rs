@@ -122,7 +122,7 @@ fn a_folder_is_guarded_after_a_restart_and_while_the_agent_is_disconnected() {
 }
 
 #[test]
-fn a_job_that_got_its_folder_but_no_slot_reports_that_the_wait_is_over() {
+fn a_job_that_got_its_folder_but_no_slot_no_longer_reports_a_wait_for_the_folder() {
     let mut scheduler = Scheduler::default();
     scheduler.on_agent_connected(&"x".into(), 2, &BTreeSet::new());
     let queued = |job, second, folder| record(job, second, State::Queued, folder);

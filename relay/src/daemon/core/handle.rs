@@ -38,7 +38,7 @@ pub(in crate::daemon) struct CoreSettings {
     pub(in crate::daemon) container_name: String,
     /// Memory and disk space that the machines of the platform must keep free.
     pub(in crate::daemon) min_free: MinFree,
-    /// Limits of groups.
+    /// Maximum number of running jobs of each group.
     pub(in crate::daemon) group_limits: GroupLimits,
 }
 

@@ -129,7 +129,7 @@ impl Core {
         }
     }
 
-    /// Publishes the state of this daemon, and stores the state for the next one.
+    /// Publishes this daemon's lease, and saves the state that the next daemon starts from.
     pub(super) fn publish_state(&self, durability: Durability, context: &mut InputContext) {
         context.push(Effect::SaveState(Box::new(self.saved_state()), durability));
         context.push(Effect::PublishLease(Box::new(self.platform.lease.clone()), durability));

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use common::ids::JobId;
-use common::record::SCHEMA;
+use common::record::SCHEMA_VERSION;
 use jiff::Timestamp;
 
 use super::effect::Effect;
@@ -69,7 +69,7 @@ impl Core {
         let FoundJob { record, is_record_stale } = found;
         let job = &record.job;
         // A record with a newer schema is left to the newer version of relay that wrote it.
-        if self.known_jobs.contains(job) || (record.schema > SCHEMA && !record.state.is_final()) {
+        if self.known_jobs.contains(job) || (record.schema > SCHEMA_VERSION && !record.state.is_final()) {
             return;
         }
         self.known_jobs.insert(job.clone());

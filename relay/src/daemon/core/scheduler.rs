@@ -75,7 +75,7 @@ pub(super) struct ScheduledJob {
     pub(super) claim: Option<FolderClaim>,
     /// Newest recorded reason why the job waits.
     pub(super) wait_reason: Option<String>,
-    /// Other jobs in the folder.
+    /// Other jobs that work, or have worked, in the job's folder during the job.
     pub(super) sharing: FolderSharing,
 }
 
@@ -111,7 +111,7 @@ pub(super) struct Scheduler {
     /// Jobs whose list of other jobs in their folder has changed.
     pub(super) changed_sharing: BTreeSet<JobId>,
     agents: AgentTable,
-    /// The agent whose container exited, and the cause with which the jobs that it lost fail.
+    /// The agent whose container exited, and the failure cause of the jobs that were lost with the container.
     exit_cause: Option<(AgentId, TerminationCause)>,
 }
 
@@ -298,7 +298,7 @@ impl Scheduler {
         actions
     }
 
-    /// Sets the cause with which the jobs that an agent lost with its container fail.
+    /// Sets the failure cause of the jobs that an agent lost with its container.
     pub(super) fn set_exit_cause(&mut self, cause: Option<(AgentId, TerminationCause)>) {
         self.exit_cause = cause;
     }

@@ -251,7 +251,7 @@ fn a_job_that_was_unreadable_until_now_is_lost_unless_its_agent_named_it() {
     let running = |link| JobRecord { link: Some(link), ..record("a#1", 1, State::Running) };
     let gone = Action::Record { job: id("a#1"), body: lost_job_event(None) };
     let reconnect = Action::Reconnect { agent: agent.clone() };
-    // Link state in the record, whether the agent is connected and has the job, expected actions.
+    // Columns: link state in the record; is the agent connected; does it have the job; expected actions.
     let table = [
         (Link::Connected, true, true, vec![reconnect.clone()]),
         (Link::Lost, true, true, vec![reconnect]),

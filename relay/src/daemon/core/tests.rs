@@ -33,7 +33,7 @@ struct Scene {
 impl Scene {
     fn new(engine: EngineKind) -> Self {
         let lease = Lease {
-            schema: lease::SCHEMA,
+            schema: lease::SCHEMA_VERSION,
             pid: holder().pid,
             version: "1".to_owned(),
             engine,

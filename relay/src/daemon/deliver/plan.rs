@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use strum::{Display, IntoStaticStr, VariantArray};
 
 use crate::config::NotifyConfig;
-use crate::registry::outbox::{ChannelDelivery, ChannelState, OutboxEntry, SCHEMA};
+use crate::registry::outbox::{ChannelDelivery, ChannelState, OutboxEntry, SCHEMA_VERSION};
 use common::origin::Session;
 
 /// Delay before a message is sent to the session that launched the job. Until then, a `relay wait` of that session may
@@ -72,7 +72,7 @@ pub(super) fn plan_entry(
         )
     };
     let channels = ChannelKind::ALL.iter().copied().filter(is_wanted).map(channel).collect();
-    Some(OutboxEntry { schema: SCHEMA, job: record.job.clone(), ended_at, session, channels })
+    Some(OutboxEntry { schema: SCHEMA_VERSION, job: record.job.clone(), ended_at, session, channels })
 }
 
 #[cfg(test)]

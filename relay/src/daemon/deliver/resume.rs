@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use common::ids::JobId;
-use common::record::{JobRecord, SCHEMA};
+use common::record::{JobRecord, SCHEMA_VERSION};
 use jiff::Timestamp;
 
 use super::channels::MESSAGE_CLAIMANT;
@@ -28,7 +28,7 @@ pub(super) fn pending_entries(registry: &Registry) -> io::Result<Vec<OutboxEntry
         let Ok(job) = stem.parse::<JobId>() else { continue };
         match outbox::read_entry(registry, &job) {
             // An entry with a newer schema is left to the newer version of relay that wrote it.
-            Ok(Some(entry)) if entry.schema > outbox::SCHEMA => {}
+            Ok(Some(entry)) if entry.schema > outbox::SCHEMA_VERSION => {}
             Ok(Some(entry))
                 if entry.channels.values().any(|channel| channel.state == ChannelState::Pending) =>
             {
@@ -83,10 +83,10 @@ pub(super) fn visit_jobs_without_entry(
     mut visit: impl FnMut(&JobRecord),
 ) -> io::Result<()> {
     let is_recent = |at: Timestamp| now.duration_since(at).unsigned_abs() < MAX_AGE;
-    for job in read::unarchived_jobs(registry)?.into_iter().filter(|job| !registry.outbox_entry(job).exists())
+    for job in read::jobs_in_folder(registry)?.into_iter().filter(|job| !registry.outbox_entry(job).exists())
     {
         let Ok(record) = read::load_record(registry, &job).map(|stored| stored.record) else { continue };
-        if record.schema <= SCHEMA && record.finished_at.is_some_and(is_recent) {
+        if record.schema <= SCHEMA_VERSION && record.finished_at.is_some_and(is_recent) {
             visit(&record);
         }
     }
@@ -97,7 +97,7 @@ pub(super) fn visit_jobs_without_entry(
 mod tests {
     use std::collections::BTreeMap;
 
-    use crate::registry::outbox::{ChannelDelivery, NoticeClaim, SCHEMA};
+    use crate::registry::outbox::{ChannelDelivery, NoticeClaim, SCHEMA_VERSION};
 
     use super::*;
 
@@ -109,7 +109,7 @@ mod tests {
         for (job, state) in jobs.iter().zip(states) {
             let channel = ChannelDelivery { state, attempts: 1, next_at: None, last_error: None };
             let entry = OutboxEntry {
-                schema: SCHEMA,
+                schema: SCHEMA_VERSION,
                 job: job.clone(),
                 ended_at: Timestamp::UNIX_EPOCH,
                 session: None,

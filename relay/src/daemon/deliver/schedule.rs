@@ -53,7 +53,7 @@ pub(super) enum DeliveryAction {
     CloseEntry(JobId),
 }
 
-/// State of a notification outside of the delivery thread: what commands and hooks have shown.
+/// Showings of a notification by commands and hooks, which make a delivery to the session unnecessary or delay it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct DeliveryContext {
     /// True if the notification was shown to any client.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use common::origin::Session;
 
 use super::*;
-use crate::registry::outbox::SCHEMA;
+use crate::registry::outbox::SCHEMA_VERSION;
 
 fn time(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(1_767_323_045_000 + ms).unwrap()
@@ -19,7 +19,7 @@ fn entry(job: &str, kinds: &[ChannelKind]) -> OutboxEntry {
         last_error: None,
     };
     OutboxEntry {
-        schema: SCHEMA,
+        schema: SCHEMA_VERSION,
         job: job.parse().unwrap(),
         ended_at: time(0),
         session: Some(Session { agent: "codex".into(), id: "t-1".into(), home: None }),

@@ -36,7 +36,7 @@ const HOOK_GRACE: Duration = Duration::from_secs(60);
 /// needed, also contains the session's instructions.
 const MAX_FIRST_LINE: u64 = 256 * 1024;
 
-/// Returns the state of a notification outside of the delivery thread.
+/// Returns by whom a notification was shown, and until when a hook may still show it.
 pub(super) fn delivery_context(registry: &Registry, entry: &OutboxEntry) -> DeliveryContext {
     let claim = outbox::read_claim(registry, &entry.job);
     let claim_session = claim.as_ref().and_then(|claim| claim.session.as_ref());

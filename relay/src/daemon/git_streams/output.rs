@@ -8,6 +8,7 @@ use common::ids::JobId;
 use common::stream::StreamHandle;
 use tokio::io::AsyncWrite;
 
+use crate::daemon::job_repositories::JobRepositories;
 use crate::output::store::{MAX_ARCHIVE_BYTES, Outputs};
 
 /// Receives the archive of a job's output on a stream, and stores it.
@@ -16,17 +17,18 @@ use crate::output::store::{MAX_ARCHIVE_BYTES, Outputs};
 /// One line with the reason. Nothing is stored then.
 pub(super) async fn receive_output(
     handle: &StreamHandle,
-    outputs: Outputs,
+    (repositories, outputs): (JobRepositories, Outputs),
     job: JobId,
 ) -> Result<(), String> {
-    let failed = |e: io::Error| format!("the output can't be stored: {e}");
     let stopping = |_| "the relay is stopping".to_owned();
     let store = outputs.clone();
     let creation = tokio::task::spawn_blocking(move || {
-        let archive = store.begin()?;
-        Ok((archive.writer()?, archive))
+        let failed = |e: io::Error| format!("the output can't be stored: {e}");
+        let identity = repositories.identity(&job)?;
+        let archive = store.begin().map_err(failed)?;
+        Ok::<_, String>((identity, archive.writer().map_err(failed)?, archive))
     });
-    let (file, archive) = creation.await.map_err(stopping)?.map_err(failed)?;
+    let (job, file, archive) = creation.await.map_err(stopping)??;
     let file = BoundedFile { file: tokio::fs::File::from_std(file), remaining_bytes: MAX_ARCHIVE_BYTES };
     handle.receive_into(file).await.map_err(|error| error.to_string())?;
     tokio::task::spawn_blocking(move || outputs.finish(&job, archive)).await.map_err(stopping)?

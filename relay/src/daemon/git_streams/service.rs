@@ -107,9 +107,9 @@ async fn wait_until_idle(handle: &StreamHandle) {
 async fn transfer(services: &Services, stream: &AgentStream) -> Result<(), String> {
     check_run(services, stream).await?;
     if stream.request.service == GitService::PushOutput {
-        let (outputs, job) = (services.outputs.clone(), stream.request.job.clone());
-        return transfer_until_idle(&stream.handle, output::receive_output(&stream.handle, outputs, job))
-            .await;
+        let (repositories, job) = (services.repositories.clone(), stream.request.job.clone());
+        let receiving = output::receive_output(&stream.handle, (repositories, services.outputs.clone()), job);
+        return transfer_until_idle(&stream.handle, receiving).await;
     }
     if stream.request.service == GitService::FetchImages {
         let (registry, job) = (services.repositories.registry().clone(), stream.request.job.clone());

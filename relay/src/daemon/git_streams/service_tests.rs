@@ -11,6 +11,7 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::job_identity::JobIdentity;
 
 fn git(folder: &Path, arguments: &[&str]) -> String {
     let settings = ["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "init.defaultBranch=main"];
@@ -23,7 +24,7 @@ fn git(folder: &Path, arguments: &[&str]) -> String {
 /// folder of each, and the job's repository.
 fn repositories() -> (tempfile::TempDir, PathBuf, PathBuf, JobRepository) {
     let dir = tempfile::tempdir().unwrap();
-    let (caller, job_dir) = (dir.path().join("caller"), dir.path().join("demo.1.git"));
+    let (caller, job_dir) = (dir.path().join("caller"), dir.path().join("demo.1-1.git"));
     git(dir.path(), &["init", "-q", "caller"]);
     git(&caller, &["commit", "-q", "--allow-empty", "-m", "one"]);
     std::fs::write(caller.join("file"), "text\n").unwrap();
@@ -31,7 +32,7 @@ fn repositories() -> (tempfile::TempDir, PathBuf, PathBuf, JobRepository) {
     git(&caller, &["commit", "-q", "-m", "two"]);
     git(&caller, &["branch", "secret"]);
     let commit = git(&caller, &["rev-parse", "HEAD"]);
-    let repository = JobRepository::of_job(dir.path(), &"demo#1".parse().unwrap());
+    let repository = JobRepository::of_job(dir.path(), &JobIdentity::for_test("demo#1", 1));
     let place = PlaceSpec::new(&commit, &commit, "relay/demo-1", "").unwrap();
     repository.create(&place, &caller, None, None).unwrap();
     git(&job_dir, &["update-ref", "refs/heads/other", "refs/heads/base"]);
@@ -186,7 +187,7 @@ async fn a_missing_repository_gives_an_error_of_one_line() {
     let (parts, _queue) = mpsc::channel(1);
     let handle = StreamHandle::new(1, parts);
     let dir = tempfile::tempdir().unwrap();
-    let repository = JobRepository::of_job(dir.path(), &"demo#1".parse().unwrap());
+    let repository = JobRepository::of_job(dir.path(), &JobIdentity::for_test("demo#1", 1));
     let refused = serve_git(&handle, repository.fetch_service()).await.unwrap_err();
-    assert!(refused.contains("demo.1.git") && refused.lines().count() == 1, "{refused}");
+    assert!(refused.contains("demo.1-1.git") && refused.lines().count() == 1, "{refused}");
 }

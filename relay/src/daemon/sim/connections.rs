@@ -65,7 +65,7 @@ impl SimRelay {
         world.full_agents.remove(&connection.id.agent);
         frames::remove_closed_jobs(&mut hello, &durable);
         let (protocol, now) = (hello.protocol_max, world.clock.now());
-        world.send(id, RelayFrame::Welcome { protocol, durable, cause: None, now });
+        world.send(id, RelayFrame::Welcome { protocol, durable, exit_cause: None, now });
         self.handle(Input::Connected(Connection { number: id, hello, is_platform: true }));
     }
 
@@ -83,7 +83,7 @@ impl SimRelay {
         let world = &mut self.driver.environment;
         let now = world.now;
         let Some(connection) = world.connections.get_mut(&id) else { return };
-        if connection.idle_timeout.is_expired(now.into()) {
+        if connection.idle_timeout.check_expired(now.into()) {
             return world.close(id, "no message from the agent");
         }
         if connection.durable_answer.is_none() && connection.next_ping <= now {

@@ -156,8 +156,8 @@ fn event_messages(chunk: &Chunk) -> impl Iterator<Item = (Option<u64>, Message)>
     })
 }
 
-/// Sends messages, each with its event's id, with one flush. `cursor` is the subscriber's cursor, for
-/// messages without an id.
+/// Sends messages with one flush. If that takes too long, fails with the id of the last event that was sent, or with
+/// `cursor` if none was.
 async fn send_messages(
     socket: &mut WebSocket,
     timeouts: SubscriberTimeouts,

@@ -85,7 +85,7 @@ impl Writer {
         let has_end = batch.iter().any(|event| matches!(event.body, EventBody::Finished { .. }));
         // The events of an ended job are not deferred, so that its agent learns even then that the job is closed.
         if self.disk_full_state.is_full()
-            && !self.disk_full_state.must_record(job, has_end)
+            && !self.disk_full_state.note_and_must_record(job, has_end)
             && self.open_job(job).is_ok()
         {
             self.defer(job, receipts.clone());
@@ -287,7 +287,7 @@ impl Writer {
         }
         let Some(open_job) = self.open_jobs.get(job) else { return Ok(closed_answer) };
         let (record, receipt) = (open_job.record(), open_job.receipt());
-        if !self.ownership.is_owner(agent, job, record.agent.as_deref()) {
+        if !self.ownership.assign_or_check_owner(agent, job, record.agent.as_deref()) {
             return Ok(closed_answer);
         }
         let next_epoch = record.epoch.saturating_add(1);

@@ -21,7 +21,7 @@ impl Writer {
         // The first commit may fail and defer events. A second commit then shows the deferral in the jobs' records.
         for _ in 0..2 {
             let failures = self.commit_once(now);
-            self.answer_queries(&failures);
+            self.answer_durable_queries(&failures);
             if failures.is_empty() {
                 break;
             }
@@ -152,8 +152,8 @@ impl Writer {
         }
     }
 
-    /// Sends the answers that waited for the commit, without the jobs that failed.
-    fn answer_queries(&mut self, failures: &BTreeMap<JobId, io::Error>) {
+    /// Answers the agents that asked which events are durable. Leaves out jobs whose commit failed.
+    fn answer_durable_queries(&mut self, failures: &BTreeMap<JobId, io::Error>) {
         for (connection_id, mut durable_jobs, reply) in self.pending_answers.drain(..) {
             durable_jobs.retain(|durable| {
                 let is_known = durable.closed || !failures.contains_key(&durable.job);

@@ -78,9 +78,9 @@ impl DiskFullState {
         reserve::release_reserve(&self.registry)
     }
 
-    /// Returns true if a batch must be recorded although the disk is full: it contains the final event of its job, or
-    /// events before the final event.
-    pub(super) fn must_record(&mut self, job: &JobId, has_final_event: bool) -> bool {
+    /// Remembers a job whose final event has been sent. Returns true if a batch of the job must be recorded although
+    /// the disk is full: the batch with the final event, and every later one.
+    pub(super) fn note_and_must_record(&mut self, job: &JobId, has_final_event: bool) -> bool {
         if has_final_event {
             self.jobs_with_final_event.insert(job.clone());
         }

@@ -8,7 +8,7 @@ use std::io::{self, BufRead, BufReader};
 use common::event::{Event, EventBody};
 use common::event_line::{EventLine, Source};
 use common::ids::JobId;
-use common::record::{JobRecord, SCHEMA};
+use common::record::{JobRecord, SCHEMA_VERSION};
 use jiff::Timestamp;
 
 use super::checksums::Checksums;
@@ -48,7 +48,7 @@ pub(super) fn repair_job(
     let record_bytes = registry.record(job).read(read::MAX_RECORD_SIZE).ok();
     let stored: Option<JobRecord> =
         record_bytes.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok());
-    if stored.as_ref().is_some_and(|record| record.schema > SCHEMA) {
+    if stored.as_ref().is_some_and(|record| record.schema > SCHEMA_VERSION) {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "its record was written by a newer relay"));
     }
     let path = registry.events(job);

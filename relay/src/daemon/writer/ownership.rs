@@ -79,9 +79,14 @@ impl JobOwnership {
         self.resend_required.remove(job);
     }
 
-    /// Returns true if a job that an agent reports belongs to that agent; `recorded_agent` is the agent in the job's
-    /// record.
-    pub(super) fn is_owner(&mut self, agent: &AgentId, job: &JobId, recorded_agent: Option<&str>) -> bool {
+    /// Returns true if a job that an agent reports belongs to that agent. An inherited job without a recorded agent is
+    /// assigned to the first agent that reports it. `recorded_agent` is the agent in the job's record.
+    pub(super) fn assign_or_check_owner(
+        &mut self,
+        agent: &AgentId,
+        job: &JobId,
+        recorded_agent: Option<&str>,
+    ) -> bool {
         if recorded_agent.is_none() && self.inherited_jobs.remove(job) {
             self.offers.insert(job.clone(), agent.clone());
         }
@@ -188,20 +193,23 @@ mod tests {
         for (job, recorded_agent) in [(job("j#1"), None), (job("j#2"), Some("a"))] {
             assert!(
                 ownership.check_sender(&a, &job, recorded_agent).is_ok()
-                    && ownership.is_owner(&a.agent, &job, recorded_agent)
+                    && ownership.assign_or_check_owner(&a.agent, &job, recorded_agent)
             );
             assert!(
                 ownership.check_sender(&b, &job, recorded_agent).is_err()
-                    && !ownership.is_owner(&b.agent, &job, recorded_agent)
+                    && !ownership.assign_or_check_owner(&b.agent, &job, recorded_agent)
             );
         }
-        assert!(!ownership.is_owner(&a.agent, &job("j#3"), None), "the job was offered to no agent");
         assert!(
-            ownership.is_owner(&b.agent, &job("old#1"), None),
+            !ownership.assign_or_check_owner(&a.agent, &job("j#3"), None),
+            "the job was offered to no agent"
+        );
+        assert!(
+            ownership.assign_or_check_owner(&b.agent, &job("old#1"), None),
             "an earlier relay may have offered the job"
         );
         assert!(
-            !ownership.is_owner(&a.agent, &job("old#1"), None)
+            !ownership.assign_or_check_owner(&a.agent, &job("old#1"), None)
                 && ownership.check_sender(&b, &job("old#1"), None).is_ok()
         );
         ownership.remove_job(&job("j#1"));

@@ -493,7 +493,7 @@ fn end_all(writer: &mut Writer, registry: &Registry, numbers: std::ops::RangeInc
     }
 }
 
-/// Puts a folder in place of a file. The folder can't be set aside, because every name for that is taken, too.
+/// Replaces a file by a folder. The folder can't be set aside, because every name for that is taken, too.
 fn block_path(place: &Path) {
     fs::create_dir_all(place.join("x")).unwrap();
     let name = place.file_name().unwrap().to_str().unwrap();
@@ -507,7 +507,7 @@ fn jobs_are_archived_again_once_the_archive_can_be_written() {
     let (_dir, registry) = Registry::temporary();
     let (mut writer, _) = open_writer(&registry);
     let archive = registry.archive().path().to_owned();
-    let archived = || read::unarchived_jobs(&registry.archive_registry()).unwrap().len();
+    let archived = || read::jobs_in_folder(&registry.archive_registry()).unwrap().len();
     fs::remove_dir(&archive).unwrap();
     end_all(&mut writer, &registry, 1..=202);
     assert_eq!(archived(), 2, "the archive's folder was created again");
@@ -516,11 +516,7 @@ fn jobs_are_archived_again_once_the_archive_can_be_written() {
     end_all(&mut writer, &registry, 203..=204);
     fs::remove_dir_all(oldest.path()).unwrap();
     end_all(&mut writer, &registry, 205..=205);
-    assert_eq!(
-        (archived(), read::unarchived_jobs(&registry).unwrap().len()),
-        (5, 200),
-        "no job was left out"
-    );
+    assert_eq!((archived(), read::jobs_in_folder(&registry).unwrap().len()), (5, 200), "no job was left out");
 }
 
 #[test]
@@ -531,7 +527,7 @@ fn an_unclaimed_notice_outlives_the_archiving_of_its_job() {
     for job in &jobs {
         writer.apply_and_commit([relay_end(job)], Instant::now());
         let entry = outbox::OutboxEntry {
-            schema: outbox::SCHEMA,
+            schema: outbox::SCHEMA_VERSION,
             job: job.clone(),
             ended_at: crate::time::now(),
             session: None,
@@ -542,7 +538,7 @@ fn an_unclaimed_notice_outlives_the_archiving_of_its_job() {
     let claim = outbox::NoticeClaim { at: crate::time::now(), by: "wait".into(), session: None };
     assert!(outbox::claim_notice(&registry, &jobs[0], &claim).unwrap());
     end_all(&mut writer, &registry, 1..=201);
-    let archived = read::unarchived_jobs(&registry.archive_registry()).unwrap();
+    let archived = read::jobs_in_folder(&registry.archive_registry()).unwrap();
     assert!(jobs.iter().all(|job| archived.contains(job)), "{archived:?}");
     assert_eq!(outbox::unclaimed_jobs(&registry).unwrap(), [jobs[1].clone()]);
     assert_eq!(outbox::read_entry(&registry, &jobs[0]).unwrap(), None);

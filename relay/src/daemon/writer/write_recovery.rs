@@ -63,6 +63,7 @@ impl Writer {
         result
     }
 
+    /// Closes the log files of all jobs, because the process has too many open files, and writes the job's log again.
     fn write_with_fewer_descriptors(&mut self, job: &JobId) -> io::Result<()> {
         self.open_jobs.values_mut().for_each(|open_job| open_job.event_file().close());
         self.open_jobs.get_mut(job).map_or(Ok(()), OpenJob::write_log)

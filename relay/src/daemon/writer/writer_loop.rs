@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use common::event::EventBody;
 use common::ids::JobId;
-use common::record::{JobRecord, SCHEMA, State};
+use common::record::{JobRecord, SCHEMA_VERSION, State};
 use common::wire::Durable;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
@@ -155,7 +155,7 @@ impl Writer {
         let unfinished_jobs: Vec<JobRecord> =
             writer.open_jobs.values().map(|open_job| open_job.record().clone()).collect();
         let queued = unfinished_jobs.iter().filter(|record| record.state == State::Queued);
-        // A job whose record can't be read may be on an agent, although no record names that agent.
+        // No record that could be read names the agent of these jobs: the first agent that reports such a job owns it.
         writer.ownership = JobOwnership::new(queued.map(|record| record.job.clone()).chain(unreadable));
         Ok((writer, unfinished_jobs))
     }
@@ -227,15 +227,15 @@ fn is_ended_or_unknown(opened: &io::Result<()>) -> bool {
 type EndedJobs = Vec<(Timestamp, JobId)>;
 
 /// Splits the jobs of the registry, without the archive, into ended jobs with their end times, and jobs whose record
-/// shows no end or can't be read. Reads every record but no log: a record that shows an end was written after its log
-/// was complete.
+/// has no end state or can't be read. Reads every record but no log: a record with an end state was written after its
+/// log was complete.
 fn split_jobs(registry: &Registry) -> io::Result<(EndedJobs, Vec<JobId>)> {
-    let mut jobs: BTreeSet<JobId> = read::unarchived_jobs(registry)?.into_iter().collect();
+    let mut jobs: BTreeSet<JobId> = read::jobs_in_folder(registry)?.into_iter().collect();
     jobs.extend(registry.folder().names()?.iter().filter_map(|name| layout::job_of_events(name)));
     let (mut ended_jobs, mut other_jobs) = (Vec::new(), Vec::new());
     for job in jobs {
         let record = read::load_record(registry, &job).ok().map(|stored| stored.record);
-        match record.filter(|record| record.schema <= SCHEMA).and_then(|record| record.finished_at) {
+        match record.filter(|record| record.schema <= SCHEMA_VERSION).and_then(|record| record.finished_at) {
             Some(finished_at) => ended_jobs.push((finished_at, job)),
             None => other_jobs.push(job),
         }

@@ -1,4 +1,4 @@
-//! Set of the scripts of a server.
+//! Scripts that a server of the scripted model can play, by name.
 
 use std::collections::BTreeMap;
 use std::fs;

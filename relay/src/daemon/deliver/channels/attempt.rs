@@ -12,6 +12,7 @@ use super::{codex, command, desktop, webhook};
 use crate::config::NotifyConfig;
 use crate::daemon::deliver::plan::ChannelKind;
 use crate::daemon::deliver::schedule::DeliveryOutcome;
+use crate::job_identity::JobIdentity;
 use crate::registry::{Registry, read};
 
 /// Time limit that each channel sets for its part of an attempt.
@@ -82,5 +83,5 @@ pub(in crate::daemon::deliver) async fn attempt_delivery(
 
 /// Returns the idempotency key of a notification: unique across projects, stable across retries.
 pub(super) fn idempotency_key(record: &JobRecord) -> String {
-    format!("{}-{}", record.job.file_stem(), record.created_at.as_millisecond())
+    JobIdentity::of(record).file_stem()
 }

@@ -13,7 +13,7 @@ use crate::notice;
 use crate::registry::outbox::{self, NoticeClaim};
 use crate::time;
 
-/// Name under which this channel claims a notification that it delivers as a message.
+/// Name under which this channel claims a notice that it delivers as a message.
 pub(in crate::daemon::deliver) const MESSAGE_CLAIMANT: &str = "queue";
 
 pub(super) async fn send_message(channels: &Channels, record: &JobRecord) -> DeliveryOutcome {
@@ -44,7 +44,7 @@ pub(super) async fn send_message(channels: &Channels, record: &JobRecord) -> Del
 }
 
 /// Claim for a message that has not been sent yet. Dropping it releases the claim, so that other clients show the
-/// notification.
+/// notice.
 struct UnsentGuard<'a> {
     channels: &'a Channels,
     record: &'a JobRecord,
@@ -61,9 +61,9 @@ impl Drop for UnsentGuard<'_> {
 enum ClaimResult {
     /// The notice is claimed for the message, so no other client shows the notice.
     ByMessage,
-    /// Another client has shown the notification, or the claim failed. The session receives the message anyway.
+    /// Another client has shown the notice, or the claim failed. The session receives the message anyway.
     ByOtherClient,
-    /// The session has already shown the notification.
+    /// The session has already shown the notice.
     ShownInSession,
 }
 

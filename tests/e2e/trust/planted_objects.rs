@@ -1,4 +1,4 @@
-//! Planted objects, such as links and pipes in the place of files, and a folder that must stay unchanged.
+//! Planted objects, such as links and pipes instead of files, and a folder that must stay unchanged.
 
 use std::fs;
 use std::io::{self, Write};
@@ -16,14 +16,14 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// A user id without an account.
 pub(super) const OTHER_USER: u32 = 12345;
 
-/// Object in the place of a file or a folder of the registry.
+/// Object that replaces a file or a folder of the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PlantedObject {
     /// A symbolic link to a file or folder outside.
     Link,
     HardLink,
     Fifo,
-    /// A folder in the place of a file, or a file in the place of a folder.
+    /// A folder instead of a file, or a file instead of a folder.
     WrongKind,
     /// A device like `/dev/zero`, whose content never ends.
     Device,
