@@ -7,18 +7,18 @@
 //!                    └──────── spool (disk) ◄──────────── transcript, tracker
 //! ```
 //!
-//! * [`cli`], [`lifecycle`], [`exit`]: the command line, start and stop. [`config`], [`config_source`]: the settings;
-//!   [`state_dir`]: the agent's folder; [`inherited_state`]: signals and descriptors of the parent process.
-//! * [`job`]: admission and execution of jobs. [`codex`]: Codex's command line and output; [`steps`]: the steps of a job
-//!   and their limits; [`deadline`]: timers; [`transcript`]: the log; [`mask`]: secrets in it.
-//! * [`process`], [`shim`]: a running command. [`observe`], [`proc_stat`], [`oom`], [`vitals`]: its processes, and the
-//!   machine. [`environment`], [`user`]: what a worker runs with, and as whom.
-//! * [`confine`], [`sandbox_profile`], [`sandbox_check`]: the sandbox around a job.
-//! * [`workspace`], [`workspace_log`]: the folder that a job works in, and the copy of its log there. [`git_diff`],
-//!   [`git_head`], [`expectations`]: what a job changed.
-//! * [`place`]: a job's own clone; [`git_stream`]: its data from and to the relay. [`output`]: files that a job leaves.
-//! * [`spool`]: events on disk, until the relay has them. [`uplink`], [`backoff`]: the connection to the relay.
-//!   [`relay_time`]: a clock that follows the relay's.
+//! * `cli`, `lifecycle`, `exit`: the command line, start and stop. `config`, `config_source`: the settings;
+//!   `state_dir`: the agent's folder; `inherited_state`: signals and descriptors of the parent process.
+//! * `job`: admission and execution of jobs. `codex`: Codex's command line and output; `steps`: the steps of a job
+//!   and their limits; `deadline`: timers; `transcript`: the log; `mask`: secrets in it.
+//! * `process`, `shim`: a running command. `observe`, `proc_stat`, `oom`, `vitals`: its processes, and the
+//!   machine. `environment`, `user`: what a worker runs with, and as whom.
+//! * `confine`, `sandbox_profile`, `sandbox_check`: the sandbox around a job.
+//! * `workspace`, `workspace_log`: the folder that a job works in, and the copy of its log there. `git_diff`,
+//!   `git_head`, `expectations`: what a job changed.
+//! * `place`: a job's own clone; `git_stream`: its data from and to the relay. `output`: files that a job leaves.
+//! * `spool`: events on disk, until the relay has them. `uplink`, `backoff`: the connection to the relay.
+//!   `relay_time`: a clock that follows the relay's.
 
 mod backoff;
 mod cli;

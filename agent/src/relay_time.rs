@@ -120,8 +120,8 @@ fn time_including_sleep() -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Returns the time of the wall clock in place of a monotonic one: on other systems than Linux, `Instant` may stop while
-/// the machine sleeps.
+/// Returns the time of the wall clock in place of a monotonic one: on other systems than Linux, `Instant` may stop
+/// while the machine sleeps.
 #[cfg(not(target_os = "linux"))]
 fn time_including_sleep() -> Duration {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()

@@ -6,20 +6,20 @@
 //!  └──status, logs, wait──────┘   the command line and the daemon meet only there
 //! ```
 //!
-//! * [`cli`]: the command line, one file per command. [`daemon`]: the process that records events, schedules jobs and
-//!   keeps the platform up; [`start_daemon`]: its start in the background.
-//! * [`registry`]: the files in `platform/workers/`. [`state_dir`]: the state folder, which no session can write;
-//!   [`job_identity`]: names of a job's data in it. [`files`], [`bounded_file`]: reading what others may have written.
-//! * [`config`], [`project`]: `relay.toml`, and where it is. [`approval`], [`policy`]: settings that a person has
-//!   approved, and jobs that agree with them; [`protected_paths`]: folders where no worker may work.
-//! * [`engine`], [`engine_kind`], [`container_state`]: Docker, podman or this machine. [`pinned_versions`]: versions of
-//!   programs in the image. [`min_free`], [`machine_text`]: memory and disk space that must stay free, and their texts.
-//! * [`git`]: the repositories of users and jobs. [`output`], [`receipt`]: files and statements that a job leaves.
-//! * [`init`], [`doctor`], [`explain`], [`top`]: what these commands do. [`hook`], [`mcp`]: interfaces for host agents;
-//!   [`notice`]: the text of a completion notice; [`ancestry`]: which host agent called.
-//! * [`render`]: output; [`failure_text`], [`plural`], [`time`], [`times`]: texts, the clock, and times for display.
-//!   [`exit`], [`schema`]: exit codes and JSON schemas.
-//! * [`inheritance`], [`fd_limit`], [`sandbox`]: what this process inherits, and what confines it.
+//! * `cli`: the command line, one file per command. `daemon`: the process that records events, schedules jobs and
+//!   keeps the platform up; `start_daemon`: its start in the background.
+//! * `registry`: the files in `platform/workers/`. `state_dir`: the state folder, which no session can write;
+//!   `job_identity`: names of a job's data in it. `files`, `bounded_file`: reading what others may have written.
+//! * `config`, `project`: `relay.toml`, and where it is. `approval`, `policy`: settings that a person has
+//!   approved, and jobs that agree with them; `protected_paths`: folders where no worker may work.
+//! * `engine`, `engine_kind`, `container_state`: Docker, podman or this machine. `pinned_versions`: versions of
+//!   programs in the image. `min_free`, `machine_text`: memory and disk space that must stay free, and their texts.
+//! * `git`: the repositories of users and jobs. `output`, `receipt`: files and statements that a job leaves.
+//! * `init`, `doctor`, `explain`, `top`: what these commands do. `hook`, `mcp`: interfaces for host agents;
+//!   `notice`: the text of a completion notice; `ancestry`: which host agent called.
+//! * `render`: output; `failure_text`, `plural`, `time`, `times`: texts, the clock, and times for display.
+//!   `exit`, `schema`: exit codes and JSON schemas.
+//! * `inheritance`, `fd_limit`, `sandbox`: what this process inherits, and what confines it.
 
 #![expect(
     unreachable_pub,

@@ -1,4 +1,5 @@
-//! Preparation of the benchmarks: builds the release programs and sets the environment variables that the harness needs.
+//! Preparation of the benchmarks: builds the release programs and sets the environment variables that the harness
+//! needs.
 
 use std::env;
 use std::fs;

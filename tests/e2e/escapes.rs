@@ -119,7 +119,7 @@ fn check_nothing_escapes(engine: Engine, name: &str) {
     let (mut all, mut overruns) = (Vec::<Attempt>::new(), BTreeMap::new());
     let mut unchecked = 0;
     for batch in 0..times(30, 1000) / AT_ONCE {
-        let attempts = launch(&site, batch);
+        let attempts = launch(&site, engine, batch);
         overruns.extend(cancel(&site, &attempts));
         // Jobs of the previous batch have ended by now, although the test has not waited for them.
         check(&site, &all[unchecked..]);
@@ -163,13 +163,14 @@ fn report_scores(engine: &str, scores: &[Score]) {
 }
 
 /// Launches the jobs of a batch, and waits until each has the processes that its shape requires.
-fn launch(site: &Site, batch: usize) -> Vec<Attempt> {
+fn launch(site: &Site, engine: Engine, batch: usize) -> Vec<Attempt> {
     let mut attempts = Vec::new();
     for (n, shape) in (0..AT_ONCE).flat_map(|_| SHAPES.iter()).enumerate() {
         let n = batch * AT_ONCE * SHAPES.len() + n;
         let mark = format!("{}-{n}", folder_name(site));
-        // Every fork bomb has a user of its own, so that it can't use up the limit of the others.
-        let user = 70_000 + n % 10_000;
+        // Every fork bomb has a user of its own, so that it can't use up the limit of the others. A container has the
+        // same users as the machine.
+        let user = if engine == Engine::Local { 70_000 } else { 80_000 } + n % 10_000;
         let variables = [format!("{MARK_VARIABLE}={mark}"), format!("RELAY_TEST_UID={user}")];
         let job = site.launch_shell(shape.line, &["--env", &variables[0], "--env", &variables[1]]);
         attempts.push(Attempt { shape, job, mark });

@@ -140,8 +140,8 @@ impl Relay {
         }
     }
 
-    /// Carries out at most `max_commands` of the commands that wait for the writer, and sends the acknowledgements. `agent_id` is the only agent that can
-    /// connect. Returns the reasons of closed connections.
+    /// Carries out at most `max_commands` of the commands that wait for the writer, and sends the acknowledgements.
+    /// `agent_id` is the only agent that can connect. Returns the reasons of closed connections.
     pub(crate) fn commit(
         &mut self,
         max_commands: usize,

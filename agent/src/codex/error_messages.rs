@@ -6,9 +6,9 @@
 //!  "WORDS"                                       ─► the end of the turn
 //! ```
 //!
-//! Codex's words explain an outcome and never decide it. Advice comes from an HTTP error status in the text or from a row
-//! of `MEANINGS`, and is general for a JSON body; any other text is shown without advice. Codex's own words follow the
-//! advice, so that nothing is lost if it is wrong. The marks of each row were seen with Codex 0.169.0
+//! Codex's words explain an outcome and never decide it. Advice comes from an HTTP error status in the text or from a
+//! row of `MEANINGS`, and is general for a JSON body; any other text is shown without advice. Codex's own words follow
+//! the advice, so that nothing is lost if it is wrong. The marks of each row were seen with Codex 0.169.0
 //! (`tests/transcripts`), or are in its binary.
 
 use common::event::FailureKind;

@@ -1,4 +1,5 @@
-//! Images of a job's prompt. They are fetched from the relay before the first command, into a folder that only the agent writes.
+//! Images of a job's prompt. They are fetched from the relay before the first command, into a folder that only the
+//! agent writes.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read};

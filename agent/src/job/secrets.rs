@@ -44,8 +44,8 @@ pub(super) fn build_masker(
 pub(super) fn spec_without_values(spec: &JobSpec) -> String {
     let mut spec = spec.clone();
     spec.env_names.extend(std::mem::take(&mut spec.env).into_keys());
-    // A spec that was parsed from JSON can be written as JSON. If writing failed, the stored spec would be empty: after a
-    // crash, the next agent could then not hand over the run's result and output.
+    // A spec that was parsed from JSON can be written as JSON. If writing failed, the stored spec would be empty: after
+    // a crash, the next agent could then not hand over the run's result and output.
     serde_json::to_string(&spec).unwrap_or_default()
 }
 

@@ -8,7 +8,8 @@
 //! Git runs like a command of the job: as the worker's user or in the sandbox. Git does not use the network: its bytes
 //! go through a stream to the relay, which serves only the repository of this job.
 //!
-//! * [`folder`]: the folders of a job. [`cache`]: git objects of earlier jobs. [`prepared`]: a clone made in advance for the next job on the repository.
+//! * [`folder`]: the folders of a job. [`cache`]: git objects of earlier jobs. [`prepared`]: a clone made in advance
+//!   for the next job on the repository.
 //! * [`git`]: the commands of git; [`script`]: their script. [`checkpoints`]: pushes in the background.
 
 pub(crate) mod cache;

@@ -70,7 +70,8 @@ pub(crate) fn decode(bytes: &[u8], salt: u32) -> Option<Record<'_>> {
 /// Finds the first valid record at any offset of `bytes`, after damage; returns its offset and the record.
 /// `expected_seq` is the sequence number that the first record should have had.
 pub(crate) fn find_record(bytes: &[u8], salt: u32, expected_seq: u64) -> Option<(usize, Record<'_>)> {
-    // The number of bytes limits the sequence number of a record here. So most offsets are ruled out before a checksum is computed.
+    // The number of bytes limits the sequence number of a record here. So most offsets are ruled out before a checksum
+    // is computed.
     let max_seq = expected_seq.saturating_add((bytes.len() / HEADER_SIZE) as u64);
     (0..bytes.len()).find_map(|at| {
         let rest = &bytes[at..];

@@ -42,8 +42,8 @@ impl EventLog {
     ///
     /// The relay can hold more events than the files: a power failure loses data that was not synced. Then the events
     /// that this process has added, and always the final events, get the sequence numbers after `relay_seq`. The relay
-    /// can also lack events that were deleted here. Then `loss_warning`, an event that reports the loss, is inserted before the remaining events, and all
-    /// of them get new sequence numbers.
+    /// can also lack events that were deleted here. Then `loss_warning`, an event that reports the loss, is inserted
+    /// before the remaining events, and all of them get new sequence numbers.
     ///
     /// # Errors
     /// The files can't be read; nothing has changed.

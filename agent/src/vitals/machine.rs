@@ -35,8 +35,8 @@ impl Machine {
         }
     }
 
-    /// Returns the memory, and the cgroup's limit if there is one below the machine's memory. Without a readable `/proc`
-    /// both are unknown.
+    /// Returns the memory, and the cgroup's limit if there is one below the machine's memory. Without a readable
+    /// `/proc` both are unknown.
     fn memory(&self) -> (Option<Space>, Option<u64>) {
         let total = self.system.total_memory();
         if total == 0 {

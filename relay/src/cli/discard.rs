@@ -45,7 +45,8 @@ pub fn run(args: &DiscardArgs, context: &Context) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Discards the results of a group that were neither taken nor discarded. A result that can't be discarded is reported, and the others are discarded.
+/// Discards the results of a group that were neither taken nor discarded. A result that can't be discarded is reported,
+/// and the others are discarded.
 fn discard_group(group: &JobName, is_forced: bool, context: &Context) -> Result<ExitCode, Failure> {
     let mut code = ExitCode::Done;
     let mut has_any = false;

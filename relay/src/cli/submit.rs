@@ -61,7 +61,8 @@ pub fn find_target(context: &Context, config: &Config) -> LaunchTarget {
     LaunchTarget { engine, daemon: DaemonState::Absent(ApprovableSettings::new(engine, config)) }
 }
 
-/// Writes the job of a resolved launch durably, with the pack of uncommitted files if there is one, and notifies the daemon.
+/// Writes the job of a resolved launch durably, with the pack of uncommitted files if there is one, and notifies the
+/// daemon.
 ///
 /// # Errors
 /// Exit code 5 if the registry can't be written. No job is created then.

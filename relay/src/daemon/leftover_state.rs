@@ -36,7 +36,7 @@ pub(super) fn set_aside(registry: &Registry, state: &StateDir, today: Date) {
     for (date, leftovers) in dated_folders(&state.leftovers()) {
         take_back(&leftovers, &folders, &mut known);
         if removal_date(date) < today {
-            log_failure(&leftovers, fs::remove_dir_all(&leftovers));
+            log_failure(&leftovers, &fs::remove_dir_all(&leftovers));
         } else {
             // Only an empty folder is removed.
             let _ = fs::remove_dir(&leftovers);
@@ -51,12 +51,12 @@ pub(super) fn set_aside(registry: &Registry, state: &StateDir, today: Date) {
                 Owner::Known => {}
                 Owner::Unnamed(owner) => {
                     let named = folder.join(format!("{}{ending}", owner.file_stem()));
-                    log_failure(&path, fs::rename(&path, named));
+                    log_failure(&path, &fs::rename(&path, named));
                 }
                 Owner::Missing(job) => {
                     let moved =
                         fs::create_dir_all(&target).and_then(|()| fs::rename(&path, target.join(&name)));
-                    if log_failure(&path, moved) {
+                    if log_failure(&path, &moved) {
                         jobs.insert(job);
                     }
                 }
@@ -89,7 +89,7 @@ fn take_back(leftovers: &Path, folders: &[(PathBuf, &str)], known: &mut KnownJob
             let target = folder.join(&name);
             if owner.is_some_and(|owner| known.has(&owner)) && !target.exists() {
                 let moved = fs::create_dir_all(folder).and_then(|()| fs::rename(&path, target));
-                log_failure(&path, moved);
+                log_failure(&path, &moved);
             }
         }
     }
@@ -173,8 +173,8 @@ fn entries(folder: &Path) -> Vec<(String, PathBuf)> {
 }
 
 /// Logs a failure to move or remove a part of the state, which then stays where it is, unused. Returns true on success.
-fn log_failure(path: &Path, result: io::Result<()>) -> bool {
-    if let Err(e) = &result {
+fn log_failure(path: &Path, result: &io::Result<()>) -> bool {
+    if let Err(e) = result {
         tracing::warn!("{} of an earlier job can't be moved or removed: {e}", path.display());
     }
     result.is_ok()
@@ -218,7 +218,9 @@ mod tests {
         ];
         for (folder, names) in files {
             fs::create_dir_all(&folder).unwrap();
-            names.iter().for_each(|name| fs::write(folder.join(name), "").unwrap());
+            for name in names {
+                fs::write(folder.join(name), "").unwrap();
+            }
         }
         let leftovers = state.leftovers().join("2026-01-02");
         set_aside(&registry, &state, date(2026, 1, 2));

@@ -25,8 +25,8 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Creates a scratch repository for the work tree of `source`, with the settings that relay adopts from `source` and
-    /// from the configuration of `person`, the user. It also sees the objects in `extra_objects`.
+    /// Creates a scratch repository for the work tree of `source`, with the settings that relay adopts from `source`
+    /// and from the configuration of `person`, the user. It also sees the objects in `extra_objects`.
     pub(super) fn new(
         source: &Source,
         person: &PersonSettings,

@@ -119,7 +119,8 @@ impl EventHistory {
         }
     }
 
-    /// Opens a job's log at its first event after `since`. A log that is missing, or not safe to open (a [`RefusedEntry`], such as a link), is skipped.
+    /// Opens a job's log at its first event after `since`. A log that is missing, or not safe to open (a
+    /// [`RefusedEntry`], such as a link), is skipped.
     fn open_log_after(&self, job: &JobId, since: u64) -> io::Result<Option<LogCursor>> {
         for registry in &self.registries {
             match LogCursor::open_after(&registry.events(job), since) {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use common::ids::JobName;
 use common::vitals::MachineVitals;
 use jiff::Timestamp;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::Registry;
@@ -190,11 +191,21 @@ pub fn running_lease(registry: &Registry) -> Option<Lease> {
     if is_held(registry) { read_lease(registry) } else { None }
 }
 
-/// Returns true if `lock` is still the registry's lock file: false once the folder was removed or replaced.
+/// Returns true if `lock` is still the registry's lock file: false once the folder was removed or replaced. A process
+/// that lacks a descriptor or memory at the moment can't find that out, and gets true.
 pub fn is_current_lock(registry: &Registry, lock: &File) -> bool {
     let file_id = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
-    let (locked, current) = (lock.metadata().map(file_id), registry.reopen().lock().metadata().map(file_id));
-    matches!((locked, current), (Ok(locked), Ok(current)) if locked == current)
+    let current = registry.reopen().lock().metadata().map(file_id);
+    match (lock.metadata().map(file_id), current) {
+        (Ok(locked), Ok(current)) => locked == current,
+        (Err(e), _) | (_, Err(e)) => is_shortage(&e),
+    }
+}
+
+/// Returns true for an error that says nothing about a file, because the process or the system is short of something.
+fn is_shortage(error: &io::Error) -> bool {
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR];
+    shortages.iter().any(|shortage| error.raw_os_error() == Some(shortage.raw_os_error()))
 }
 
 /// Locks the registry for this process. The lock is released when the handle is dropped or the process dies for any

@@ -1,5 +1,5 @@
-//! Checks of code that reads bytes from outside: frames, specs, records, event logs, requests, the spool, `relay.toml` and
-//! Codex's output. A check panics if the code that it calls does something wrong. The
+//! Checks of code that reads bytes from outside: frames, specs, records, event logs, requests, the spool, `relay.toml`
+//! and Codex's output. A check panics if the code that it calls does something wrong. The
 //! fuzz targets call the checks with bytes from a fuzzer, and a test of every run with mutated seeds.
 
 pub mod agent_frame;

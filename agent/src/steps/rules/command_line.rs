@@ -1,8 +1,8 @@
 //! Classification of a command line. Pure.
 //!
-//! If a line contains only one command, apart from trivial ones such as `cd`, and the built-in table of programs has it,
-//! the whole line is classified as that command. Otherwise the line is an ordinary command, and the process tree yields
-//! a step for each command that runs.
+//! If a line contains only one command, apart from trivial ones such as `cd`, and the built-in table of programs has
+//! it, the whole line is classified as that command. Otherwise the line is an ordinary command, and the process tree
+//! yields a step for each command that runs.
 
 use std::borrow::Cow;
 
@@ -92,8 +92,8 @@ fn classify_command(command: &SimpleCommand, is_piped: bool, depth: usize, candi
         return collect_candidates(&script.text, is_piped, depth - 1, candidates);
     }
     candidates.push(match match_command(words) {
-        // No install, whose stall limit would end it: once fetched, the program may be idle for as long as it likes, such
-        // as a server. The fetch itself is detected in the process tree.
+        // No install, whose stall limit would end it: once fetched, the program may be idle for as long as it likes,
+        // such as a server. The fetch itself is detected in the process tree.
         Some(table_match) if table_match.fetches_program => {
             Candidate { kind: StepKind::Command, title: title::from_words(&table_match.words) }
         }
