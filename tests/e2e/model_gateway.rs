@@ -7,7 +7,7 @@ use relay_tests::harness::docker::docker;
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site, processes, programs, until};
 use relay_tests::scripted_model::script::{Act, Fault, Script};
-use relay_tests::scripted_model::{ScriptedModel, Scripts, codex_home};
+use relay_tests::scripted_model::{ScriptedModel, Scripts, write_codex_home};
 
 use crate::codex::launch;
 
@@ -20,7 +20,7 @@ const KEYS: [(&str, &str); 2] = [("SCRIPTED_KEY", KEY), ("CODEX_API_KEY", "sk-ot
 fn site(engine: Engine, scripts: impl IntoIterator<Item = Script>) -> (ScriptedModel, Site) {
     let site = Site::new(engine);
     let model = ScriptedModel::start_on_thread(scripts.into_iter().collect::<Scripts>()).unwrap();
-    codex_home(site.codex_home(), &model.base_url()).unwrap();
+    write_codex_home(site.codex_home(), &model.base_url()).unwrap();
     let config = site.codex_home().join("config.toml");
     let text = std::fs::read_to_string(&config).unwrap();
     let with_key = text.replace("wire_api =", "env_key = \"SCRIPTED_KEY\"\nwire_api =");

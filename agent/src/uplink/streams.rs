@@ -220,7 +220,7 @@ mod tests {
         let mut streams = Streams::new(requests);
         let run = crate::spool::RunId { job: "a#1".parse().unwrap(), epoch: 1 };
         let refused = tokio::select! {
-            opened = opener.open(&run, GitService::Model) => opened.unwrap_err(),
+            result = opener.open(&run, GitService::Model) => result.unwrap_err(),
             frame = streams.next_frame(StreamSupport::Files) => unreachable!("{frame:?}"),
         };
         assert!(refused.to_string().contains("older than the agent"), "{refused}");

@@ -54,7 +54,7 @@ pub(super) fn check_credentials(context: &CheckContext) -> Vec<Finding> {
     let found_kinds: Vec<CredentialKind> =
         candidates.into_iter().filter(|(_, is_present)| *is_present).map(|(kind, _)| kind).collect();
     if context.has_model_gateway() {
-        return vec![assess_gateway_credentials(&kinds, &context.up_command())];
+        return vec![assess_gateway_credentials(&found_kinds, &context.up_command())];
     }
     let name = context.config.as_ref().map_or("platform", |config| &config.platform.name);
     let login_advice = context.engine.is_container().then(|| {

@@ -38,4 +38,4 @@ mod upstream;
 pub(super) use proxy::serve_connection;
 pub(super) use route::JobRoute;
 pub(super) use secret::Secret;
-pub(super) use upstream::{Upstream, UpstreamSettings};
+pub(super) use upstream::Upstream;

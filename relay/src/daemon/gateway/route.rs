@@ -45,6 +45,7 @@ impl JobRoute {
     }
 
     /// Returns the readings, now and whenever they change.
+    #[cfg(test)]
     pub fn readings(&self) -> watch::Receiver<JobReadings> {
         self.readings.subscribe()
     }

@@ -8,7 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::client::{UpstreamClient, new_client};
-use super::{JobRoute, Secret, Upstream, UpstreamSettings, serve_connection};
+use super::upstream::UpstreamSettings;
+use super::{JobRoute, Secret, Upstream, serve_connection};
 
 pub(super) const KEY: &str = "sk-real-key-of-the-user";
 pub(super) const TOKEN: &str = "token-of-the-job";
