@@ -37,6 +37,7 @@ mod many_agents;
 mod mcp;
 mod model;
 mod model_gateway;
+mod model_meter;
 mod notices;
 mod output_kills;
 mod partition;

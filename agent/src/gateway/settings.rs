@@ -1,6 +1,6 @@
 //! Codex's arguments and variables for a model behind the relay. Pure.
 
-use common::wire::ModelToken;
+use common::wire::{ModelToken, RetrySettings};
 
 use crate::environment::Variables;
 
@@ -18,10 +18,17 @@ const LOOPBACK_HOSTS: &str = "127.0.0.1,localhost";
 
 /// Returns the arguments that make Codex use the model at a port on loopback. They follow all other arguments and so
 /// take precedence: the job has a key for no other model.
-pub(crate) fn codex_args(port: u16) -> Vec<String> {
+pub(crate) fn codex_args(port: u16, retries: RetrySettings) -> Vec<String> {
+    let retries = [
+        ("request_max_retries", retries.request_max_retries),
+        ("stream_max_retries", retries.stream_max_retries),
+        ("stream_idle_timeout_ms", retries.stream_idle_timeout_ms),
+    ];
+    let retries = retries.into_iter().filter_map(|(name, value)| Some(format!(",{name}={}", value?)));
     let provider = format!(
         "model_providers.relay={{name=\"relay\",base_url=\"http://127.0.0.1:{port}/v1\",\
-         env_key=\"{TOKEN_VARIABLE}\",wire_api=\"responses\"}}"
+         env_key=\"{TOKEN_VARIABLE}\",wire_api=\"responses\"{}}}",
+        retries.collect::<String>()
     );
     ["-c", "model_provider=\"relay\"", "-c", &provider].map(str::to_owned).into()
 }
@@ -71,6 +78,14 @@ mod tests {
     fn the_arguments_name_the_port_and_the_variable() {
         let provider = "model_providers.relay={name=\"relay\",base_url=\"http://127.0.0.1:4111/v1\",\
                         env_key=\"RELAY_JOB_TOKEN\",wire_api=\"responses\"}";
-        assert_eq!(codex_args(4111), ["-c", "model_provider=\"relay\"", "-c", provider]);
+        let args = codex_args(4111, RetrySettings::default());
+        assert_eq!(args, ["-c", "model_provider=\"relay\"", "-c", provider]);
+        let retries = RetrySettings {
+            request_max_retries: Some(2),
+            stream_max_retries: Some(0),
+            stream_idle_timeout_ms: None,
+        };
+        let with_retries = provider.replace('}', ",request_max_retries=2,stream_max_retries=0}");
+        assert_eq!(codex_args(4111, retries).last(), Some(&with_retries));
     }
 }

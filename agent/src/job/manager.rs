@@ -8,7 +8,7 @@ use std::{fmt, io};
 use common::event::{EventBody, Isolation};
 use common::ids::JobId;
 use common::job::JobSpec;
-use common::wire::{AgentFrame, ModelToken};
+use common::wire::{AgentFrame, ModelGrant};
 use tokio::sync::{Notify, watch};
 
 use super::control::{Control, ControlState, extend_limit, send_control};
@@ -149,26 +149,21 @@ impl JobManager {
         self: &Arc<Self>,
         run: RunId,
         spec: String,
-        model_token: Option<ModelToken>,
+        model: Option<ModelGrant>,
     ) -> impl Future<Output = AgentFrame> + Send + use<> {
         let starting = StartGuard::new(self, &run);
-        async move { starting.manager.start_run(run, spec, model_token).await }
+        async move { starting.manager.start_run(run, spec, model).await }
     }
 
-    async fn start_run(
-        self: &Arc<Self>,
-        run: RunId,
-        spec: String,
-        model_token: Option<ModelToken>,
-    ) -> AgentFrame {
+    async fn start_run(self: &Arc<Self>, run: RunId, spec: String, model: Option<ModelGrant>) -> AgentFrame {
         let RunId { job, epoch } = run.clone();
         let _guard = self.start_lock.lock().await;
         if self.spool.get_run(&run).is_some() {
             return AgentFrame::Accepted { job, epoch };
         }
-        let mask = Arc::new(self.build_masker(&spec, model_token.as_ref()));
+        let mask = Arc::new(self.build_masker(&spec, model.as_ref().map(|model| &model.token)));
         let prepared = match self.admit(&run) {
-            Ok(()) => self.prepare(&run, &spec, &mask, model_token).await,
+            Ok(()) => self.prepare(&run, &spec, &mask, model).await,
             Err(refusal) => Err(refusal),
         };
         // The agent may have begun to stop while Codex was checked.

@@ -9,7 +9,7 @@ use common::job::{
     JobSpec, MAX_IMAGES, NO_SANDBOX_IN_CONTAINER, Runner, SPEC_SCHEMA_VERSION, Sandbox, is_image_name,
     is_thread_id,
 };
-use common::wire::{ModelToken, Platform};
+use common::wire::{ModelGrant, ModelToken, Platform};
 
 use super::manager::{JobManager, Refusal};
 use super::secrets;
@@ -118,7 +118,7 @@ impl JobManager {
         run: &RunId,
         spec: &str,
         mask: &Arc<Masker>,
-        model_token: Option<ModelToken>,
+        model: Option<ModelGrant>,
     ) -> Result<(JobSpec, JobResources), Refusal> {
         let invalid = |reason: &str| Refusal::Invalid(reason.to_owned());
         let mut spec: JobSpec =
@@ -158,14 +158,14 @@ impl JobManager {
             admission::check_without_sandbox(folder.path(), &config.hidden).map_err(Refusal::Invalid)?;
             None
         };
-        let token = model_token.filter(|_| spec.runner == Runner::Codex);
+        let grant = model.filter(|_| spec.runner == Runner::Codex);
         let (codex, codex_version, mcp_servers) =
-            self.find_codex(&mut spec, &env, ids, token.is_some()).await.map_err(Refusal::Invalid)?;
+            self.find_codex(&mut spec, &env, ids, grant.is_some()).await.map_err(Refusal::Invalid)?;
         let images =
             self.images_folder(&mut spec, run, is_confined, &worker_env).map_err(Refusal::Invalid)?;
-        let model = match token {
-            Some(token) => {
-                Some(self.model_listener(&mut spec, &mut env, run, &token).await.map_err(Refusal::Invalid)?)
+        let model = match grant {
+            Some(grant) => {
+                Some(self.model_listener(&mut spec, &mut env, run, &grant).await.map_err(Refusal::Invalid)?)
             }
             None => None,
         };
@@ -230,12 +230,12 @@ impl JobManager {
         spec: &mut JobSpec,
         env: &mut Variables,
         run: &RunId,
-        token: &ModelToken,
+        grant: &ModelGrant,
     ) -> Result<ModelListener, String> {
         let listener = ModelListener::bind(run.clone(), self.model_streams.clone()).await;
         let listener = listener.map_err(|error| format!("no port for the model can be opened: {error}"))?;
-        spec.codex.args.extend(settings::codex_args(listener.port()));
-        settings::set_variables(env, &spec.env, token);
+        spec.codex.args.extend(settings::codex_args(listener.port(), grant.retries));
+        settings::set_variables(env, &spec.env, &grant.token);
         Ok(listener)
     }
 

@@ -120,11 +120,11 @@ impl ConnectionState {
             }
             RelayFrame::Start { job, epoch, spec } => {
                 self.pending_starts += 1;
-                Action::Start { run: RunId { job, epoch }, spec, model_token: None }
+                Action::Start { run: RunId { job, epoch }, spec, model: None }
             }
-            RelayFrame::StartWithModel { job, epoch, spec, token } => {
+            RelayFrame::StartWithModel { job, epoch, spec, model } => {
                 self.pending_starts += 1;
-                Action::Start { run: RunId { job, epoch }, spec, model_token: Some(token) }
+                Action::Start { run: RunId { job, epoch }, spec, model: Some(model) }
             }
             RelayFrame::Extend { job, step, by_ms } => Action::Extend { job, is_step_limit: step, by_ms },
             RelayFrame::Cancel { job, grace_ms } => Action::Cancel { job, grace_ms },

@@ -161,8 +161,8 @@ impl Uplink {
                 self.recovery_notice.set_cause(cause);
             }
             Action::Spool(action) => return spool_access::apply_action(&self.spool, &action),
-            Action::Start { run, spec, model_token } => {
-                self.pending_starts.spawn(self.job_manager.start(run, spec, model_token));
+            Action::Start { run, spec, model } => {
+                self.pending_starts.spawn(self.job_manager.start(run, spec, model));
             }
             Action::Extend { job, is_step_limit, by_ms } => {
                 self.job_manager.extend(&job, is_step_limit, by_ms);

@@ -38,7 +38,7 @@ pub use downgrade::without_vitals;
 pub use hello_prefix::{
     HelloPrefix, VersionRange, decode_hello, decode_hello_prefix, encode_hello, negotiate,
 };
-pub use relay::{Durable, ModelToken, RelayFrame, TerminationCause};
+pub use relay::{Durable, ModelGrant, ModelToken, RelayFrame, RetrySettings, TerminationCause};
 
 /// Newest protocol version that this program supports.
 pub const PROTOCOL: u32 = 7;

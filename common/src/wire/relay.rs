@@ -89,9 +89,29 @@ pub enum RelayFrame {
         epoch: u32,
         /// The [`crate::job::JobSpec`] as JSON.
         spec: String,
-        /// Secret that the worker presents in place of the model's key.
-        token: ModelToken,
+        /// Secret and settings for the way to the model.
+        model: ModelGrant,
     },
+}
+
+/// What a worker gets for its way to the model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelGrant {
+    /// Secret that the worker presents in place of the model's key.
+    pub token: ModelToken,
+    /// The user's settings about retries.
+    pub retries: RetrySettings,
+}
+
+/// Codex's settings about failed requests to the model; `None` for its own default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetrySettings {
+    /// Number of times that a request is repeated.
+    pub request_max_retries: Option<u64>,
+    /// Number of times that an interrupted answer is requested again.
+    pub stream_max_retries: Option<u64>,
+    /// Time without an event after which an answer counts as interrupted, in milliseconds.
+    pub stream_idle_timeout_ms: Option<u64>,
 }
 
 /// Secret of one run of a job. Its worker presents it to the relay in place of the model's key.

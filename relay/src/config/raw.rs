@@ -9,8 +9,10 @@ use common::job::{MAX_AGENT_JOBS, Sandbox};
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::budget::RawBudget;
 use super::limits::RawLimits;
 use super::notify::{RawNotify, resolve_program};
+use super::prices::{Prices, RawPrice};
 use super::resolved::{CodexConfig, Config, PlatformConfig};
 use super::resources;
 use super::rules::{self, RawRule};
@@ -30,6 +32,8 @@ pub(super) struct RawConfig {
     relay: RawRelay,
     codex: RawCodex,
     model: RawModel,
+    budget: RawBudget,
+    prices: BTreeMap<String, Spanned<RawPrice>>,
     limits: RawLimits,
     notify: RawNotify,
     workspace: RawWorkspace,
@@ -88,7 +92,8 @@ impl RawConfig {
         let on_limit = self.limits.on_limit.unwrap_or_default();
         let on_loop = self.limits.on_loop.unwrap_or_default();
         let job = self.limits.job.as_ref().map(|job| job.get_ref().0);
-        let limits = self.limits.resolve()?;
+        let mut limits = self.limits.resolve()?;
+        limits.budget = self.budget.resolve()?;
         let rules = rules::resolve(self.step, &limits, job)?;
         Ok(Config {
             root: root.to_owned(),
@@ -105,6 +110,7 @@ impl RawConfig {
                 args: self.codex.args,
             },
             model_gateway: self.model.gateway,
+            prices: Prices::with_configured(self.prices)?,
             limits,
             notify: self.notify.resolve(root)?,
             rules,

@@ -8,6 +8,7 @@ use common::job::{CodexSettings, Limits, Sandbox};
 use common::rule::{OnLimit, OnLoop, StepRule};
 
 use super::notify::NotifyConfig;
+use super::prices::Prices;
 use super::resources::ResourceLimits;
 use crate::engine_kind::EngineKind;
 use crate::min_free::MinFree;
@@ -27,7 +28,9 @@ pub struct Config {
     pub codex: CodexConfig,
     /// True if workers reach the model through the relay, which holds the key, from `[model] gateway`.
     pub model_gateway: bool,
-    /// Time limits from `[limits]`.
+    /// Prices of models, from `[prices]` and the defaults.
+    pub prices: Prices,
+    /// Limits from `[limits]` and `[budget]`.
     pub limits: Limits,
     /// Settings from `[notify]`.
     pub notify: NotifyConfig,

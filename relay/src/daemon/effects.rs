@@ -201,6 +201,9 @@ impl Executor {
 
     /// Delivers the notices of a job that has ended. A result that is not recorded yet is published first.
     fn notify(&self, record: JobRecord) {
+        if let Some(model) = &self.app.model {
+            model.remove_job(&record.job);
+        }
         if !self.results.publish_if_missing(&record) {
             self.deliveries.queue_ended_job(record);
         }

@@ -132,8 +132,11 @@ async fn run_daemon(
         clock.set_by_wall_clock();
     }
     let repositories = JobRepositories::new(registry, JobPolicy::new(engine, config), state.repositories());
-    let model = config.model_gateway.then(|| ModelAccess::load(&state.model_secret())).transpose();
-    let model = model.map_err(Failure::unreachable)?;
+    let load_access = || {
+        let prices = config.prices.clone();
+        ModelAccess::load(&state.model_secret(), registry.clone(), prices, writer.clone())
+    };
+    let model = config.model_gateway.then(load_access).transpose().map_err(Failure::unreachable)?;
     let deliveries = DeliveryThread::start(registry, config, clock.clone(), repositories.clone());
     let evidence = ReceivedEvidence::default();
     let outputs = Outputs::in_folder(state.outputs());

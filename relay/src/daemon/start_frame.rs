@@ -27,8 +27,8 @@ pub(super) fn start_frame(
         None => Ok(RelayFrame::Start { job, epoch, spec }),
         Some(_) if protocol < MODEL_PROTOCOL => Err(too_old("reach the model through the relay")),
         Some(model) => {
-            let token = model.token(&job, epoch)?;
-            Ok(RelayFrame::StartWithModel { job, epoch, spec, token })
+            let grant = model.grant(&job, epoch)?;
+            Ok(RelayFrame::StartWithModel { job, epoch, spec, model: grant })
         }
     }
 }
@@ -45,6 +45,9 @@ mod tests {
     use common::place::PlaceSpec;
 
     use super::*;
+    use crate::config::prices::Prices;
+    use crate::daemon::writer::WriterHandle;
+    use crate::registry::Registry;
 
     #[test]
     fn only_an_agent_with_streams_is_offered_a_job_with_its_own_clone() {
@@ -62,7 +65,10 @@ mod tests {
     #[test]
     fn an_agent_without_streams_to_the_model_gets_no_codex_job_that_needs_one() {
         let dir = tempfile::tempdir().unwrap();
-        let model = ModelAccess::load(&dir.path().join("model-secret")).unwrap();
+        let (commands, _) = tokio::sync::mpsc::channel(1);
+        let (registry, writer) = (Registry::for_project(dir.path()), WriterHandle::new(commands));
+        let secret = dir.path().join("model-secret");
+        let model = ModelAccess::load(&secret, registry, Prices::default(), writer).unwrap();
         let start = |runner| {
             let spec = JobSpec::new("a#1".parse().unwrap(), runner, "true", "/w");
             let text = serde_json::to_string(&spec).unwrap();

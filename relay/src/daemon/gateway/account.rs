@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use common::event::FailureKind;
+use common::model_usage::ModelProblem;
 use common::text_format;
 use hyper::{HeaderMap, StatusCode};
 use jiff::fmt::rfc2822::DateTimeParser;
@@ -16,47 +17,6 @@ const MAX_WAIT: Duration = Duration::from_secs(100 * 24 * 3600);
 /// Maximum length of the server's words, in bytes.
 const MAX_MESSAGE: usize = 300;
 
-/// Kind of a problem.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProblemKind {
-    /// The account's usage limit or quota is reached.
-    UsageLimit,
-    /// The server accepts no more requests for now.
-    RateLimited,
-    /// The server refuses the key.
-    Auth,
-    /// The thread no longer fits into the model's context window.
-    ContextWindow,
-    /// The server has no capacity left, or reports an error of its own.
-    Overloaded,
-    /// The model requires a newer Codex.
-    CodexOutdated,
-}
-
-impl From<ProblemKind> for FailureKind {
-    fn from(kind: ProblemKind) -> Self {
-        match kind {
-            ProblemKind::UsageLimit => Self::UsageLimit,
-            ProblemKind::RateLimited => Self::RateLimited,
-            ProblemKind::Auth => Self::Auth,
-            ProblemKind::ContextWindow => Self::ContextWindow,
-            ProblemKind::Overloaded => Self::Overloaded,
-            ProblemKind::CodexOutdated => Self::CodexOutdated,
-        }
-    }
-}
-
-/// A problem of the account with the model.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AccountProblem {
-    /// Kind of the problem.
-    pub kind: ProblemKind,
-    /// Instant at which a limit ends, if the server says so.
-    pub resets_at: Option<Timestamp>,
-    /// The server's words, as one line without secrets.
-    pub message: String,
-}
-
 /// Finds the problem in an answer that is an error. An error within a stream has the status of the stream, 200. `None`
 /// for an error of the request itself.
 pub(super) fn classify(
@@ -64,48 +24,48 @@ pub(super) fn classify(
     headers: &HeaderMap,
     error: &ErrorFields,
     now: Timestamp,
-) -> Option<AccountProblem> {
+) -> Option<ModelProblem> {
     let is_window_full = || full_windows(headers).next().is_some();
     let by_status = || match status.as_u16() {
-        402 => Some(ProblemKind::UsageLimit),
-        429 if is_window_full() => Some(ProblemKind::UsageLimit),
-        429 => Some(ProblemKind::RateLimited),
-        401 | 403 => Some(ProblemKind::Auth),
+        402 => Some(FailureKind::UsageLimit),
+        429 if is_window_full() => Some(FailureKind::UsageLimit),
+        429 => Some(FailureKind::RateLimited),
+        401 | 403 => Some(FailureKind::Auth),
         // 504 says that the request took too long, which is no problem of the account.
-        500..=503 | 505.. => Some(ProblemKind::Overloaded),
+        500..=503 | 505.. => Some(FailureKind::Overloaded),
         _ => None,
     };
     let words = error.message.to_lowercase();
-    let outdated = words.contains("requires a newer version of codex").then_some(ProblemKind::CodexOutdated);
+    let outdated = words.contains("requires a newer version of codex").then_some(FailureKind::CodexOutdated);
     let by_field = || kind_of_word(&error.code).or_else(|| kind_of_word(&error.kind));
     let kind = outdated.or_else(by_field).or_else(by_status)?;
     let resets_at = match kind {
-        ProblemKind::UsageLimit => usage_reset(headers, error, now),
-        ProblemKind::RateLimited | ProblemKind::Overloaded => rate_reset(headers, error, now),
-        ProblemKind::Auth | ProblemKind::ContextWindow | ProblemKind::CodexOutdated => None,
+        FailureKind::UsageLimit => usage_reset(headers, error, now),
+        FailureKind::RateLimited | FailureKind::Overloaded => rate_reset(headers, error, now),
+        _ => None,
     };
     let resets_at = resets_at.filter(|instant| is_plausible(*instant, now));
-    Some(AccountProblem { kind, resets_at, message: text_format::one_line(&error.message, MAX_MESSAGE) })
+    Some(ModelProblem { kind, resets_at, message: text_format::one_line(&error.message, MAX_MESSAGE) })
 }
 
 /// Returns the meaning of an error's `type` or `code`.
-fn kind_of_word(word: &str) -> Option<ProblemKind> {
+fn kind_of_word(word: &str) -> Option<FailureKind> {
     Some(match word {
         "usage_limit_reached"
         | "insufficient_quota"
         | "quota_exceeded"
         | "spend_limit_exceeded"
         | "billing_hard_limit_reached"
-        | "billing_not_active" => ProblemKind::UsageLimit,
-        "rate_limit_exceeded" | "rate_limit_error" | "rate_limit" => ProblemKind::RateLimited,
+        | "billing_not_active" => FailureKind::UsageLimit,
+        "rate_limit_exceeded" | "rate_limit_error" | "rate_limit" => FailureKind::RateLimited,
         "invalid_api_key"
         | "authentication_error"
         | "token_expired"
         | "account_deactivated"
-        | "usage_not_included" => ProblemKind::Auth,
-        "context_length_exceeded" => ProblemKind::ContextWindow,
+        | "usage_not_included" => FailureKind::Auth,
+        "context_length_exceeded" => FailureKind::ContextWindow,
         "server_is_overloaded" | "server_overloaded" | "overloaded_error" | "slow_down" | "server_error" => {
-            ProblemKind::Overloaded
+            FailureKind::Overloaded
         }
         _ => return None,
     })
@@ -184,7 +144,7 @@ mod tests {
     /// Time of the tests: 2025-11-28T18:00:00Z.
     const NOW: i64 = 1_764_352_800;
 
-    fn problem(status: u16, lines: &[(&str, &str)], body: &Value) -> Option<(ProblemKind, Option<i64>)> {
+    fn problem(status: u16, lines: &[(&str, &str)], body: &Value) -> Option<(FailureKind, Option<i64>)> {
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
             let name: hyper::header::HeaderName = name.parse().unwrap();
@@ -203,7 +163,7 @@ mod tests {
             error.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
             json!({ "error": error })
         };
-        let kind = ProblemKind::UsageLimit;
+        let kind = FailureKind::UsageLimit;
         assert_eq!(problem(429, &[], &limit(json!({"resets_at": NOW + 60}))), Some((kind, Some(60))));
         assert_eq!(problem(429, &[], &limit(json!({"resets_in_seconds": 90.5}))), Some((kind, Some(90))));
         for none in [
@@ -227,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_rate_limit_says_when_to_try_again() {
-        let kind = ProblemKind::RateLimited;
+        let kind = FailureKind::RateLimited;
         let body = json!({"error": {"code": "rate_limit_exceeded", "type": "requests", "message": "slow"}});
         assert_eq!(problem(429, &[("retry-after", "20")], &body), Some((kind, Some(20))));
         let date = ("retry-after", "Fri, 28 Nov 2025 18:01:00 GMT");
@@ -248,19 +208,19 @@ mod tests {
     fn fields_decide_before_the_status() {
         let body = |field: &str, word: &str| json!({"error": {field: word, "message": "m"}});
         for (status, body, kind) in [
-            (429, body("code", "insufficient_quota"), Some(ProblemKind::UsageLimit)),
-            (200, body("code", "context_length_exceeded"), Some(ProblemKind::ContextWindow)),
-            (400, body("code", "context_length_exceeded"), Some(ProblemKind::ContextWindow)),
-            (401, json!({}), Some(ProblemKind::Auth)),
-            (403, body("code", "unsupported_country_region_territory"), Some(ProblemKind::Auth)),
-            (429, body("type", "usage_not_included"), Some(ProblemKind::Auth)),
-            (503, json!({"error": "busy"}), Some(ProblemKind::Overloaded)),
-            (529, json!([]), Some(ProblemKind::Overloaded)),
-            (200, body("code", "server_is_overloaded"), Some(ProblemKind::Overloaded)),
+            (429, body("code", "insufficient_quota"), Some(FailureKind::UsageLimit)),
+            (200, body("code", "context_length_exceeded"), Some(FailureKind::ContextWindow)),
+            (400, body("code", "context_length_exceeded"), Some(FailureKind::ContextWindow)),
+            (401, json!({}), Some(FailureKind::Auth)),
+            (403, body("code", "unsupported_country_region_territory"), Some(FailureKind::Auth)),
+            (429, body("type", "usage_not_included"), Some(FailureKind::Auth)),
+            (503, json!({"error": "busy"}), Some(FailureKind::Overloaded)),
+            (529, json!([]), Some(FailureKind::Overloaded)),
+            (200, body("code", "server_is_overloaded"), Some(FailureKind::Overloaded)),
             (
                 400,
                 json!({"detail": "The 'gpt-6' model requires a newer version of Codex. Please upgrade."}),
-                Some(ProblemKind::CodexOutdated),
+                Some(FailureKind::CodexOutdated),
             ),
             (400, body("code", "invalid_value"), None),
             (404, json!({}), None),

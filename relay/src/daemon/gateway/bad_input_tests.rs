@@ -52,7 +52,7 @@ async fn an_answer_that_breaks_off_breaks_off_for_the_worker_too() {
     let answer = exchange(&route, &post("/v1/responses", "{}")).await;
     assert!(!answer.ends_with("0\r\n\r\n"), "{answer}");
     let mut readings = route.readings();
-    readings.wait_for(|readings| readings.unmetered == 1).await.unwrap();
+    readings.wait_for(|readings| readings.total.unmetered == 1).await.unwrap();
 }
 
 #[tokio::test]

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use common::wire::RetrySettings;
 use serde::Deserialize;
 
 use super::secret::Secret;
-use super::upstream::{Upstream, UpstreamSettings};
+use super::upstream::UpstreamSettings;
 use crate::bounded_file::read_bounded;
 
 const OPENAI: &str = "openai";
@@ -76,6 +77,7 @@ pub enum SettingsError {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct CodexConfig {
+    model: Option<String>,
     model_provider: Option<String>,
     model_providers: BTreeMap<String, Provider>,
     openai_base_url: Option<String>,
@@ -92,6 +94,9 @@ struct Provider {
     http_headers: BTreeMap<String, String>,
     env_http_headers: BTreeMap<String, String>,
     query_params: BTreeMap<String, String>,
+    request_max_retries: Option<u64>,
+    stream_max_retries: Option<u64>,
+    stream_idle_timeout_ms: Option<u64>,
     auth: Option<toml::Value>,
     aws: Option<toml::Value>,
 }
@@ -119,16 +124,13 @@ impl UpstreamSettings {
             |name: &str| home.as_ref().map_or(Ok(Vec::new()), |home| read_if_present(&home.join(name)));
         resolve(&read("config.toml")?, &read("auth.json")?, variable)
     }
-}
 
-impl Upstream {
-    /// Prepares the server of the user's Codex, with the current settings of its files and of the environment.
+    /// Reads the current settings of the user's Codex, from its files and this process's environment.
     ///
     /// # Errors
-    /// Returns one line with the reason and what helps.
-    pub fn from_codex_settings() -> Result<Self, String> {
-        let settings = UpstreamSettings::of_codex(&|name| std::env::var(name).ok());
-        Self::new(settings.map_err(|e| e.to_string())?).map_err(|e| e.to_string())
+    /// One line with the reason and what helps.
+    pub fn of_this_process() -> Result<Self, String> {
+        Self::of_codex(&|name| std::env::var(name).ok()).map_err(|e| e.to_string())
     }
 }
 
@@ -148,6 +150,7 @@ fn resolve(
     let variable = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
     let mut config = parse_config(config)?;
     let name = config.model_provider.take().unwrap_or_else(|| OPENAI.to_owned());
+    let model = config.model.take();
     let (provider, base_url) = find_provider(config, &name)?;
     check_supported(&provider, &name)?;
     let key = match (&provider.env_key, &provider.experimental_bearer_token) {
@@ -159,6 +162,11 @@ fn resolve(
         (None, None) if provider.requires_openai_auth => Some(openai_key(auth, &variable)?),
         (None, None) => None,
     };
+    let retries = RetrySettings {
+        request_max_retries: provider.request_max_retries,
+        stream_max_retries: provider.stream_max_retries,
+        stream_idle_timeout_ms: provider.stream_idle_timeout_ms,
+    };
     let from_variables = provider
         .env_http_headers
         .into_iter()
@@ -169,6 +177,8 @@ fn resolve(
         key: key.map(Secret::new),
         headers: headers.map(|(header, value)| (header, Secret::new(value))).collect(),
         query: provider.query_params.into_iter().collect(),
+        retries,
+        model,
     })
 }
 

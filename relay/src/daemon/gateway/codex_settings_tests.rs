@@ -36,6 +36,7 @@ fn the_key_of_openai_comes_from_a_variable_or_the_login() {
 fn a_provider_of_the_user_has_its_own_key_headers_and_parameters() {
     let config = "model_provider = \"mine\"\n[model_providers.mine]\nname = \"Mine\"\nbase_url = \"https://h/openai\"\n\
                   wire_api = \"responses\"\nenv_key = \"MY_KEY\"\nrequest_max_retries = 2\n\
+                  stream_max_retries = 0\nstream_idle_timeout_ms = 4000\n\
                   http_headers = { a = \"1\" }\nenv_http_headers = { b = \"B\", c = \"C\" }\n\
                   query_params = { api-version = \"2026\" }\n";
     let settings = settings(config, "", &[("MY_KEY", KEY), ("B", "2")]).unwrap();
@@ -43,6 +44,12 @@ fn a_provider_of_the_user_has_its_own_key_headers_and_parameters() {
     let headers: Vec<_> = settings.headers.iter().map(|(name, value)| (&**name, value.expose())).collect();
     assert_eq!(headers, [("a", "1"), ("b", "2")]);
     assert_eq!(settings.query, [("api-version".to_owned(), "2026".to_owned())]);
+    let retries = RetrySettings {
+        request_max_retries: Some(2),
+        stream_max_retries: Some(0),
+        stream_idle_timeout_ms: Some(4000),
+    };
+    assert_eq!(settings.retries, retries);
 }
 
 #[test]

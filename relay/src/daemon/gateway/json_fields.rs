@@ -16,6 +16,8 @@ pub(super) enum Field {
     Usage,
     /// `error` or `response.error`.
     Error,
+    /// `model` or `response.model`.
+    Model,
     /// `code`, of an event that is itself an error.
     Code,
     /// `message`, of an event that is itself an error.
@@ -23,7 +25,7 @@ pub(super) enum Field {
 }
 
 /// Number of fields.
-const FIELDS: usize = 5;
+const FIELDS: usize = 6;
 
 impl Field {
     fn at_top(key: &[u8]) -> Option<Self> {
@@ -39,6 +41,7 @@ impl Field {
         match key {
             b"usage" => Some(Self::Usage),
             b"error" => Some(Self::Error),
+            b"model" => Some(Self::Model),
             _ => None,
         }
     }

@@ -16,6 +16,8 @@ use super::json_fields::{Field, JsonFields};
 pub(super) struct Reading {
     /// Tokens of the answer, if it has them.
     pub(super) usage: Option<Usage>,
+    /// Name of the model that answered, if the answer has it.
+    pub(super) model: Option<String>,
     /// Error that ended the answer.
     pub(super) error: Option<ErrorFields>,
 }
@@ -116,7 +118,8 @@ impl Meter {
         if matches!(self.format, Format::Json) {
             self.format = Format::Other;
             let usage = self.fields.value(Field::Usage).as_ref().and_then(read_usage);
-            self.reading = usage.map(|usage| Reading { usage: Some(usage), error: None });
+            let model = read_model(&self.fields);
+            self.reading = usage.map(|usage| Reading { usage: Some(usage), model, error: None });
         }
         self.reading.take()
     }
@@ -126,12 +129,13 @@ impl Meter {
 fn read_event(fields: &JsonFields) -> Option<Reading> {
     let kind = fields.value(Field::Type)?;
     let usage = fields.value(Field::Usage).as_ref().and_then(read_usage);
+    let model = read_model(fields);
     let error = fields.value(Field::Error).filter(|error| !error.is_null());
     match kind.as_str()? {
-        "response.completed" | "response.incomplete" => Some(Reading { usage, error: None }),
+        "response.completed" | "response.incomplete" => Some(Reading { usage, model, error: None }),
         "response.failed" => {
             let error = error.as_ref().map(ErrorFields::from_json).unwrap_or_default();
-            Some(Reading { usage, error: Some(error) })
+            Some(Reading { usage, model, error: Some(error) })
         }
         "error" => {
             let text =
@@ -142,10 +146,15 @@ fn read_event(fields: &JsonFields) -> Option<Reading> {
                 ..ErrorFields::default()
             };
             let error = error.as_ref().map_or_else(own, ErrorFields::from_json);
-            Some(Reading { usage, error: Some(error) })
+            Some(Reading { usage, model, error: Some(error) })
         }
         _ => None,
     }
+}
+
+fn read_model(fields: &JsonFields) -> Option<String> {
+    let model = fields.value(Field::Model)?;
+    model.as_str().map(str::to_owned)
 }
 
 /// Reads token counts. A count that is missing or not a number is 0.

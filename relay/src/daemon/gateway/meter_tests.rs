@@ -31,13 +31,14 @@ fn completed(input: u64, text: &str) -> Value {
     let usage = json!({"input_tokens": input, "input_tokens_details": details, "output_tokens": 20,
                        "output_tokens_details": {"reasoning_tokens": 5}, "total_tokens": input + 20});
     let output = json!([{"type": "message", "usage": {"input_tokens": 7}, "content": [{"text": text}]}]);
-    json!({"type": "response.completed", "response": {"id": "r", "output": output, "usage": usage, "error": null}})
+    json!({"type": "response.completed", "response": {"id": "r", "output": output, "model": "gpt-5",
+                                                "usage": usage, "error": null}})
 }
 
 fn metered(input: u64) -> Reading {
     let usage =
         Usage { input_tokens: input, cached_input_tokens: 10, output_tokens: 20, reasoning_output_tokens: 5 };
-    Reading { usage: Some(usage), error: None }
+    Reading { usage: Some(usage), model: Some("gpt-5".to_owned()), error: None }
 }
 
 #[test]
@@ -72,7 +73,7 @@ fn an_error_within_a_stream_is_read_in_all_its_forms() {
         (json!({"type": "error", "error": "m"}), error("", "m")),
     ] {
         let found = readings("text/event-stream", sse(std::slice::from_ref(&event)).as_bytes(), &[3]);
-        assert_eq!(found, [Reading { usage: None, error: Some(expected) }], "{event}");
+        assert_eq!(found, [Reading { usage: None, model: None, error: Some(expected) }], "{event}");
     }
 }
 
@@ -91,7 +92,7 @@ fn a_stream_that_breaks_off_or_is_garbage_has_no_result() {
     }
     let odd = json!({"type": "response.completed", "response": {"usage": {"input_tokens": -1, "output_tokens": 1e99}}});
     let found = readings("text/event-stream", sse(&[odd]).as_bytes(), &[5]);
-    assert_eq!(found, [Reading { usage: Some(Usage::default()), error: None }]);
+    assert_eq!(found, [Reading { usage: Some(Usage::default()), model: None, error: None }]);
 }
 
 proptest! {

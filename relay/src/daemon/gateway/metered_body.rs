@@ -29,14 +29,15 @@ impl MeteredBody {
         meter.feed(bytes);
         if let Some(reading) = meter.take_reading() {
             self.meter = None;
-            self.route.record_answer(reading);
+            self.route.record_answer(&reading);
         }
     }
 
     /// Records the end of the answer, once.
     fn end(&mut self) {
         if let Some(mut meter) = self.meter.take() {
-            self.route.record_answer(meter.finish().unwrap_or(Reading { usage: None, error: None }));
+            let reading = meter.finish().unwrap_or(Reading { usage: None, model: None, error: None });
+            self.route.record_answer(&reading);
         }
     }
 }

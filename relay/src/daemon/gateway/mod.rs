@@ -4,12 +4,13 @@
 //! ```text
 //!  worker's Codex ─HTTP, job token─► proxy ──► upstream: key, headers, parameters ──► client ─TLS─► model's server
 //!        ▲                             │
-//!        │                           route: the job's token and server
+//!        │                           route: the job's token and server; job_meter ──► events of the job
 //!        │                             ▲ tokens, problems of the account
 //!        └──── answer, metered_body ───┘◄── meter, account ◄─────────────────────────── answer
 //! ```
 //!
-//! * [`proxy`]: serves a worker's connection. [`route`]: the way of one job. [`answer`]: answers of the model's server;
+//! * [`proxy`]: serves a worker's connection. [`route`]: its way to the model; [`job_meter`]: the sum of a job's
+//!   answers. [`answer`]: answers of the model's server;
 //!   [`metered_body`]: their bodies.
 //! * [`endpoint`]: requests that workers may send. [`refusal`]: answers of the gateway itself. [`headers`]: headers
 //!   that are passed on. [`meter`]: token counts of an answer; [`event_stream`] and [`json_fields`] find them in bounded
@@ -24,6 +25,7 @@ mod codex_settings;
 mod endpoint;
 mod event_stream;
 mod headers;
+mod job_meter;
 mod json_fields;
 mod meter;
 mod metered_body;
@@ -35,7 +37,8 @@ mod secret;
 mod test_support;
 mod upstream;
 
+pub(super) use job_meter::{JobMeter, JobReadings, MeterSettings};
 pub(super) use proxy::serve_connection;
 pub(super) use route::JobRoute;
 pub(super) use secret::Secret;
-pub(super) use upstream::Upstream;
+pub(super) use upstream::{Upstream, UpstreamSettings};

@@ -66,6 +66,12 @@ async fn forward(request: Request<Incoming>, route: &Arc<JobRoute>) -> Result<Re
         return Err(Refusal::Token);
     }
     let endpoint = Endpoint::of_request(&request)?;
+    // The list of models costs nothing.
+    if let Some(reason) =
+        Some(route).filter(|_| endpoint != Endpoint::Models).and_then(|r| r.exceeded_budget())
+    {
+        return Err(Refusal::Budget(reason));
+    }
     let limit = MAX_BODY_MIB * 1024 * 1024;
     if request.body().size_hint().lower() > limit {
         return Err(Refusal::BodyTooLarge(MAX_BODY_MIB));
@@ -102,6 +108,10 @@ fn failed_request(error: &legacy::Error, upstream: &Upstream) -> Refusal {
 #[cfg(test)]
 #[path = "proxy_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "large_answer_tests.rs"]
+mod large_answer_tests;
 
 #[cfg(test)]
 #[path = "bad_input_tests.rs"]

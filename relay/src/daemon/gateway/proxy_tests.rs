@@ -1,10 +1,9 @@
 use std::sync::Arc;
 
-use common::event::Usage;
+use common::event::{FailureKind, Usage};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Barrier, Mutex, mpsc};
 
-use super::super::account::ProblemKind;
 use super::super::test_support::{
     KEY, ScriptedServer, TOKEN, connect, exchange, http_answer, post, status_and_body,
 };
@@ -56,7 +55,7 @@ async fn tokens_of_all_answers_add_up() {
     let readings = route.readings().borrow().clone();
     let usage =
         Usage { input_tokens: 200, cached_input_tokens: 20, output_tokens: 40, reasoning_output_tokens: 0 };
-    assert_eq!((readings.usage, readings.answers, readings.unmetered), (usage, 2, 0));
+    assert_eq!((readings.total.usage, readings.total.answers, readings.total.unmetered), (usage, 2, 0));
 }
 
 #[tokio::test]
@@ -94,7 +93,7 @@ async fn an_error_passes_with_its_status_and_is_classified() {
     let answer = exchange(&route, &post("/v1/responses", "{}")).await;
     assert_eq!(status_and_body(&answer), ("HTTP/1.1 429 Too Many Requests", body));
     let problem = route.readings().borrow().problem.clone().unwrap();
-    assert_eq!((problem.kind, &*problem.message), (ProblemKind::UsageLimit, "used up"));
+    assert_eq!((problem.kind, &*problem.message), (FailureKind::UsageLimit, "used up"));
 }
 
 #[tokio::test]
@@ -164,5 +163,5 @@ async fn a_hundred_workers_are_served_at_once() {
     for request in requests.collect::<Vec<_>>() {
         assert_eq!(status_and_body(&request.await.unwrap()).0, "HTTP/1.1 200 OK");
     }
-    assert_eq!(route.readings().borrow().answers, 100);
+    assert_eq!(route.readings().borrow().total.answers, 100);
 }

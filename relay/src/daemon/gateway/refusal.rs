@@ -18,6 +18,9 @@ pub(super) enum Refusal {
     /// The worker asks for something other than the model.
     #[error("workers reach only POST /v1/responses, POST /v1/responses/compact and GET /v1/models")]
     UnknownEndpoint,
+    /// The job may use no more of the model. Codex ends its turn at this status, and does not try again.
+    #[error("{0}. End the task here: no further request will be answered")]
+    Budget(String),
     /// The request's body is too large.
     #[error("the request is larger than {0} MiB")]
     BodyTooLarge(u64),
@@ -49,7 +52,7 @@ impl Refusal {
             Self::WebSocket => StatusCode::UPGRADE_REQUIRED,
             Self::UnknownEndpoint => StatusCode::NOT_FOUND,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::BrokenBody => StatusCode::BAD_REQUEST,
+            Self::BrokenBody | Self::Budget(_) => StatusCode::BAD_REQUEST,
             Self::Unreachable { .. } | Self::BadAnswer { .. } => StatusCode::BAD_GATEWAY,
         }
     }
@@ -60,6 +63,7 @@ impl Refusal {
             Self::Token => ("invalid_request_error", "invalid_api_key"),
             Self::WebSocket => ("invalid_request_error", "upgrade_required"),
             Self::UnknownEndpoint => ("invalid_request_error", "unknown_url"),
+            Self::Budget(_) => ("invalid_request_error", "budget_exceeded"),
             Self::BodyTooLarge(_) => ("invalid_request_error", "request_too_large"),
             Self::BrokenBody => ("invalid_request_error", "invalid_body"),
             Self::Unreachable { .. } => ("server_error", "upstream_unreachable"),
@@ -81,7 +85,7 @@ impl Refusal {
                 headers.insert(UPGRADE, HeaderValue::from_static("HTTP/1.1"));
             }
             // The rest of the request has not been read.
-            Self::BodyTooLarge(_) | Self::BrokenBody => {
+            Self::Budget(_) | Self::BodyTooLarge(_) | Self::BrokenBody => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             _ => {}

@@ -8,8 +8,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::client::{UpstreamClient, new_client};
-use super::upstream::UpstreamSettings;
-use super::{JobRoute, Secret, Upstream, serve_connection};
+use super::{
+    JobMeter, JobReadings, JobRoute, MeterSettings, Secret, Upstream, UpstreamSettings, serve_connection,
+};
 
 pub(super) const KEY: &str = "sk-real-key-of-the-user";
 pub(super) const TOKEN: &str = "token-of-the-job";
@@ -83,9 +84,11 @@ pub(super) fn route_through(base_url: &str, client: UpstreamClient) -> Arc<JobRo
         key: Some(Secret::new(KEY)),
         headers: vec![("x-team".to_owned(), Secret::new("blue"))],
         query: vec![("api-version".to_owned(), "2026-11 a".to_owned())],
+        ..UpstreamSettings::default()
     };
     let upstream = Arc::new(Upstream::with_client(settings, client).unwrap());
-    Arc::new(JobRoute::new("proj#1".parse().unwrap(), Secret::new(TOKEN), upstream))
+    let meter = JobMeter::new("proj#1".parse().unwrap(), MeterSettings::default(), JobReadings::default());
+    Arc::new(JobRoute::new(Secret::new(TOKEN), upstream, Arc::new(meter)))
 }
 
 /// Reads a request with its body, of a length or in chunks.

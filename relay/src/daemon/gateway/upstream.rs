@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use common::wire::RetrySettings;
 use http_body_util::Limited;
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
@@ -17,7 +18,7 @@ use super::headers;
 use super::secret::Secret;
 
 /// Settings of the model's server.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UpstreamSettings {
     /// URL of the API, without its endpoints' paths: `https://api.openai.com/v1`.
     pub base_url: String,
@@ -27,6 +28,10 @@ pub struct UpstreamSettings {
     pub headers: Vec<(String, Secret)>,
     /// Parameters of each request's URL.
     pub query: Vec<(String, String)>,
+    /// Settings about retries, for the worker's Codex.
+    pub retries: RetrySettings,
+    /// Model that Codex uses if a job names none.
+    pub model: Option<String>,
 }
 
 /// Reason why the model's server can't be used. It contains no value of a setting.
@@ -200,7 +205,8 @@ mod tests {
             let headers = header.map(|(name, value)| (name.to_owned(), Secret::new(value)));
             let base_url = "http://h/v1".to_owned();
             let (key, headers) = (key.map(Secret::new), headers.into_iter().collect());
-            Upstream::new(UpstreamSettings { base_url, key, headers, query: Vec::new() }).unwrap_err()
+            Upstream::new(UpstreamSettings { base_url, key, headers, ..UpstreamSettings::default() })
+                .unwrap_err()
         };
         assert_eq!(with(Some("hidden\n"), None), UpstreamError::Key);
         assert_eq!(with(None, Some(("a b", "hidden"))), UpstreamError::Header("a b".to_owned()));

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::ids::JobId;
+use common::record::JobRecord;
 use common::stream::{GitService, StreamError, StreamHandle};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -76,8 +77,8 @@ pub(super) async fn serve(services: &Services, stream: AgentStream) {
 async fn serve_model(services: &Services, stream: &AgentStream) -> Result<(), String> {
     let off = "workers reach no model through this relay: set [model] gateway = true in platform/relay.toml";
     let access = services.model.as_ref().ok_or(off)?;
-    check_run(services, stream).await?;
-    let route = access.route(&stream.request.job, stream.request.epoch)?;
+    let record = check_run(services, stream).await?;
+    let route = access.route(&record)?;
     tokio::select! {
         () = model::serve_connection(&stream.handle, route) => Ok(()),
         reason = wait_until_run_ends(services, stream) => Err(reason),
@@ -172,14 +173,14 @@ async fn serve_git(handle: &StreamHandle, command: Command) -> Result<(), String
 }
 
 /// Checks with the writer whether the stream is allowed. Like an event, it must belong to the job's running run, and come
-/// from the newest connection of the job's agent.
-async fn check_run(services: &Services, stream: &AgentStream) -> Result<(), String> {
+/// from the newest connection of the job's agent. Returns the job's record.
+async fn check_run(services: &Services, stream: &AgentStream) -> Result<Box<JobRecord>, String> {
     let checked = query_run(services, stream).await;
     checked.unwrap_or_else(|| Err("the registry gave no answer".to_owned()))
 }
 
-/// Returns the writer's answer whether the stream is allowed; `None` if it gives no answer in time.
-async fn query_run(services: &Services, stream: &AgentStream) -> Option<Result<(), String>> {
+/// Returns the record of the stream's job, or the writer's reason why the stream is not allowed; `None` if it gives no answer in time.
+async fn query_run(services: &Services, stream: &AgentStream) -> Option<Result<Box<JobRecord>, String>> {
     let (reply, answer) = oneshot::channel();
     let OpenRequest { job, epoch, .. } = stream.request.clone();
     let connection_id = stream.connection_id.clone();

@@ -96,6 +96,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::config::prices::Prices;
     use crate::daemon::job_repositories::JobRepositories;
     use crate::daemon::model_access::ModelAccess;
     use crate::daemon::writer::{WriterCommand, WriterHandle};
@@ -110,7 +111,11 @@ mod tests {
     fn table(root: &Path, has_model: bool) -> (GitStreams, mpsc::Receiver<WriterCommand>, Parts) {
         let (commands, writer) = mpsc::channel(1024);
         let policy = JobPolicy::new(EngineKind::Local, &Config::load(root).unwrap());
-        let model = has_model.then(|| ModelAccess::load(&root.join("model-secret")).unwrap());
+        let load = |writer| {
+            let (secret, registry) = (root.join("model-secret"), Registry::for_project(root));
+            ModelAccess::load(&secret, registry, Prices::default(), writer).unwrap()
+        };
+        let model = has_model.then(|| load(WriterHandle::new(commands.clone())));
         let services = Services {
             writer: WriterHandle::new(commands),
             repositories: JobRepositories::new(
