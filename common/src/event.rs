@@ -186,8 +186,8 @@ pub enum EventBody {
         #[serde(deserialize_with = "crate::bounded::deserialize_list::<_, _, MAX_SHARED_WITH>")]
         jobs: Vec<JobId>,
     },
-    /// Tokens of the job so far, counted by the relay in the model's answers. Recorded by the relay, never by the agent.
-    /// From the first one on, `usage` events don't change the record.
+    /// Tokens of the job so far, counted by the relay in the model's answers. Recorded by the relay, never by the
+    /// agent. From the first one on, `usage` events don't change the record.
     ModelUsage(Box<ModelUsage>),
     /// The problem of the account with the model has changed. Recorded by the relay, never by the agent.
     ModelProblem {

@@ -11,8 +11,8 @@
 //! * [`rule`]: rules of `relay.toml` for steps. * [`expectation`]: what a job must leave behind to complete.
 //! * [`origin`]: the session that launched a job, and the job that it follows.
 //! * [`event`]: events of a job; [`event_line`]: lines of the registry's event log, one for each event.
-//! * [`record`]: the job record, a pure fold of the job's events (`fold`, `model_fold`), with the job's [`step`]s and [`warnings`];
-//!   [`summary`]: the closing text of a job.
+//! * [`record`]: the job record, a pure fold of the job's events (`fold`, `model_fold`), with the job's [`step`]s
+//!   and [`warnings`]; [`summary`]: the closing text of a job.
 //! * [`place`]: the clone that a job works in; [`result`]: the branch with the job's commits; [`evidence`]: the checks
 //!   that ran and the version of Codex, as the agent reports them.
 //! * [`folder`]: use of folders by jobs that work in place. [`git_link`]: folders of git outside of a workspace.

@@ -26,8 +26,8 @@ pub(super) fn check_budget(
     }
     if !config.model_gateway {
         return Err(Failure::usage(
-            "--max-tokens, --max-cost and [budget] need [model] gateway = true in platform/relay.toml: only the gateway \
-             counts tokens",
+            "--max-tokens, --max-cost and [budget] need [model] gateway = true in platform/relay.toml: only the \
+             gateway counts tokens",
         ));
     }
     match model.filter(|model| budget.max_cost_micros.is_some() && config.prices.price(model).is_none()) {

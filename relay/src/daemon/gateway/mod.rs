@@ -10,8 +10,7 @@
 //! ```
 //!
 //! * [`proxy`]: serves a worker's connection. [`route`]: its way to the model; [`job_meter`]: the sum of a job's
-//!   answers. [`answer`]: answers of the model's server;
-//!   [`metered_body`]: their bodies.
+//!   answers. [`answer`]: answers of the model's server; [`metered_body`]: their bodies.
 //! * [`endpoint`]: requests that workers may send. [`refusal`]: answers of the gateway itself. [`headers`]: headers
 //!   that are passed on. [`meter`]: token counts of an answer; [`event_stream`] and [`json_fields`] find them in bounded
 //!   memory. [`account`]: problems of the account. All of these are pure.
