@@ -51,6 +51,9 @@ pub(crate) struct Config {
     /// Weakest sandbox mode that the user approved; if `None`, a job's own setting is used.
     #[serde(default)]
     pub(crate) sandbox: Option<Sandbox>,
+    /// True if workers reach the model through the relay, and so need no credentials here.
+    #[serde(default)]
+    pub(crate) model_gateway: bool,
 }
 
 fn default_codex() -> String {

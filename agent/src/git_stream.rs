@@ -1,6 +1,7 @@
-//! Requests for streams: each connects git in a job's clone with the job's repository at the relay.
+//! Requests for streams: each connects a program of a job with a service at the relay, mostly git in the job's clone
+//! with the job's repository.
 //!
-//! The uplink makes a socket pair for each stream. It keeps one end, and the job gives the other end to git.
+//! The uplink makes a socket pair for each stream. It keeps one end, and the job gives the other end to the program.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -10,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::spool::RunId;
 
-/// Maximum number of requests that wait for a connection. Each job has at most one at a time.
+/// Maximum number of requests that are queued for the uplink. Further ones wait in their jobs.
 const MAX_REQUESTS: usize = common::job::MAX_AGENT_JOBS as usize;
 
 /// Request for a stream.
@@ -26,8 +27,8 @@ pub(crate) struct StreamRequest {
 /// A stream for which the uplink has made the sockets.
 #[derive(Debug)]
 pub(crate) struct OpenedStream {
-    /// Git's end of the socket.
-    pub(crate) git: OwnedFd,
+    /// The job's end of the socket, for git or for a connection of Codex.
+    pub(crate) job_end: OwnedFd,
     pub(crate) result: StreamResult,
 }
 

@@ -30,6 +30,7 @@ mod deadline;
 mod environment;
 mod exit;
 mod expectations;
+mod gateway;
 mod git_diff;
 mod git_head;
 mod git_stream;

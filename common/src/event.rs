@@ -7,11 +7,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::Evidence;
+pub use crate::failure_kind::FailureKind;
 use crate::folder::{FolderUse, MAX_SHARED_WITH};
 use crate::ids::{JobId, JobName};
 use crate::job::{Runner, StepKind};
+use crate::model_usage::{ModelProblem, ModelUsage};
 use crate::origin::Origin;
 use crate::result::JobResult;
+pub use crate::usage::Usage;
 use crate::vitals::MachineVitals;
 use crate::wait_reason::WaitReason;
 
@@ -183,6 +186,14 @@ pub enum EventBody {
         #[serde(deserialize_with = "crate::bounded::deserialize_list::<_, _, MAX_SHARED_WITH>")]
         jobs: Vec<JobId>,
     },
+    /// Tokens of the job so far, counted by the relay in the model's answers. Recorded by the relay, never by the
+    /// agent. From the first one on, `usage` events don't change the record.
+    ModelUsage(Box<ModelUsage>),
+    /// The problem of the account with the model has changed. Recorded by the relay, never by the agent.
+    ModelProblem {
+        /// The new problem; `None` once the model answers again.
+        problem: Option<Box<ModelProblem>>,
+    },
 }
 
 /// Properties of a job that are known at its launch.
@@ -273,19 +284,6 @@ pub struct ChangedFile {
     pub kind: String,
 }
 
-/// Token counts of a Codex thread since its beginning.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Usage {
-    /// Input tokens.
-    pub input_tokens: u64,
-    /// Input tokens read from the cache.
-    pub cached_input_tokens: u64,
-    /// Output tokens.
-    pub output_tokens: u64,
-    /// Output tokens used for reasoning.
-    pub reasoning_output_tokens: u64,
-}
-
 /// End state of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -307,60 +305,6 @@ pub struct JobError {
     pub message: String,
     /// Number of the step in which the failure happened.
     pub step: Option<u32>,
-}
-
-/// Kind of failure of a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FailureKind {
-    /// A command could not be started.
-    SpawnFailed,
-    /// The worker showed no activity within the limit of the step `start`.
-    StartTimeout,
-    /// A step exceeded its limit.
-    StepTimeout,
-    /// A step made no progress for its stall limit.
-    Stalled,
-    /// The model sent nothing for longer than the limit of the step `model`.
-    ModelSilent,
-    /// The job exceeded its limit.
-    JobTimeout,
-    /// Codex reported that its turn failed.
-    CodexError,
-    /// Codex exited with an error and gave no reason.
-    CodexExit,
-    /// A setup command failed.
-    SetupFailed,
-    /// A check failed.
-    CheckFailed,
-    /// The agent died, and the job's worker with it.
-    AgentLost,
-    /// The platform's container exited.
-    ContainerExited,
-    /// The kernel killed the worker or the container for lack of memory.
-    OomKilled,
-    /// The agent refused the job.
-    Refused,
-    /// The command of a shell job failed.
-    Exited,
-    /// The account's usage limit for the model is reached.
-    UsageLimit,
-    /// The model's server accepts no more requests for now.
-    RateLimited,
-    /// The model's server refused the key or login.
-    Auth,
-    /// The task no longer fits into the model's context window.
-    ContextWindow,
-    /// The model's server has no capacity left or reports an error.
-    Overloaded,
-    /// The model requires a newer Codex.
-    CodexOutdated,
-    /// The worker repeated failing steps without progress.
-    NoProgress,
-    /// The job did not leave behind what was expected (`--expect`).
-    ExpectationFailed,
-    /// A job that this job had to wait for (`--after`) did not complete.
-    DependencyFailed,
 }
 
 /// Changes of a job in its workspace, as counted by git.

@@ -30,11 +30,13 @@ impl JobRecord {
             self.epoch = line.epoch;
             self.seq = line.seq;
         }
-        // Results, reasons for waiting and shared folders are valid only from the relay, evidence only from the agent.
+        // Facts that only the relay has are valid only from the relay, and evidence only from the agent.
         let is_from_wrong_source = |event: &Event| match event.body {
-            EventBody::Result(_) | EventBody::Waiting { .. } | EventBody::FolderShared { .. } => {
-                line.source == Source::Agent
-            }
+            EventBody::Result(_)
+            | EventBody::Waiting { .. }
+            | EventBody::FolderShared { .. }
+            | EventBody::ModelUsage(_)
+            | EventBody::ModelProblem { .. } => line.source == Source::Agent,
             EventBody::Evidence(_) => line.source == Source::Relay,
             _ => false,
         };
@@ -83,7 +85,9 @@ impl JobRecord {
             }
             EventBody::Message { text } => self.message = Some(text.clone()),
             EventBody::Plan { items } => self.plan.clone_from(items),
-            EventBody::Usage(usage) => self.usage = Some(*usage),
+            EventBody::Usage(usage) => self.apply_reported_usage(*usage),
+            EventBody::ModelUsage(usage) => self.apply_model_usage(**usage),
+            EventBody::ModelProblem { problem } => self.model_problem = problem.as_deref().cloned(),
             EventBody::Warning { message } => self.add_warning(message.clone()),
             EventBody::Stalled { n, evidence } => {
                 self.warning = Some(format!("step {n} makes no progress: {evidence}"));
@@ -109,7 +113,7 @@ impl JobRecord {
             }
             EventBody::Finished { state, error, exit_code, changes } => {
                 self.state = (*state).into();
-                self.error.clone_from(error);
+                self.error = self.explain_by_model_problem(error.as_ref());
                 self.exit_code = *exit_code;
                 self.changes = *changes;
                 self.apply_end(event.at);

@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::budget::Budget;
 use crate::expectation::Expectation;
 use crate::folder::FolderUse;
 use crate::ids::JobId;
@@ -34,7 +35,7 @@ pub const MAX_TOTAL_IMAGE_BYTES: u64 = 50 << 20;
 /// Maximum length of a spec as JSON, in bytes: a message of the wire has 1 MiB, minus the other fields of its frame.
 pub const MAX_SPEC: usize = 1024 * 1024 - 4096;
 
-/// Time limits of a job, in milliseconds.
+/// Limits of a job. Times are in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Limit of the whole job, from its acceptance to its end.
@@ -51,6 +52,9 @@ pub struct Limits {
     /// kind does not use the network.
     #[serde(default)]
     pub stalls: BTreeMap<StepKind, u64>,
+    /// Budget for the model, which the relay enforces.
+    #[serde(default, skip_serializing_if = "Budget::is_unlimited")]
+    pub budget: Budget,
 }
 
 fn default_stall_ms() -> u64 {
@@ -79,6 +83,7 @@ impl Default for Limits {
             steps: BTreeMap::new(),
             stall_ms: Self::STALL_MS,
             stalls: BTreeMap::new(),
+            budget: Budget::default(),
         }
     }
 }
@@ -149,7 +154,7 @@ pub struct JobSpec {
     pub setup: Vec<String>,
     /// Command lines that run after the worker; the first that fails makes the job `failed: check_failed`.
     pub checks: Vec<String>,
-    /// Time limits of the job and of its steps.
+    /// Limits of the job and of its steps.
     pub limits: Limits,
     /// The user's rules for steps, which are tried before the built-in rules.
     #[serde(default)]

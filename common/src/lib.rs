@@ -11,12 +11,13 @@
 //! * [`rule`]: rules of `relay.toml` for steps. * [`expectation`]: what a job must leave behind to complete.
 //! * [`origin`]: the session that launched a job, and the job that it follows.
 //! * [`event`]: events of a job; [`event_line`]: lines of the registry's event log, one for each event.
-//! * [`record`]: the job record, a pure fold of the job's events (`fold`), with the job's [`step`]s and [`warnings`];
-//!   [`summary`]: the closing text of a job.
+//! * [`record`]: the job record, a pure fold of the job's events (`fold`, `model_fold`), with the job's [`step`]s
+//!   and [`warnings`]; [`summary`]: the closing text of a job.
 //! * [`place`]: the clone that a job works in; [`result`]: the branch with the job's commits; [`evidence`]: the checks
 //!   that ran and the version of Codex, as the agent reports them.
 //! * [`folder`]: use of folders by jobs that work in place. [`git_link`]: folders of git outside of a workspace.
-//! * [`wait_reason`]: reasons why a queued job waits.
+//! * [`wait_reason`]: reasons why a queued job waits. [`model_usage`]: tokens that the relay counts for a job;
+//!   [`budget`]: their limits.
 //! * [`wire`]: the frames between agent and relay. * [`stream`]: git's bytes beside the events on one connection.
 //! * [`text_format`]: bounding and cleaning of untrusted text; [`json`]: JSON that is safe to display.
 //! * [`duration`]: limits as people write them. * [`time_scale`]: times that do not jump with the wall clock.
@@ -27,6 +28,7 @@
 //! Nothing in this crate opens files or sockets, or reads a clock.
 
 pub mod bounded;
+pub mod budget;
 pub mod codex_args;
 pub mod duration;
 pub mod env_policy;
@@ -34,12 +36,15 @@ pub mod event;
 pub mod event_line;
 pub mod evidence;
 pub mod expectation;
+mod failure_kind;
 mod fold;
 pub mod folder;
 pub mod git_link;
 pub mod ids;
 pub mod job;
 pub mod json;
+mod model_fold;
+pub mod model_usage;
 pub mod origin;
 pub mod place;
 pub mod record;
@@ -51,6 +56,7 @@ pub mod stream;
 pub mod summary;
 pub mod text_format;
 pub mod time_scale;
+mod usage;
 pub mod version;
 pub mod vitals;
 pub mod wait_reason;

@@ -20,6 +20,7 @@ use crate::folder::{FolderUse, MAX_SHARED_WITH};
 use crate::ids::{JobId, JobName};
 use crate::job::Runner;
 use crate::json;
+use crate::model_usage::{ModelProblem, ModelUsage};
 use crate::origin::{FollowUp, Origin};
 use crate::result::{JobResult, ResultState};
 use crate::step::{CurrentStep, Step};
@@ -151,7 +152,7 @@ pub struct JobRecord {
     pub plan: Vec<PlanItem>,
     /// Id of the Codex thread.
     pub thread_id: Option<String>,
-    /// Tokens used by the thread.
+    /// Tokens used by the thread; with `model_usage` those of this job.
     pub usage: Option<Usage>,
     /// The worker's last message.
     pub message: Option<String>,
@@ -211,6 +212,12 @@ pub struct JobRecord {
     /// Group of the job. A limited number of jobs of a group runs at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<JobName>,
+    /// Tokens of a job whose requests to the model go through the relay, as the relay counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_usage: Option<ModelUsage>,
+    /// Problem of the account in the model's newest answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_problem: Option<ModelProblem>,
     /// Fields written by a newer program, preserved unchanged.
     #[serde(flatten)]
     pub unknown_fields: Map<String, Value>,
@@ -266,6 +273,8 @@ impl JobRecord {
             after: queued.after.clone(),
             base_job: queued.base_job.clone(),
             group: queued.group.clone(),
+            model_usage: None,
+            model_problem: None,
             unknown_fields: Map::new(),
         }
     }

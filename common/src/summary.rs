@@ -183,7 +183,7 @@ fn counts_line(record: &JobRecord) -> Option<String> {
         counts.push(format!("{} {files} changed {lines}", changes.files));
     }
     if let Some(usage) = record.usage {
-        let total = if record.is_resumed() { " (thread total)" } else { "" };
+        let total = if record.has_usage_of_thread() { " (thread total)" } else { "" };
         counts.push(format!("tokens: {} in, {} out{total}", usage.input_tokens, usage.output_tokens));
     }
     if let Some(cleanup) = record.cleanup.filter(|cleanup| cleanup.killed + cleanup.survivors > 0) {

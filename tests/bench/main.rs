@@ -7,19 +7,22 @@
 //! Prints a table with medians, ratios and the target of each figure. A missed target is no error, because the machine
 //! may be loaded. If a figure could not be measured, its row says so, and the exit code is 1. `GROUP` selects groups of
 //! figures by the beginning of their names: commands, lines, overhead, memory, observation, crowd-agents, short-jobs,
-//! places, size.
+//! places, gateway, size.
 //!
 //! * [`setup`]: builds the release programs. * [`table`]: rows, units and targets. * [`samples`]: medians, and commands
 //!   that run in turn. * [`stop`]: Ctrl-C ends the run cleanly. * [`peers`]: pueue, task-spooler, Docker and NATS.
 //! * [`stand_in`]: the stand-in for Codex: this program, which the agent starts instead of Codex.
 //! * One module per group of figures: [`commands`] (with [`crowd`] and [`restart`]), [`codex_lines`], [`overhead`],
-//!   [`memory`] (with [`proc`]), [`observation`], [`crowd_agents`], [`short_jobs`], [`places`], [`size`].
+//!   [`memory`] (with [`proc`]), [`observation`], [`crowd_agents`], [`short_jobs`], [`places`],
+//!   [`gateway`] (with [`model_stream`]), [`size`].
 
 mod codex_lines;
 mod commands;
 mod crowd;
 mod crowd_agents;
+mod gateway;
 mod memory;
+mod model_stream;
 mod observation;
 mod overhead;
 mod peers;
@@ -47,7 +50,7 @@ type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 /// A group of figures: its name, and the function that measures it and adds its rows to the report.
 type Group = (&'static str, fn(&mut Report) -> Fallible<()>);
 
-const GROUPS: [Group; 9] = [
+const GROUPS: [Group; 10] = [
     ("commands", commands::measure),
     ("lines", codex_lines::measure),
     ("overhead", overhead::measure),
@@ -56,6 +59,7 @@ const GROUPS: [Group; 9] = [
     ("crowd-agents", crowd_agents::measure),
     ("short-jobs", short_jobs::measure),
     ("places", places::measure),
+    ("gateway", gateway::measure),
     ("size", size::measure),
 ];
 

@@ -3,6 +3,8 @@
 //! `[codex] program` names this program, so the agent calls it with Codex's arguments. The prompt selects the lines:
 //! * `ticks COUNT MILLIS`: COUNT commands, each with this duration and followed by a pause as long. Each command line
 //!   contains the wall-clock time in nanoseconds at which it was written.
+//! * `stream COUNT FILE`: COUNT answers of the model at once, at the address in the arguments; the times of their events
+//!   go into FILE, in nanoseconds.
 //! * `flood COUNT`: COUNT commands as fast as the pipe takes them.
 
 use std::env;
@@ -10,7 +12,7 @@ use std::io::{self, BufWriter, Read, Write};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::Fallible;
+use crate::{Fallible, model_stream};
 
 /// Returns true if this program was called as Codex.
 pub(crate) fn is_called() -> bool {
@@ -44,12 +46,23 @@ fn run_task() -> Fallible<()> {
         ["ticks", count, millis] => {
             print_ticks(&mut out, count.parse()?, Duration::from_millis(millis.parse()?))?;
         }
+        ["stream", count, file] => stream(count.parse()?, file)?,
         ["flood", count] => print_flood(&mut out, count.parse()?)?,
         _ => return Err(format!("the stand-in does not know how to '{prompt}'").into()),
     }
     let usage = r#"{"input_tokens":1,"cached_input_tokens":0,"output_tokens":1,"reasoning_output_tokens":0}"#;
     writeln!(out, r#"{{"type":"turn.completed","usage":{usage}}}"#)?;
     Ok(out.flush()?)
+}
+
+/// Receives answers of the model through the gateway.
+fn stream(count: usize, file: &str) -> Fallible<()> {
+    let provider = env::args().find(|arg| arg.starts_with("model_providers.relay=")).ok_or("no gateway")?;
+    let address = provider.split_once("base_url=\"http://").and_then(|(_, url)| url.split_once('/'));
+    let (address, _) = address.ok_or("the gateway has no address")?;
+    let times = model_stream::receive(address.parse()?, &env::var("RELAY_JOB_TOKEN")?, count)?;
+    let lines: Vec<String> = times.iter().map(|time| time.as_nanos().to_string()).collect();
+    Ok(std::fs::write(file, lines.join("\n"))?)
 }
 
 fn print_ticks(out: &mut impl Write, count: u64, duration: Duration) -> Fallible<()> {

@@ -1,9 +1,7 @@
 //! Follow-up jobs: `relay resume` continues a Codex thread with a new prompt, `relay retry` repeats a task.
 
 use std::fs;
-use std::future::pending;
 use std::process::Stdio;
-use std::sync::mpsc;
 
 use common::event::FailureKind;
 use common::origin::{FollowUp, Follows};
@@ -17,17 +15,9 @@ use crate::codex::launch;
 /// Creates a site whose workers are the real Codex, and a scripted model that records the requests.
 fn site() -> (ScriptedModel, Site) {
     let site = Site::new(Engine::Local);
-    let (made, model) = mpsc::channel();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async move {
-            let mut scripts = Scripts::default();
-            scripts.add_folder(&programs::workspace().join("tests/scripts")).unwrap();
-            made.send(ScriptedModel::start(scripts).await.unwrap()).unwrap();
-            pending::<()>().await;
-        });
-    });
-    let model = model.recv().unwrap();
+    let mut scripts = Scripts::default();
+    scripts.add_folder(&programs::workspace().join("tests/scripts")).unwrap();
+    let model = ScriptedModel::start_on_thread(scripts).unwrap();
     write_codex_home(site.codex_home(), &model.base_url()).unwrap();
     let codex = programs::codex();
     site.configure(&format!("[codex]\nsandbox = \"off\"\nprogram = \"{}\"\n", codex.display()));

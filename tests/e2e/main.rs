@@ -36,6 +36,8 @@ mod machine;
 mod many_agents;
 mod mcp;
 mod model;
+mod model_gateway;
+mod model_meter;
 mod notices;
 mod output_kills;
 mod partition;

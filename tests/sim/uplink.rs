@@ -75,7 +75,7 @@ impl World {
                 *clock_error = (*clock_error).max(self.clocks.now.saturating_sub(self.hello_sent_at));
             }
             Action::Spool(action) => return Ok(apply_action(&agent.spool, &action)),
-            Action::Start { run, spec } => {
+            Action::Start { run, spec, .. } => {
                 return self.start_job(agent, run, &spec).map(|reply| Some(Input::Started(reply)));
             }
             // The simulated relay has no streams.

@@ -42,7 +42,7 @@ impl Supervisor {
         let output = self.resources.output.clone();
         for _ in 0..MAX_ATTEMPTS {
             let opening = output.streams.open(&output.run, GitService::FetchImages);
-            let OpenedStream { git: socket, result } = match self.wait_unless_ended(opening).await {
+            let OpenedStream { job_end: socket, result } = match self.wait_unless_ended(opening).await {
                 Wait::Done(opened) => opened.map_err(|error| failed(error.to_string()))?,
                 Wait::Interrupted => return Ok(()),
             };

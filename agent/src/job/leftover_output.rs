@@ -59,7 +59,7 @@ impl JobManager {
             Err(reason) => Some(kept_warning(&reason, &path.to_string_lossy())),
         };
         // The run itself no longer knows any secrets. The worker chose the names of its files.
-        let mask = self.build_masker("");
+        let mask = self.build_masker("", None);
         let warning = warning.map(|message| mask.mask_text(&message).into_owned());
         // The warning comes first: after the removal the next agent could not find it out again.
         run.append_all(warning.map(|message| EventBody::Warning { message }));

@@ -8,7 +8,7 @@ use std::{fmt, io};
 use common::event::{EventBody, Isolation};
 use common::ids::JobId;
 use common::job::JobSpec;
-use common::wire::AgentFrame;
+use common::wire::{AgentFrame, ModelGrant};
 use tokio::sync::{Notify, watch};
 
 use super::control::{Control, ControlState, extend_limit, send_control};
@@ -19,6 +19,7 @@ use crate::codex::discovery::CodexFinder;
 use crate::config::Config;
 use crate::confine::self_test::VerifiedPrograms;
 use crate::environment::Variables;
+use crate::gateway::listener::ModelStreams;
 use crate::git_stream::StreamOpener;
 use crate::observe::Observer;
 use crate::place::cache::CacheLocks;
@@ -54,6 +55,8 @@ pub(crate) struct JobManager {
     spool: Arc<Spool>,
     pub(super) codex_finder: CodexFinder,
     pub(super) verified_programs: VerifiedPrograms,
+    /// Streams to the model, of all jobs.
+    pub(super) model_streams: ModelStreams,
     /// Lock that serialises the starts. A start may wait for Codex while the agent handles further frames.
     start_lock: tokio::sync::Mutex<()>,
     /// Locks of the repository caches.
@@ -105,6 +108,7 @@ impl JobManager {
     /// Creates a manager that runs no job yet.
     pub(crate) fn new(context: AgentContext, spool: Arc<Spool>) -> Self {
         Self {
+            model_streams: ModelStreams::new(context.streams.clone()),
             context,
             spool,
             codex_finder: CodexFinder::default(),
@@ -145,20 +149,21 @@ impl JobManager {
         self: &Arc<Self>,
         run: RunId,
         spec: String,
+        model: Option<ModelGrant>,
     ) -> impl Future<Output = AgentFrame> + Send + use<> {
         let starting = StartGuard::new(self, &run);
-        async move { starting.manager.start_run(run, spec).await }
+        async move { starting.manager.start_run(run, spec, model).await }
     }
 
-    async fn start_run(self: &Arc<Self>, run: RunId, spec: String) -> AgentFrame {
+    async fn start_run(self: &Arc<Self>, run: RunId, spec: String, model: Option<ModelGrant>) -> AgentFrame {
         let RunId { job, epoch } = run.clone();
         let _guard = self.start_lock.lock().await;
         if self.spool.get_run(&run).is_some() {
             return AgentFrame::Accepted { job, epoch };
         }
-        let mask = Arc::new(self.build_masker(&spec));
+        let mask = Arc::new(self.build_masker(&spec, model.as_ref().map(|model| &model.token)));
         let prepared = match self.admit(&run) {
-            Ok(()) => self.prepare(&run, &spec, &mask).await,
+            Ok(()) => self.prepare(&run, &spec, &mask, model).await,
             Err(refusal) => Err(refusal),
         };
         // The agent may have begun to stop while Codex was checked.

@@ -141,11 +141,11 @@ impl Supervisor {
     async fn fetch(&mut self, place: &PlaceGit, cache: Option<&WritableCache>) -> Result<(), JobError> {
         for attempt in 1.. {
             let opening = place.open_stream(GitService::FetchPlace);
-            let OpenedStream { git, result } = match self.wait_unless_ended(opening).await {
+            let OpenedStream { job_end, result } = match self.wait_unless_ended(opening).await {
                 Wait::Done(opened) => opened.map_err(|reason| setup_failed(place_failure(&reason)))?,
                 Wait::Interrupted => return Ok(()),
             };
-            let pipes = OutputPipes::Stream(git);
+            let pipes = OutputPipes::Stream(job_end);
             let fetched = match cache {
                 Some(cache) => {
                     let command = cache.fetch_command(place.spec.base(), depth(&place.spec));

@@ -9,7 +9,7 @@ use common::job::{
     JobSpec, MAX_IMAGES, NO_SANDBOX_IN_CONTAINER, Runner, SPEC_SCHEMA_VERSION, Sandbox, is_image_name,
     is_thread_id,
 };
-use common::wire::Platform;
+use common::wire::{ModelGrant, ModelToken, Platform};
 
 use super::manager::{JobManager, Refusal};
 use super::secrets;
@@ -21,6 +21,8 @@ use crate::config::Config;
 use crate::confine::sandbox::{JobSandbox, SharedSettings};
 use crate::confine::{admission, shared_settings};
 use crate::environment::{self, Variables};
+use crate::gateway::listener::ModelListener;
+use crate::gateway::settings;
 use crate::mask::Masker;
 use crate::observe::Observer;
 use crate::output::job_output::JobOutput;
@@ -44,7 +46,13 @@ impl JobManager {
                     .config
                     .as_ref()
                     .map_or("codex".to_owned(), |config| config.codex.clone());
-                self.codex_finder.find_usable(&program, env, user.as_ref().map(|user| user.ids)).await
+                let ids = user.as_ref().map(|user| user.ids);
+                if self.lock_state().config.as_ref().is_some_and(|config| config.model_gateway) {
+                    // The relay has the credentials.
+                    self.codex_finder.find_program(&program, env, ids).await
+                } else {
+                    self.codex_finder.find_usable(&program, env, ids).await
+                }
             }
             Err(problem) => {
                 CodexInstallation { problem: Some(problem.clone()), ..CodexInstallation::default() }
@@ -57,7 +65,8 @@ impl JobManager {
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             isolation: self.isolation(user.map(|user| user.ids)),
             codex: codex.version,
-            codex_problem: problem.map(|problem| self.build_masker("").mask_text(&problem).into_owned()),
+            codex_problem: problem
+                .map(|problem| self.build_masker("", None).mask_text(&problem).into_owned()),
         }
     }
 
@@ -99,9 +108,9 @@ impl JobManager {
     }
 
     /// Returns a masker of the secrets that a job with this spec would have on this platform.
-    pub(super) fn build_masker(&self, spec: &str) -> Masker {
+    pub(super) fn build_masker(&self, spec: &str, model_token: Option<&ModelToken>) -> Masker {
         let config = self.lock_state().config.clone();
-        secrets::build_masker(config.as_deref(), &self.context.env, spec)
+        secrets::build_masker(config.as_deref(), &self.context.env, spec, model_token)
     }
 
     pub(super) async fn prepare(
@@ -109,6 +118,7 @@ impl JobManager {
         run: &RunId,
         spec: &str,
         mask: &Arc<Masker>,
+        model: Option<ModelGrant>,
     ) -> Result<(JobSpec, JobResources), Refusal> {
         let invalid = |reason: &str| Refusal::Invalid(reason.to_owned());
         let mut spec: JobSpec =
@@ -148,10 +158,17 @@ impl JobManager {
             admission::check_without_sandbox(folder.path(), &config.hidden).map_err(Refusal::Invalid)?;
             None
         };
+        let grant = model.filter(|_| spec.runner == Runner::Codex);
         let (codex, codex_version, mcp_servers) =
-            self.find_codex(&mut spec, &env, ids).await.map_err(Refusal::Invalid)?;
+            self.find_codex(&mut spec, &env, ids, grant.is_some()).await.map_err(Refusal::Invalid)?;
         let images =
             self.images_folder(&mut spec, run, is_confined, &worker_env).map_err(Refusal::Invalid)?;
+        let model = match grant {
+            Some(grant) => {
+                Some(self.model_listener(&mut spec, &mut env, run, &grant).await.map_err(Refusal::Invalid)?)
+            }
+            None => None,
+        };
         let rules = Rules::new(&spec.rules).map_err(Refusal::Invalid)?.with_mask(Arc::clone(mask));
         let observer = self.process_observer.get_or_init(|| Observer::new(ids)).clone();
         let place = spec.place.clone().map(|spec| PlaceGit {
@@ -184,6 +201,7 @@ impl JobManager {
             place,
             output,
             images_folder: images,
+            _model_listener: model,
         };
         Ok((spec, resources))
     }
@@ -206,17 +224,38 @@ impl JobManager {
         Ok(Some(RepositoryCache::of_job(caches, spec, is_other_user, env, locks)))
     }
 
-    /// Finds Codex for a job that needs it, and completes its arguments. Returns path, version and MCP servers.
+    /// Opens the port at which the job's Codex finds the model, and completes its arguments and variables.
+    async fn model_listener(
+        &self,
+        spec: &mut JobSpec,
+        env: &mut Variables,
+        run: &RunId,
+        grant: &ModelGrant,
+    ) -> Result<ModelListener, String> {
+        let listener = ModelListener::bind(run.clone(), self.model_streams.clone()).await;
+        let listener = listener.map_err(|error| format!("no port for the model can be opened: {error}"))?;
+        spec.codex.args.extend(settings::codex_args(listener.port(), grant.retries));
+        settings::set_variables(env, &spec.env, &grant.token);
+        Ok(listener)
+    }
+
+    /// Finds Codex for a job that needs it, and completes its arguments. Returns path, version and MCP servers. With
+    /// `has_gateway` Codex needs no credentials.
     async fn find_codex(
         &self,
         spec: &mut JobSpec,
         env: &Variables,
         user: Option<UserIds>,
+        has_gateway: bool,
     ) -> Result<(String, Option<String>, ServerTracker), String> {
         if spec.runner != Runner::Codex {
             return Ok((String::new(), None, ServerTracker::default()));
         }
-        let codex = self.codex_finder.find_usable(&spec.codex.program, env, user).await;
+        let codex = if has_gateway {
+            self.codex_finder.find_program(&spec.codex.program, env, user).await
+        } else {
+            self.codex_finder.find_usable(&spec.codex.program, env, user).await
+        };
         let servers = ServerTracker::from_configured(discovery::mcp_servers(env));
         spec.codex.args.splice(0..0, command::model_only_args(codex.version.as_deref()));
         match codex.problem {

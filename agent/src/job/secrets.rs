@@ -1,10 +1,12 @@
 //! Secret values of a job, and the part of its spec that may be written to a disk. Pure.
 
 use common::job::JobSpec;
+use common::wire::ModelToken;
 use serde::Deserialize;
 
 use crate::config::Config;
 use crate::environment::Variables;
+use crate::gateway::settings;
 use crate::mask::{Masker, Secrets};
 
 /// Part of a spec that is needed before the rest of it is validated.
@@ -15,9 +17,14 @@ struct PartialSpec {
     env: Variables,
 }
 
-/// Returns a masker of the job's own variables, of variables in the configuration that look secret, and of the agent's
-/// token.
-pub(super) fn build_masker(config: Option<&Config>, agent_env: &Variables, spec: &str) -> Masker {
+/// Returns a masker of the job's own variables, of variables in the configuration that look secret, and of the tokens
+/// of the agent and of the job.
+pub(super) fn build_masker(
+    config: Option<&Config>,
+    agent_env: &Variables,
+    spec: &str,
+    model_token: Option<&ModelToken>,
+) -> Masker {
     let spec: PartialSpec = serde_json::from_str(spec).unwrap_or_default();
     let home = |env: &Variables| env.get("HOME").cloned().unwrap_or_default();
     let configured = config.map(|config| home(&config.env)).unwrap_or_default();
@@ -26,6 +33,9 @@ pub(super) fn build_masker(config: Option<&Config>, agent_env: &Variables, spec:
     if let Some(config) = config {
         secrets.add_secret_variables(&config.env);
         secrets.add("RELAY_TOKEN", &config.token);
+    }
+    if let Some(token) = model_token {
+        secrets.add(settings::TOKEN_VARIABLE, token.as_str());
     }
     Masker::new(secrets)
 }

@@ -22,6 +22,7 @@ use crate::codex::model_activity::ActivityDetector;
 use crate::confine::sandbox::JobSandbox;
 use crate::deadline::{TICK, WorkClock};
 use crate::environment::Variables;
+use crate::gateway::listener::ModelListener;
 use crate::git_diff::{self, GitCall};
 use crate::mask::Masker;
 use crate::observe::{Observer, Snapshot};
@@ -92,6 +93,8 @@ pub(crate) struct JobResources {
     pub(crate) output: JobOutput,
     /// Folder of the job's images; empty if the job has none.
     pub(crate) images_folder: String,
+    /// Port at which the job's Codex finds the model, if it reaches the model through the relay.
+    pub(crate) _model_listener: Option<ModelListener>,
 }
 
 /// Input that the loop waited for.

@@ -94,9 +94,11 @@ impl Masker {
             | EventBody::Usage(_)
             | EventBody::Cleanup { killed: _, survivors: _ }
             | EventBody::Vitals(_)
-            // Only the relay writes these events; they name other jobs.
+            // Only the relay writes these events.
             | EventBody::Waiting { reason: _ }
             | EventBody::FolderShared { jobs: _ }
+            | EventBody::ModelUsage(_)
+            | EventBody::ModelProblem { problem: _ }
             | EventBody::Extended { n: _, limit_ms: _ }) => textless,
         }
     }

@@ -300,6 +300,8 @@ fn events(secret: &str) -> Vec<EventBody> {
         })),
         EventBody::Waiting { reason: None },
         EventBody::FolderShared { jobs: Vec::new() },
+        EventBody::ModelUsage(Box::default()),
+        EventBody::ModelProblem { problem: None },
     ];
     for event in &all {
         match event {
@@ -325,7 +327,9 @@ fn events(secret: &str) -> Vec<EventBody> {
             | EventBody::Result(_)
             | EventBody::Evidence(_)
             | EventBody::Waiting { .. }
-            | EventBody::FolderShared { .. } => {}
+            | EventBody::FolderShared { .. }
+            | EventBody::ModelUsage(_)
+            | EventBody::ModelProblem { .. } => {}
         }
     }
     all

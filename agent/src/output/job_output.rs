@@ -75,7 +75,7 @@ impl JobOutput {
     /// Sends the output to the relay; returns `None` if the connection is lost meanwhile.
     async fn try_push_output(&self) -> Option<Result<Report, String>> {
         let opened = self.streams.open(&self.run, GitService::PushOutput).await;
-        let OpenedStream { git: socket, result } = match opened {
+        let OpenedStream { job_end: socket, result } = match opened {
             Ok(opened) => opened,
             Err(error) => return Some(Err(error.to_string())),
         };

@@ -157,11 +157,11 @@ impl PlaceGit {
         let mut arguments = vec!["push", snapshot.map_or("", |snapshot| &snapshot.folder)];
         arguments.extend(has_commits.then_some("HEAD:refs/heads/result"));
         arguments.extend(live.as_deref());
-        let OpenedStream { git, result } =
+        let OpenedStream { job_end, result } =
             self.open_stream(GitService::PushResult).await.map_err(PushError::Failed)?;
         let mut result = pin!(result.wait());
         let mut running =
-            pin!(self.run(&arguments, OutputPipes::Stream(git), OutputSource::Stderr, PUSH_TIMEOUT));
+            pin!(self.run(&arguments, OutputPipes::Stream(job_end), OutputSource::Stderr, PUSH_TIMEOUT));
         let (pushed, end) = tokio::select! {
             pushed = &mut running => (pushed, timeout(STREAM_END_TIMEOUT, result).await.ok()),
             end = &mut result => {

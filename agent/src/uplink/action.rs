@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::ids::JobId;
 use common::stream::StreamPart;
-use common::wire::TerminationCause;
+use common::wire::{ModelGrant, TerminationCause};
 use jiff::Timestamp;
 
 use super::LinkError;
@@ -42,6 +42,8 @@ pub enum Action {
         run: RunId,
         /// Spec of the job.
         spec: String,
+        /// The way to the model, if the job's worker reaches the model through the relay.
+        model: Option<ModelGrant>,
     },
     /// Extends a limit of a job.
     Extend {

@@ -4,8 +4,11 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
+use common::stream::GitService;
 use common::vitals::MachineVitals;
-use common::wire::{self, AgentFrame, CodecError, Durable, RelayFrame, STREAM_PROTOCOL, VITALS_PROTOCOL};
+use common::wire::{
+    self, AgentFrame, CodecError, Durable, MODEL_PROTOCOL, RelayFrame, STREAM_PROTOCOL, VITALS_PROTOCOL,
+};
 
 use super::LinkError;
 use super::action::{Action, SpoolAction};
@@ -15,13 +18,41 @@ use crate::spool::{EncodedEvents, MAX_SEQ, RunId};
 /// Maximum number of queued replies. A relay that causes more is faulty: it sends frames without reading the replies.
 const MAX_REPLIES: usize = 256;
 
+/// Services for which the relay's protocol version has streams.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum StreamSupport {
+    #[default]
+    None,
+    /// All services except the model.
+    Files,
+    All,
+}
+
+impl StreamSupport {
+    fn of_protocol(protocol: u32) -> Self {
+        match protocol {
+            MODEL_PROTOCOL.. => Self::All,
+            STREAM_PROTOCOL.. => Self::Files,
+            _ => Self::None,
+        }
+    }
+
+    pub(super) fn includes(self, service: GitService) -> bool {
+        match self {
+            Self::None => false,
+            Self::Files => service != GitService::Model,
+            Self::All => true,
+        }
+    }
+}
+
 /// Send windows of all runs, and the queued replies.
 #[derive(Debug, Default)]
 pub(super) struct ConnectionState {
     /// True if the relay's protocol version has vitals.
     supports_vitals: bool,
-    /// True if the relay's protocol version has streams.
-    supports_streams: bool,
+    /// Services that streams can be opened for.
+    streams: StreamSupport,
     /// Newest vitals, until they are sent.
     vitals: Option<Box<MachineVitals>>,
     send_windows: BTreeMap<RunId, SendWindow>,
@@ -52,7 +83,7 @@ impl ConnectionState {
     ) -> Self {
         let mut connection = Self {
             supports_vitals: protocol >= VITALS_PROTOCOL,
-            supports_streams: protocol >= STREAM_PROTOCOL,
+            streams: StreamSupport::of_protocol(protocol),
             ..Self::default()
         };
         for held_run in held_runs {
@@ -82,12 +113,18 @@ impl ConnectionState {
         actions: &mut VecDeque<Action>,
     ) -> Result<(), LinkError> {
         let action = match frame {
-            RelayFrame::Start { .. } if self.pending_starts >= MAX_REPLIES => {
+            RelayFrame::Start { .. } | RelayFrame::StartWithModel { .. }
+                if self.pending_starts >= MAX_REPLIES =>
+            {
                 return Err(LinkError::Protocol("it starts jobs without reading the replies".to_owned()));
             }
             RelayFrame::Start { job, epoch, spec } => {
                 self.pending_starts += 1;
-                Action::Start { run: RunId { job, epoch }, spec }
+                Action::Start { run: RunId { job, epoch }, spec, model: None }
+            }
+            RelayFrame::StartWithModel { job, epoch, spec, model } => {
+                self.pending_starts += 1;
+                Action::Start { run: RunId { job, epoch }, spec, model: Some(model) }
             }
             RelayFrame::Extend { job, step, by_ms } => Action::Extend { job, is_step_limit: step, by_ms },
             RelayFrame::Cancel { job, grace_ms } => Action::Cancel { job, grace_ms },
@@ -133,9 +170,9 @@ impl ConnectionState {
         self.send_windows.remove(run);
     }
 
-    /// Returns true if streams can be opened.
-    pub(super) fn supports_streams(&self) -> bool {
-        self.supports_streams
+    /// Returns the services that streams can be opened for.
+    pub(super) fn stream_support(&self) -> StreamSupport {
+        self.streams
     }
 
     /// Sets the vitals to send. Replaces older vitals that have not been sent yet.

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::action::Action;
 use super::connection::Connection;
-use super::connection_state::encode_error;
+use super::connection_state::{StreamSupport, encode_error};
 use super::link::{Input, Link};
 use super::streams::Streams;
 use super::{LinkError, spool_access};
@@ -97,10 +97,11 @@ impl Uplink {
     async fn next_input(&mut self) -> WaitResult {
         let deadline = self.link.deadline().map(|at| self.started_at + at);
         let (may_send, is_serving) = (self.link.may_send(), self.link.is_serving());
-        if is_serving && !self.link.supports_streams() {
+        let support = self.link.stream_support();
+        if is_serving && support == StreamSupport::None {
             self.streams.refuse_requests();
         }
-        let supports_streams = self.link.supports_streams() && !may_send;
+        let supports_streams = support != StreamSupport::None && !may_send;
         // Every branch is cancel-safe: a half-read message stays in the socket; the reply to a start is not followed by
         // a further await; a notification or vitals that were not taken are returned next time. Frames are written
         // outside of `select!`, where no write can be interrupted.
@@ -112,7 +113,7 @@ impl Uplink {
             vitals = self.vitals.next(), if is_serving => WaitResult::Input(Input::Vitals(Box::new(vitals))),
             () = ready(()), if may_send => WaitResult::ReadyToWrite,
             () = self.spool.wait_appended(), if is_serving && !may_send => WaitResult::Input(Input::Appended),
-            frame = self.streams.next_frame(), if supports_streams => WaitResult::StreamFrame(frame),
+            frame = self.streams.next_frame(support), if supports_streams => WaitResult::StreamFrame(frame),
         }
     }
 
@@ -161,8 +162,8 @@ impl Uplink {
                 self.recovery_notice.set_cause(cause);
             }
             Action::Spool(action) => return spool_access::apply_action(&self.spool, &action),
-            Action::Start { run, spec } => {
-                self.pending_starts.spawn(self.job_manager.start(run, spec));
+            Action::Start { run, spec, model } => {
+                self.pending_starts.spawn(self.job_manager.start(run, spec, model));
             }
             Action::Extend { job, is_step_limit, by_ms } => {
                 self.job_manager.extend(&job, is_step_limit, by_ms);

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 
 use super::LinkError;
 use super::action::Action;
-use super::connection_state::{ConnectionState, encode_error};
+use super::connection_state::{ConnectionState, StreamSupport, encode_error};
 use crate::backoff::Backoff;
 use crate::spool::RunId;
 
@@ -151,9 +151,12 @@ impl Link {
         matches!(self.state, State::Serving { .. })
     }
 
-    /// Returns true if parts of streams can be sent.
-    pub(super) fn supports_streams(&self) -> bool {
-        matches!(&self.state, State::Serving { connection, .. } if connection.supports_streams())
+    /// Returns the services that streams can be opened for.
+    pub(super) fn stream_support(&self) -> StreamSupport {
+        match &self.state {
+            State::Serving { connection, .. } => connection.stream_support(),
+            _ => StreamSupport::None,
+        }
     }
 
     /// Handles an input. `now` is monotonic time.

@@ -11,6 +11,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use super::connection_state::StreamSupport;
 use crate::git_stream::{OpenedStream, StreamRequest, StreamResult};
 
 /// Capacity of the queue of parts: one for each direction of a stream. The transfers wait while it is full.
@@ -45,7 +46,7 @@ impl Streams {
     }
 
     /// Waits for the next frame to send. Cancel-safe: nothing is awaited after a request or a part was taken.
-    pub(super) async fn next_frame(&mut self) -> AgentFrame {
+    pub(super) async fn next_frame(&mut self, support: StreamSupport) -> AgentFrame {
         loop {
             tokio::select! {
                 Some((stream, part)) = self.parts.recv() => {
@@ -56,7 +57,9 @@ impl Streams {
                 }
                 Some(ended) = self.transfers.join_next() => self.forget(ended.ok()),
                 Some(request) = self.requests.recv() => {
-                    if let Some(frame) = self.open(request) {
+                    if !support.includes(request.service) {
+                        refuse(request);
+                    } else if let Some(frame) = self.open(request) {
                         return frame;
                     }
                 }
@@ -69,10 +72,7 @@ impl Streams {
     /// Refuses all requests, because the relay has no streams.
     pub(super) fn refuse_requests(&mut self) {
         while let Ok(request) = self.requests.try_recv() {
-            let error =
-                io::Error::other("the relay is older than the agent: `relay restart` with a newer one");
-            // The job may no longer wait for the stream.
-            let _ = request.opened.send(Err(error));
+            refuse(request);
         }
     }
 
@@ -87,7 +87,7 @@ impl Streams {
             }
         };
         let (sender, ended) = oneshot::channel();
-        opened.send(Ok(OpenedStream { git: git.into(), result: StreamResult(ended) })).ok()?;
+        opened.send(Ok(OpenedStream { job_end: git.into(), result: StreamResult(ended) })).ok()?;
         self.newest_number = self.newest_number.wrapping_add(1);
         let (stream, handle) =
             (self.newest_number, StreamHandle::new(self.newest_number, self.parts_sender.clone()));
@@ -121,6 +121,13 @@ impl Streams {
             handle.fail(StreamError::Lost);
         }
     }
+}
+
+/// Refuses a request, because the relay has no such stream.
+fn refuse(request: StreamRequest) {
+    let error = io::Error::other("the relay is older than the agent: `relay restart` with a newer one");
+    // The job may no longer wait for the stream.
+    let _ = request.opened.send(Err(error));
 }
 
 fn socket_pair() -> io::Result<(UnixStream, StdStream)> {
@@ -180,6 +187,8 @@ mod tests {
     use std::io::{Read, Write};
     use std::time::Duration;
 
+    use common::stream::GitService;
+
     use super::*;
 
     #[tokio::test]
@@ -203,6 +212,23 @@ mod tests {
         git.set_nonblocking(false).unwrap();
         git.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
         assert_eq!(git.read(&mut [0; 1]).unwrap(), 0, "the end of the stream");
+    }
+
+    #[tokio::test]
+    async fn a_relay_without_streams_to_the_model_gets_no_request_for_one() {
+        let (opener, requests) = crate::git_stream::queue();
+        let mut streams = Streams::new(requests);
+        let run = crate::spool::RunId { job: "a#1".parse().unwrap(), epoch: 1 };
+        let refused = tokio::select! {
+            result = opener.open(&run, GitService::Model) => result.unwrap_err(),
+            frame = streams.next_frame(StreamSupport::Files) => unreachable!("{frame:?}"),
+        };
+        assert!(refused.to_string().contains("older than the agent"), "{refused}");
+        let frame = tokio::select! {
+            _ = opener.open(&run, GitService::Model) => streams.next_frame(StreamSupport::All).await,
+            frame = streams.next_frame(StreamSupport::All) => frame,
+        };
+        assert!(matches!(frame, AgentFrame::StreamOpen { service: GitService::Model, .. }), "{frame:?}");
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ mod early_cancels;
 mod event_rate;
 mod job_end;
 mod lossless_delivery;
+mod model_streams;
 mod other_user;
 mod output_floods;
 mod own_place;

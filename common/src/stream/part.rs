@@ -8,6 +8,9 @@ pub const STREAM_CHUNK: usize = 64 * 1024;
 /// of 3 ms. On a slow connection, an event waits at most until this many bytes are sent.
 pub const STREAM_WINDOW: u32 = 256 * 1024;
 
+/// Maximum number of connections to the model of one agent at once: five for each of its jobs. Further ones wait.
+pub const MAX_MODEL_STREAMS: usize = 256;
+
 /// Service that the relay runs for a job at the other end of a stream, mostly a program of git.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GitService {
@@ -19,6 +22,9 @@ pub enum GitService {
     PushOutput,
     /// Sends the job's images to the agent: an archive (tar), without git.
     FetchImages,
+    /// Serves HTTP requests of the job's worker to the model, without git. Exists from protocol
+    /// [`MODEL_PROTOCOL`](crate::wire::MODEL_PROTOCOL) on.
+    Model,
 }
 
 /// Part of a stream.

@@ -7,7 +7,7 @@
 //! agent                                   relay
 //!   │ Hello ─────────────────────────────►  │  within HELLO_TIMEOUT of the upgrade
 //!   │ ◄───────────────────────────── Welcome│  or a close frame with the reason
-//!   │ ◄─────────────────────────────── Start│
+//!   │ ◄─────────────────────────────── Start│  or StartWithModel, from MODEL_PROTOCOL on
 //!   │ Accepted │ Refused ────────────────►  │
 //!   │ Events, Output ────────────────────►  │  in order per job and epoch, without those named in Welcome
 //!   │ ◄──────────────────── Ack, OutputAck  │  cumulative, after the relay's fsync
@@ -38,16 +38,18 @@ pub use downgrade::without_vitals;
 pub use hello_prefix::{
     HelloPrefix, VersionRange, decode_hello, decode_hello_prefix, encode_hello, negotiate,
 };
-pub use relay::{Durable, RelayFrame, TerminationCause};
+pub use relay::{Durable, ModelGrant, ModelToken, RelayFrame, RetrySettings, TerminationCause};
 
 /// Newest protocol version that this program supports.
-pub const PROTOCOL: u32 = 6;
+pub const PROTOCOL: u32 = 7;
 /// Oldest protocol version that this program supports.
 pub const PROTOCOL_MIN: u32 = 4;
 /// First protocol version with the vitals of the agent's machine: in `Hello`, in a frame and in an event.
 pub const VITALS_PROTOCOL: u32 = 5;
 /// First protocol version with streams. A job with a clone of its own needs them.
 pub const STREAM_PROTOCOL: u32 = 6;
+/// First protocol version with streams to the model, for jobs that reach it through the relay.
+pub const MODEL_PROTOCOL: u32 = 7;
 /// Name of the WebSocket subprotocol.
 pub const SUBPROTOCOL: &str = "worker-relay.v1";
 /// Path of the relay's HTTP endpoint for agents.

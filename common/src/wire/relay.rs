@@ -80,6 +80,61 @@ pub enum RelayFrame {
         /// Next part of the stream.
         part: StreamPart,
     },
+    /// Requests the start of a job whose worker reaches the model through the relay. Idempotent. This frame exists from
+    /// protocol [`super::MODEL_PROTOCOL`] on.
+    StartWithModel {
+        /// Id of the job.
+        job: JobId,
+        /// Run of the job, from 1.
+        epoch: u32,
+        /// The [`crate::job::JobSpec`] as JSON.
+        spec: String,
+        /// Secret and settings for the way to the model.
+        model: ModelGrant,
+    },
+}
+
+/// What a worker gets for its way to the model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelGrant {
+    /// Secret that the worker presents in place of the model's key.
+    pub token: ModelToken,
+    /// The user's settings about retries.
+    pub retries: RetrySettings,
+}
+
+/// Codex's settings about failed requests to the model; `None` for its own default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetrySettings {
+    /// Number of times that a request is repeated.
+    pub request_max_retries: Option<u64>,
+    /// Number of times that an interrupted answer is requested again.
+    pub stream_max_retries: Option<u64>,
+    /// Time without an event after which an answer counts as interrupted, in milliseconds.
+    pub stream_idle_timeout_ms: Option<u64>,
+}
+
+/// Secret of one run of a job. Its worker presents it to the relay in place of the model's key.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelToken(String);
+
+impl ModelToken {
+    /// Creates a token from its text.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// Returns the text of the token.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+// Implemented by hand so that no token can get into a log.
+impl fmt::Debug for ModelToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ModelToken(…)")
+    }
 }
 
 // Implemented by hand so that no environment value of a spec can get into a log.
@@ -90,6 +145,9 @@ impl fmt::Debug for RelayFrame {
                 write!(f, "Welcome {{ {protocol}, durable: {durable:?}, cause: {exit_cause:?}, now: {now} }}")
             }
             Self::Start { job, epoch, spec } => write!(f, "Start {{ {job}, {epoch}, {} bytes }}", spec.len()),
+            Self::StartWithModel { job, epoch, spec, .. } => {
+                write!(f, "StartWithModel {{ {job}, {epoch}, {} bytes }}", spec.len())
+            }
             Self::Cancel { job, grace_ms } => write!(f, "Cancel {{ {job}, grace_ms: {grace_ms} }}"),
             Self::Ack { job, epoch, seq } => write!(f, "Ack {{ {job}, {epoch}, seq: {seq} }}"),
             Self::OutputAck { job, epoch, offset } => {

@@ -1,8 +1,9 @@
-//! Flags for time limits: parsing, merging with the limits of `relay.toml`, and a check for contradictions.
+//! Flags for limits: parsing, merging with the limits of `relay.toml`, and a check for contradictions.
 
 use std::time::Duration;
 
 use clap::Args;
+use common::budget::parse_cost;
 use common::duration;
 use common::job::{Limits, StepKind};
 
@@ -12,7 +13,7 @@ use crate::exit::Failure;
 /// Value of one `--stall` flag: a kind of step, or `None` for all network kinds, and the limit of a stall.
 pub type StallFlag = (Option<StepKind>, Duration);
 
-/// Flags for time limits, for every command that launches a job.
+/// Flags for limits, for every command that launches a job.
 #[derive(Debug, Clone, Default, Args)]
 pub struct LimitFlags {
     /// Time limit of the whole job [default: as in relay.toml, else 4h; a retry keeps the limit of its job]
@@ -25,6 +26,12 @@ pub struct LimitFlags {
     /// [default: as in relay.toml, else 2m; a retry keeps the limit of its job]
     #[arg(long, value_name = "[KIND=]D", value_parser = parse_stall_limit)]
     pub stall: Vec<StallFlag>,
+    /// Maximum number of tokens that the worker may use, read and written; needs the gateway to the model
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_tokens: Option<u64>,
+    /// Maximum cost of the model in US dollars, such as 0.50; needs the gateway to the model
+    #[arg(long, value_name = "USD", value_parser = parse_cost)]
+    pub max_cost: Option<u64>,
 }
 
 /// Parses the value `KIND=D` of `--step-timeout`.
@@ -64,6 +71,8 @@ pub fn apply_flags(configured: &Limits, flags: &LimitFlags) -> Result<Limits, Fa
         limits.steps.insert(*kind, step_ms);
     }
     apply_stall_flags(&mut limits, flags)?;
+    limits.budget.max_tokens = flags.max_tokens.or(limits.budget.max_tokens);
+    limits.budget.max_cost_micros = flags.max_cost.or(limits.budget.max_cost_micros);
     Ok(limits)
 }
 

@@ -11,7 +11,7 @@
 //!   [`attempts`]: several jobs with the same task. [`diff`], [`apply`], [`merge`], [`discard`], [`compare`]: results;
 //!   [`job_result`]: the search for a result. [`receipt`], [`verify`]: signed statements about jobs. [`output`]: the
 //!   files that a job left.
-//! * [`images`]: images that a worker gets with the task.
+//! * [`images`]: images that a worker gets with the task. [`budget`]: checks of its budget for the model.
 //! * [`limits`]: flags for time limits. [`prompt`]: the task. [`session`]: the calling session of a host agent.
 //! * [`schedule`]: what a job waits for.
 //! * [`job_ref`]: resolution of jobs in user input. [`job_filter`]: selection of jobs by state, time, group and text.
@@ -26,6 +26,7 @@ mod apply;
 mod approve;
 mod attempts;
 mod base_job;
+mod budget;
 mod cancel;
 mod candidates;
 mod claim_notice;

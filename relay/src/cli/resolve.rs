@@ -5,6 +5,7 @@ use std::env::VarError;
 use std::path::Path;
 use std::time::Duration;
 
+use common::budget::Budget;
 use common::duration;
 use common::expectation::{Expectation, MAX_EXPECTATIONS};
 use common::ids::{JobId, JobName};
@@ -14,6 +15,7 @@ use common::place::PlaceSpec;
 use common::rule::{OnLimit, OnLoop, StepRule};
 use common::text_format::one_line;
 
+use super::budget;
 use super::images::LaunchImages;
 use crate::config::Config;
 use crate::engine::workspace::Workspace;
@@ -157,6 +159,7 @@ impl Launch {
                 "the job takes {len} bytes, more than {MAX_SPEC}: put long texts into files of the workspace"
             )));
         }
+        budget::check_budget(&self.limits.budget, self.runner, self.codex.model.as_deref(), context.config)?;
         let policy = JobPolicy::new(context.engine, context.config);
         let authorized =
             if self.workspace.is_source { policy.authorize_for_clone(spec) } else { policy.authorize(spec) };
@@ -169,9 +172,11 @@ fn has_crlf(line: &str) -> bool {
     line.ends_with('\r') || line.contains("\r\n")
 }
 
-/// Raises step limits that are lower than the timeout of the whole command to that timeout.
+/// Returns the limits of a command line: step limits that are lower than the timeout of the whole command are raised to
+/// that timeout.
 pub(super) fn raise_step_limits(configured_limits: &Limits, timeout: Option<Duration>) -> Limits {
-    let mut limits = configured_limits.clone();
+    // A command line uses no model.
+    let mut limits = Limits { budget: Budget::default(), ..configured_limits.clone() };
     if let Some(timeout) = timeout {
         for kind in StepKind::ALL.iter().copied() {
             limits.steps.insert(kind, limits.step_ms(kind).max(duration::to_millis(timeout)));

@@ -119,7 +119,7 @@ pub(super) fn resolve_flags(args: &RunArgs, context: &ResolveContext<'_>) -> Res
         return Err(Failure::usage("the command is empty: write it after --"));
     }
     let configured_limits = resolve::raise_step_limits(&context.config.limits, args.timeout);
-    let flags = LimitFlags { timeout: args.timeout, step_timeout: Vec::new(), stall: args.stall.clone() };
+    let flags = LimitFlags { timeout: args.timeout, stall: args.stall.clone(), ..LimitFlags::default() };
     let limits = limits::apply_flags(&configured_limits, &flags)?;
     let workspace =
         workspace::resolve_workspace(context.engine, &context.config.platform, context.cwd, &args.workspace)?;

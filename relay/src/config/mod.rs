@@ -11,12 +11,15 @@
 //! * [`serde_util`]: types shared by all tables.
 //! * [`limits`]: the `[limits]` table.
 //! * [`notify`]: the `[notify]` table.
+//! * [`prices`]: the `[prices]` table. [`budget`]: the `[budget]` table.
 //! * [`rules`]: the `[[step]]` tables.
 //! * [`resources`]: resource limits of the platform container.
 //! * [`stall`]: checks of stall limits, also of those from flags.
 
+mod budget;
 mod limits;
 mod notify;
+pub mod prices;
 mod raw;
 mod read;
 mod resolved;

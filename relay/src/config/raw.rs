@@ -9,8 +9,10 @@ use common::job::{MAX_AGENT_JOBS, Sandbox};
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::budget::RawBudget;
 use super::limits::RawLimits;
 use super::notify::{RawNotify, resolve_program};
+use super::prices::{Prices, RawPrice};
 use super::resolved::{CodexConfig, Config, PlatformConfig};
 use super::resources;
 use super::rules::{self, RawRule};
@@ -29,6 +31,9 @@ pub(super) struct RawConfig {
     platform: RawPlatform,
     relay: RawRelay,
     codex: RawCodex,
+    model: RawModel,
+    budget: RawBudget,
+    prices: BTreeMap<String, Spanned<RawPrice>>,
     limits: RawLimits,
     notify: RawNotify,
     workspace: RawWorkspace,
@@ -62,6 +67,12 @@ struct RawRelay {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+struct RawModel {
+    gateway: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 struct RawWorkspace {
     branch: bool,
 }
@@ -81,7 +92,8 @@ impl RawConfig {
         let on_limit = self.limits.on_limit.unwrap_or_default();
         let on_loop = self.limits.on_loop.unwrap_or_default();
         let job = self.limits.job.as_ref().map(|job| job.get_ref().0);
-        let limits = self.limits.resolve()?;
+        let mut limits = self.limits.resolve()?;
+        limits.budget = self.budget.resolve()?;
         let rules = rules::resolve(self.step, &limits, job)?;
         Ok(Config {
             root: root.to_owned(),
@@ -97,6 +109,8 @@ impl RawConfig {
                 sandbox: self.codex.sandbox,
                 args: self.codex.args,
             },
+            model_gateway: self.model.gateway,
+            prices: Prices::with_configured(self.prices)?,
             limits,
             notify: self.notify.resolve(root)?,
             rules,

@@ -8,6 +8,7 @@ use common::job::{CodexSettings, Limits, Sandbox};
 use common::rule::{OnLimit, OnLoop, StepRule};
 
 use super::notify::NotifyConfig;
+use super::prices::Prices;
 use super::resources::ResourceLimits;
 use crate::engine_kind::EngineKind;
 use crate::min_free::MinFree;
@@ -25,7 +26,11 @@ pub struct Config {
     pub port: Option<u16>,
     /// Settings from `[codex]`. The default of `sandbox` depends on the engine.
     pub codex: CodexConfig,
-    /// Time limits from `[limits]`.
+    /// True if workers reach the model through the relay, which holds the key, from `[model] gateway`.
+    pub model_gateway: bool,
+    /// Prices of models, from `[prices]` and the defaults.
+    pub prices: Prices,
+    /// Limits from `[limits]` and `[budget]`.
     pub limits: Limits,
     /// Settings from `[notify]`.
     pub notify: NotifyConfig,

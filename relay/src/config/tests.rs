@@ -100,6 +100,18 @@ fn a_default_limit_may_exceed_a_configured_limit_without_an_error() {
 }
 
 #[test]
+fn budgets_and_prices_are_in_dollars() {
+    let text = "[model]\ngateway = true\n[budget]\njob = 2.5\njob_tokens = 1000\n\
+                [prices]\n\"m\" = { input = 1, output = 2.5 }\n";
+    let config = load(text).unwrap();
+    let budget = common::budget::Budget { max_tokens: Some(1000), max_cost_micros: Some(2_500_000) };
+    assert_eq!(config.limits.budget, budget);
+    let usage = common::event::Usage { input_tokens: 10, output_tokens: 2, ..Default::default() };
+    assert_eq!(config.prices.price("m").unwrap().cost_micros(&usage), 15);
+    assert!(load("").unwrap().limits.budget.is_unlimited());
+}
+
+#[test]
 fn errors_are_reported_with_file_line_and_reason() {
     let rule =
         |rule_lines: &str| format!("\n[[step]]\nmatch = 'ok'\nkind = \"test\"\n[[step]]\n{rule_lines}\n");
@@ -151,6 +163,12 @@ fn errors_are_reported_with_file_line_and_reason() {
         ("[notify]\ncodex = \"\"", 2, "names no program"),
         ("[notify]\non = []", 2, "on = []"),
         ("[notify]\non = [\"ended\"]", 2, "ended"),
+        ("[model]\ngateway = \"on\"", 2, "expected a boolean"),
+        ("[model]\ngatewy = true", 2, "gatewy"),
+        ("[budget]\njob = -5", 2, "no cost in US dollars"),
+        ("[budget]\njob_tokens = 0", 2, "job_tokens = 0"),
+        ("[prices.m]\ninput = 1", 1, "missing field `output`"),
+        ("[prices]\nm = { input = -1, output = 1 }", 2, "[prices] m: a price is 0 to"),
         ("[notify]\ndesktop = \"yes\"", 2, "expected a boolean"),
     ] {
         let message = load(text).unwrap_err().message;

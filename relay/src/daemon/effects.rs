@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use common::event::EventBody;
 use common::ids::JobId;
-use common::job::JobSpec;
 use common::record::JobRecord;
-use common::wire::{RelayFrame, STREAM_PROTOCOL};
+use common::wire::{PROTOCOL, RelayFrame};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -24,6 +23,7 @@ use super::driver::CoreEnvironment;
 use super::message::Message;
 use super::platform::{self, Platform};
 use super::results::ResultPublisher;
+use super::start_frame::start_frame;
 use super::upgrade::AppState;
 use super::writer::WriterCommand;
 use super::{listen, request_files};
@@ -201,6 +201,9 @@ impl Executor {
 
     /// Delivers the notices of a job that has ended. A result that is not recorded yet is published first.
     fn notify(&self, record: JobRecord) {
+        if let Some(model) = &self.app.model {
+            model.remove_job(&record.job);
+        }
         if !self.results.publish_if_missing(&record) {
             self.deliveries.queue_ended_job(record);
         }
@@ -218,19 +221,18 @@ impl Executor {
             self.send_to_writer(WriterCommand::RecordRelayEvent { job, body }).await;
             return None;
         }
-        let spec = self.load_authorized_spec(&job).and_then(|spec| match &connection {
-            Some(to) => {
-                let protocol =
-                    self.outbound_queues.get(&to.number).map_or(STREAM_PROTOCOL, |queue| queue.protocol);
-                check_protocol(protocol, &spec).map(|()| spec)
-            }
-            None => Ok(spec),
+        let offer = self.load_authorized_spec(&job).and_then(|spec| {
+            let frame = match &connection {
+                Some(to) => Some(self.start_frame(to, (job.clone(), epoch), spec.clone())?),
+                None => None,
+            };
+            Ok((spec, frame))
         });
-        match spec {
-            Ok(spec) => {
+        match offer {
+            Ok((spec, frame)) => {
                 self.app.repositories.prepare_in_background(&job, &spec);
-                self.send_to_writer(WriterCommand::AssignOffer { job: job.clone(), agent }).await;
-                connection.and_then(|to| self.send_frame(to, RelayFrame::Start { job, epoch, spec }))
+                self.send_to_writer(WriterCommand::AssignOffer { job, agent }).await;
+                connection.zip(frame).and_then(|(to, frame)| self.send_frame(to, frame))
             }
             Err(reason) => {
                 self.send_to_writer(WriterCommand::RecordRelayEvent {
@@ -241,6 +243,11 @@ impl Executor {
                 None
             }
         }
+    }
+
+    fn start_frame(&self, to: &ConnectionId, run: (JobId, u32), spec: String) -> Result<RelayFrame, String> {
+        let protocol = self.outbound_queues.get(&to.number).map_or(PROTOCOL, |queue| queue.protocol);
+        start_frame(protocol, self.app.model.as_ref(), run, spec)
     }
 
     /// Writes the commit that a job starts from into the job's spec, if it is another job's result, unknown at the
@@ -347,17 +354,6 @@ impl Executor {
     }
 }
 
-/// Refuses a job with a clone of its own for an agent whose protocol has no streams.
-fn check_protocol(protocol: u32, spec: &str) -> Result<(), String> {
-    let has_place = || serde_json::from_str::<JobSpec>(spec).is_ok_and(|spec| spec.place.is_some());
-    if protocol < STREAM_PROTOCOL && has_place() {
-        return Err("the platform's agent is older than relay and can't make a clone for a job: run `relay down` and \
-             `relay up`, then launch it again"
-            .to_owned());
-    }
-    Ok(())
-}
-
 /// Maximum number of attempts to lock a prune request. Together they take much longer than a writer holds the lock.
 const MAX_LOCK_ATTEMPTS: u32 = 10;
 /// Pause between two attempts to lock a prune request.
@@ -391,24 +387,4 @@ fn spawn_prune(registry: &Registry, results: &ResultPublisher, request: &Path, k
             tracing::error!("{} can't be removed: {e}", request.display());
         }
     });
-}
-
-#[cfg(test)]
-mod tests {
-    use common::job::Runner;
-    use common::place::PlaceSpec;
-
-    use super::*;
-
-    #[test]
-    fn only_an_agent_with_streams_is_offered_a_job_with_its_own_clone() {
-        let mut spec = JobSpec::new("a#1".parse().unwrap(), Runner::Shell, "true", "/w");
-        let check =
-            |spec: &JobSpec, protocol| check_protocol(protocol, &serde_json::to_string(spec).unwrap());
-        assert_eq!(check(&spec, STREAM_PROTOCOL - 1), Ok(()));
-        let id = "a".repeat(40);
-        spec.place = Some(PlaceSpec::new(&id, &id, "relay/a-1", "").unwrap());
-        assert_eq!(check(&spec, STREAM_PROTOCOL), Ok(()));
-        assert!(check(&spec, STREAM_PROTOCOL - 1).unwrap_err().contains("relay up"));
-    }
 }

@@ -17,12 +17,14 @@
 //!   the other tasks to the main loop.
 //! * [`core`]: all decisions: queue, agents, lease, platform. Pure: inputs and the time in, effects out.
 //! * [`driver`]: passes inputs to the core, and reads the files that the core needs. [`effects`]: executes the core's
-//!   effects. [`request_files`]: reads and removes the files of requests.
+//!   effects. [`start_frame`]: the frame that starts a job (pure). [`request_files`]: reads and removes the files of requests.
 //! * [`listen`]: addresses and routes. [`pending_connections`]: connections without a request yet. [`upgrade`]:
 //!   admission of agents before the upgrade. [`tls`]: the relay's identity, pinned by agents. [`connection`]: one
 //!   agent's connection; [`handshake`]: the first frames of a connection; [`frames`]: chooses the receiver of a frame
 //!   (pure); [`liveness`]: detects a silent connection (pure).
 //! * [`git_streams`]: serves git at an agent, which fetches from a job's repository and pushes to it.
+//! * [`gateway`]: an HTTP proxy between the workers of jobs and the model, with the model's key. [`model_access`]: the
+//!   jobs' tokens and routes.
 //! * [`subscribe`]: the event stream for subscribers. [`token`]: the token that subscribers present.
 //! * [`writer`]: the sole writer of logs and records, on a thread of its own because it waits for disks.
 //! * [`platform`]: slow engine calls. [`engine_events`]: the engine's event stream for the container.
@@ -41,6 +43,7 @@ mod effects;
 mod engine_events;
 mod frames;
 mod freeze_detector;
+mod gateway;
 mod git_streams;
 mod handshake;
 mod job_repositories;
@@ -50,6 +53,7 @@ mod listen;
 mod liveness;
 mod main_loop;
 mod message;
+mod model_access;
 mod pending_connections;
 mod platform;
 mod receipts;
@@ -59,6 +63,7 @@ mod results;
 mod serve;
 #[cfg(feature = "internals")]
 pub(crate) mod sim;
+mod start_frame;
 mod subscribe;
 mod tls;
 mod token;

@@ -29,6 +29,8 @@ pub(super) struct Platform {
     engine: EngineKind,
     config: PlatformConfig,
     codex_settings: CodexSettings,
+    /// True if workers reach the model through the relay.
+    model_gateway: bool,
     registry_dir: PathBuf,
     state_dir: PathBuf,
     port: u16,
@@ -51,6 +53,7 @@ impl Platform {
             engine,
             config: config.platform.clone(),
             codex_settings: config.codex.job_settings(engine),
+            model_gateway: config.model_gateway,
             registry_dir: registry.dir().to_owned(),
             state_dir: state.agent(),
             port,
@@ -126,11 +129,12 @@ impl Platform {
             max_jobs: self.config.max_jobs,
             user: self.engine.is_container().then_some("worker"),
             codex: self.codex_settings.program.clone(),
-            env: worker_env(self.engine, std::env::vars()),
+            env: worker_env(self.engine, self.model_gateway, std::env::vars()),
             hidden: self.hidden_folders(),
             roots: self.workspace_roots(),
             trusted_args: self.codex_settings.args.clone(),
             sandbox: self.codex_settings.sandbox,
+            model_gateway: self.model_gateway,
         };
         match self.engine {
             EngineKind::Local => local::start_agent(&self.state_dir, &config, &self.inherited_fd_limit),

@@ -19,6 +19,7 @@ use super::driver::Driver;
 use super::effects::Executor;
 use super::job_repositories::JobRepositories;
 use super::latest_map::LatestMap;
+use super::model_access::ModelAccess;
 use super::platform::Platform;
 use super::receipts::ReceivedEvidence;
 use super::results::ResultPublisher;
@@ -131,6 +132,11 @@ async fn run_daemon(
         clock.set_by_wall_clock();
     }
     let repositories = JobRepositories::new(registry, JobPolicy::new(engine, config), state.repositories());
+    let load_access = || {
+        let prices = config.prices.clone();
+        ModelAccess::load(&state.model_secret(), registry.clone(), prices, writer.clone())
+    };
+    let model = config.model_gateway.then(load_access).transpose().map_err(Failure::unreachable)?;
     let deliveries = DeliveryThread::start(registry, config, clock.clone(), repositories.clone());
     let evidence = ReceivedEvidence::default();
     let outputs = Outputs::in_folder(state.outputs());
@@ -142,6 +148,7 @@ async fn run_daemon(
         repositories: repositories.clone(),
         evidence: evidence.clone(),
         outputs: outputs.clone(),
+        model,
         subscribers,
         clock: clock.clone(),
         connection_counter: Arc::default(),

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use super::connection;
 use super::job_repositories::JobRepositories;
 use super::message::Message;
+use super::model_access::ModelAccess;
 use super::receipts::ReceivedEvidence;
 use super::subscribe::Subscribers;
 use super::tls::TlsIdentity;
@@ -43,6 +44,8 @@ pub(super) struct AppState {
     pub(super) repositories: JobRepositories,
     /// Output of the jobs.
     pub(super) outputs: Outputs,
+    /// Access of jobs to the model, if workers reach it through this relay.
+    pub(super) model: Option<ModelAccess>,
     /// Evidence that agents reported, for receipts.
     pub(super) evidence: ReceivedEvidence,
     /// Shared state of the subscribers.

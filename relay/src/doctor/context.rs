@@ -105,6 +105,11 @@ impl CheckContext {
         self.env.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
+    /// Returns true if workers reach the model through the relay.
+    pub(super) fn has_model_gateway(&self) -> bool {
+        self.config.as_ref().is_ok_and(|config| config.model_gateway)
+    }
+
     /// Returns the status of the running relay's platform.
     pub(super) fn platform(&self) -> Option<&PlatformStatus> {
         self.lease.as_ref().filter(|_| self.is_relay_running).map(|lease| &lease.platform)

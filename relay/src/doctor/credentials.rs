@@ -53,12 +53,38 @@ pub(super) fn check_credentials(context: &CheckContext) -> Vec<Finding> {
     ];
     let found_kinds: Vec<CredentialKind> =
         candidates.into_iter().filter(|(_, is_present)| *is_present).map(|(kind, _)| kind).collect();
+    if context.has_model_gateway() {
+        return vec![assess_gateway_credentials(&found_kinds, &context.up_command())];
+    }
     let name = context.config.as_ref().map_or("platform", |config| &config.platform.name);
     let login_advice = context.engine.is_container().then(|| {
         let engine = context.engine;
         format!("`{engine} exec -it -u worker {name} codex login --device-auth` logs in inside, once")
     });
     vec![assess_credentials(&found_kinds, login_advice.as_deref(), context.platform(), &context.up_command())]
+}
+
+/// Assesses the credentials that the relay uses for all workers.
+fn assess_gateway_credentials(kinds: &[CredentialKind], up_command: &str) -> Finding {
+    let key_advice = format!("set CODEX_API_KEY before {up_command}, or remove gateway from [model]");
+    match kinds.first() {
+        Some(CredentialKind::Login) => Finding::fail(
+            CREDENTIALS_CHECK,
+            "the gateway to the model can't use a ChatGPT login yet",
+            key_advice,
+        ),
+        Some(CredentialKind::OpenaiKey) => {
+            Finding::ok(CREDENTIALS_CHECK, "OPENAI_API_KEY is set, and stays with the relay")
+        }
+        Some(kind) => {
+            Finding::ok(CREDENTIALS_CHECK, format!("{}, and keys stay with the relay", kind.describe()))
+        }
+        None => Finding::fail(
+            CREDENTIALS_CHECK,
+            "neither CODEX_API_KEY, nor OPENAI_API_KEY, nor a model provider was found",
+            key_advice,
+        ),
+    }
 }
 
 /// Assesses the credentials. `login_advice` says how to log in inside the container, if workers run in one.
@@ -126,6 +152,27 @@ fn read_file(path: &Path) -> String {
 mod tests {
     use super::super::finding::State;
     use super::*;
+
+    #[test]
+    fn the_gateway_needs_a_key_or_a_provider_and_no_login() {
+        for (kinds, state, detail_start) in [
+            (
+                &[CredentialKind::CodexKey, CredentialKind::Login][..],
+                State::Ok,
+                "CODEX_API_KEY is set, and keys",
+            ),
+            (&[CredentialKind::OpenaiKey], State::Ok, "OPENAI_API_KEY is set, and stays"),
+            (&[CredentialKind::Provider, CredentialKind::Login], State::Ok, "config.toml names"),
+            (&[CredentialKind::Login], State::Fail, "the gateway to the model can't use a ChatGPT login"),
+            (&[], State::Fail, "neither CODEX_API_KEY"),
+        ] {
+            let finding = assess_gateway_credentials(kinds, "`relay up`");
+            assert!(
+                finding.state == state && finding.detail.starts_with(detail_start),
+                "{kinds:?}: {finding:?}"
+            );
+        }
+    }
 
     #[test]
     fn workers_have_a_key_a_login_or_a_provider_of_their_own() {

@@ -32,14 +32,26 @@ pub(super) fn check_trust(context: &CheckContext) -> Vec<Finding> {
     };
     findings.extend([workspaces, limits, confinement]);
     if is_container {
-        findings.push(Finding::warn(
-            "secrets",
-            "all jobs share one container: the model's commands can read the model's key, and one job can read the \
-             environment of another",
-            "use a key of its own with a spending limit, and give --env secrets only to jobs that run alone",
-        ));
+        findings.push(shared_secrets_finding(config.model_gateway));
     }
     findings
+}
+
+fn shared_secrets_finding(has_model_gateway: bool) -> Finding {
+    const SECRETS_CHECK: &str = "secrets";
+    if has_model_gateway {
+        return Finding::warn(
+            SECRETS_CHECK,
+            "all jobs share one container, and one job can read the environment of another; the model's key is not in it",
+            "give --env secrets only to jobs that run alone",
+        );
+    }
+    Finding::warn(
+        SECRETS_CHECK,
+        "all jobs share one container: the model's commands can read the model's key, and one job can read the \
+         environment of another",
+        "set [model] gateway = true, and give --env secrets only to jobs that run alone",
+    )
 }
 
 fn assess_approval(approval: &ApprovalState, fix: &str) -> Finding {

@@ -38,6 +38,8 @@ pub struct AgentConfig {
     pub trusted_args: Vec<String>,
     /// Sandbox setting from `relay.toml`.
     pub sandbox: Sandbox,
+    /// True if workers reach the model through the relay.
+    pub model_gateway: bool,
 }
 
 // Implemented by hand: the token and the values of variables must not get into a log.
@@ -82,9 +84,11 @@ const LOCAL_VARIABLES: [&str; 22] = [
 
 /// Builds the workers' environment from the relay's environment.
 ///
-/// A container has its own folders and certificates: only the model key is passed to it.
+/// A container has its own folders and certificates: only the model key is passed to it. With `model_gateway` the key
+/// stays with the relay.
 pub fn worker_env(
     engine: EngineKind,
+    model_gateway: bool,
     relay_env: impl IntoIterator<Item = (String, String)>,
 ) -> BTreeMap<String, String> {
     let mut env = BTreeMap::new();
@@ -92,6 +96,10 @@ pub fn worker_env(
     for (name, value) in relay_env {
         let is_allowed =
             !engine.is_container() && (LOCAL_VARIABLES.contains(&name.as_str()) || name.starts_with("LC_"));
+        let is_key = MODEL_KEYS.contains(&name.as_str());
+        if is_key && model_gateway {
+            continue;
+        }
         if is_allowed || name == "CODEX_API_KEY" {
             env.insert(name, value);
         } else if name == "OPENAI_API_KEY" {
@@ -109,15 +117,19 @@ pub fn worker_env(
 mod tests {
     use super::*;
 
-    fn env(engine: EngineKind) -> Vec<String> {
+    fn env(engine: EngineKind, model_gateway: bool) -> Vec<String> {
         let names = ["HOME", "PATH", "LC_ALL", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "RELAY_ROOT"];
-        worker_env(engine, names.map(|name| (name.to_owned(), "x".to_owned()))).into_keys().collect()
+        worker_env(engine, model_gateway, names.map(|name| (name.to_owned(), "x".to_owned())))
+            .into_keys()
+            .collect()
     }
 
     #[test]
     fn workers_get_what_they_need_and_no_secret_but_the_model_s_key() {
-        assert_eq!(env(EngineKind::Local), ["CODEX_API_KEY", "HOME", "LC_ALL", "PATH"]);
-        assert_eq!(env(EngineKind::Docker), ["CODEX_API_KEY"]);
+        assert_eq!(env(EngineKind::Local, false), ["CODEX_API_KEY", "HOME", "LC_ALL", "PATH"]);
+        assert_eq!(env(EngineKind::Docker, false), ["CODEX_API_KEY"]);
+        assert_eq!(env(EngineKind::Local, true), ["HOME", "LC_ALL", "PATH"]);
+        assert_eq!(env(EngineKind::Docker, true), [""; 0]);
     }
 
     #[test]
@@ -134,6 +146,7 @@ mod tests {
             roots: Vec::new(),
             trusted_args: Vec::new(),
             sandbox: common::job::Sandbox::Off,
+            model_gateway: false,
         };
         let shown = format!("{config:?}");
         assert!(shown.contains("CODEX_API_KEY") && !shown.contains("s3cret"), "{shown}");

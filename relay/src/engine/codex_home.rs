@@ -14,14 +14,14 @@ use std::path::PathBuf;
 pub const CODEX_HOME: &str = "/home/worker/.codex";
 
 /// Script that removes everything that a worker may have left in Codex's home. `rm` opens neither FIFOs nor links. The
-/// script restores the permissions of folders first. Its only argument is the home.
+/// script restores the permissions of folders first. Its arguments are the home, and `auth.json` to keep a login.
 pub const RESET_SCRIPT: &str = r#"
 set -u
 cd "$1" || exit 1
 for entry in * .[!.]* ..?*; do
     [ -e "$entry" ] || [ -L "$entry" ] || continue
     case $entry in
-        sessions | archived_sessions | history.jsonl | session_index.jsonl | auth.json | *.sqlite | *.sqlite-wal | *.sqlite-shm)
+        sessions | archived_sessions | history.jsonl | session_index.jsonl | "${2:-/}" | *.sqlite | *.sqlite-wal | *.sqlite-shm)
             continue ;;
     esac
     rm -rf -- "./$entry" 2>/dev/null || { chmod -R u+rwx -- "./$entry"; rm -rf -- "./$entry"; } || exit 1
@@ -71,28 +71,38 @@ const COPIED_SETTINGS: [&str; 25] = [
     "analytics",
 ];
 
+/// Settings about the model's server and the login, which may contain a key. With a gateway only the relay uses them.
+const SERVER_SETTINGS: [&str; 6] = [
+    "model_provider",
+    "model_providers",
+    "openai_base_url",
+    "chatgpt_base_url",
+    "forced_login_method",
+    "preferred_auth_method",
+];
+
 /// Returns the files of the host's Codex home for the container: names and contents. A login is copied only if it is an
 /// API key, because a copied `ChatGPT` login would rotate the refresh token and log out the host. Without settings the
-/// image's defaults apply.
-pub fn host_files() -> Vec<(&'static str, Vec<u8>)> {
+/// image's defaults apply. With a gateway to the model, the files name neither a server nor a key.
+pub fn host_files(model_gateway: bool) -> Vec<(&'static str, Vec<u8>)> {
     let Some(home) = host_codex_home() else { return Vec::new() };
     let mut files = Vec::new();
     if let Ok(text) = fs::read_to_string(home.join("config.toml")) {
-        files.push(("config.toml", copied_settings(&text).into_bytes()));
+        files.push(("config.toml", copied_settings(&text, model_gateway).into_bytes()));
     }
-    if let Some(auth) = fs::read(home.join("auth.json")).ok().filter(|auth| contains_api_key(auth)) {
-        files.push(("auth.json", auth));
-    }
+    let auth = if model_gateway { None } else { fs::read(home.join("auth.json")).ok() };
+    files.extend(auth.filter(|auth| contains_api_key(auth)).map(|auth| ("auth.json", auth)));
     files
 }
 
 /// Returns the settings that a worker receives; empty if the file can't be parsed.
-fn copied_settings(text: &str) -> String {
+fn copied_settings(text: &str, model_gateway: bool) -> String {
     let mut table: toml::Table = text.parse().unwrap_or_else(|_| {
         tracing::warn!("the config.toml of the host's Codex can't be parsed: workers get none of it");
         toml::Table::new()
     });
-    table.retain(|key, _| COPIED_SETTINGS.contains(&key));
+    let stays = |key: &str| model_gateway && SERVER_SETTINGS.contains(&key);
+    table.retain(|key, _| COPIED_SETTINGS.contains(&key) && !stays(key));
     table.to_string()
 }
 
@@ -126,7 +136,8 @@ mod tests {
     fn workers_get_the_model_s_settings_and_no_programs() {
         let text = "model = \"m\"\nnotify = [\"sh\"]\nsandbox_mode = \"x\"\n[model_providers.a]\nbase_url = \"u\"\n\
                     [mcp_servers.s]\ncommand = \"sh\"\n[projects.\"/p\"]\ntrust_level = \"trusted\"\n[hooks]\nx = 1\n";
-        assert_eq!(copied_settings(text), "model = \"m\"\n\n[model_providers.a]\nbase_url = \"u\"\n");
-        assert_eq!(copied_settings("= broken"), "");
+        assert_eq!(copied_settings(text, false), "model = \"m\"\n\n[model_providers.a]\nbase_url = \"u\"\n");
+        assert_eq!(copied_settings(text, true), "model = \"m\"\n");
+        assert_eq!(copied_settings("= broken", false), "");
     }
 }

@@ -107,7 +107,7 @@ impl Container<'_> {
     }
 
     fn start_and_configure(&self, config: &AgentConfig) -> Result<(), String> {
-        self.reset_codex_home()?;
+        self.reset_codex_home(config.model_gateway)?;
         self.check_write_access()?;
         let mut exec = self.command(&["exec", "-i", "-u", "root", &self.platform.name]);
         exec.args(["worker-agent", "configure", "--state", AGENT_STATE_PATH]);
@@ -207,8 +207,9 @@ impl Container<'_> {
         }
     }
 
-    /// Removes the workers' files from Codex's home, and copies the host's Codex settings into it.
-    fn reset_codex_home(&self) -> Result<(), String> {
+    /// Removes the workers' files from Codex's home, and copies the host's Codex settings into it. With a gateway to the
+    /// model, no key gets or stays there.
+    fn reset_codex_home(&self, model_gateway: bool) -> Result<(), String> {
         let name = &self.platform.name;
         let script = |script: &str, extra_args: &[&str]| {
             // `timeout` runs inside the container, because the time limit of the engine's command would not end the
@@ -218,12 +219,13 @@ impl Container<'_> {
             exec
         };
         let reset_error = |e: io::Error| format!("Codex's home in '{name}' could not be reset: {e}");
-        match run_with_input(&mut script(codex_home::RESET_SCRIPT, &[]), &[], ACTION_TIMEOUT) {
+        let kept_login = if model_gateway { &[][..] } else { &["auth.json"] };
+        match run_with_input(&mut script(codex_home::RESET_SCRIPT, kept_login), &[], ACTION_TIMEOUT) {
             // The image has no shell, and therefore no Codex that needs a reset. A worker can't have removed the shell.
             Err(e) if is_missing_program(&e.to_string()) => return Ok(()),
             reset => reset.map_err(reset_error)?,
         }
-        for (file, bytes) in codex_home::host_files() {
+        for (file, bytes) in codex_home::host_files(model_gateway) {
             run_with_input(&mut script(codex_home::COPY_SCRIPT, &[file]), &bytes, ACTION_TIMEOUT)
                 .map_err(reset_error)?;
         }

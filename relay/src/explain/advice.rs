@@ -166,6 +166,14 @@ const ADVICE_TABLE: &[(FailureKind, StepFilter, &[&str])] = &[
             "`relay retry {job} --after OTHER`, with the new job that takes the place of the failed one",
         ],
     ),
+    (
+        FailureKind::BudgetExceeded,
+        StepFilter::Any,
+        &[
+            "`relay resume {thread} 'go on' --max-tokens N` continues with a new budget; it remembers its work",
+            "a smaller task or another model (--model) needs less",
+        ],
+    ),
     (FailureKind::CodexExit, StepFilter::Any, &["`relay logs {job}` shows its last output"]),
     (FailureKind::Exited, StepFilter::Any, &["`relay logs {job}` shows its last output"]),
     (
@@ -325,7 +333,8 @@ mod tests {
             Kind::CodexOutdated => Some(Kind::NoProgress),
             Kind::NoProgress => Some(Kind::ExpectationFailed),
             Kind::ExpectationFailed => Some(Kind::DependencyFailed),
-            Kind::DependencyFailed => None,
+            Kind::DependencyFailed => Some(Kind::BudgetExceeded),
+            Kind::BudgetExceeded => None,
         };
         std::iter::successors(Some(Kind::SpawnFailed), |kind| next(*kind)).collect()
     }

@@ -66,7 +66,8 @@ fn the_template_names_every_setting() {
     let inner = |table: &&String| table.contains('.');
     let tops: BTreeSet<String> = tables.iter().filter(|table| !inner(table)).cloned().collect();
     assert_eq!(tops, accepted_settings(""));
-    for table in tops.iter().filter(|table| *table != "step" && *table != "groups") {
+    let has_free_names = |table: &&String| ["step", "groups", "prices"].contains(&table.as_str());
+    for table in tops.iter().filter(|table| !has_free_names(table)) {
         let mut named: BTreeSet<String> = template_settings()
             .iter()
             .filter(|(at, _)| *at == format!("[{table}]"))
@@ -108,7 +109,7 @@ fn each_setting_of_the_template_is_valid_and_a_default_changes_nothing() {
         let mut config =
             load(&format!("{table}\n{webhook}{line}\n")).unwrap_or_else(|e| panic!("{line}: {e}"));
         let is_example = match (table.as_str(), line.split(' ').next().unwrap()) {
-            ("[limits.stalls]" | "[groups]", _)
+            ("[limits.stalls]" | "[groups]" | "[budget]" | "[prices]", _)
             | ("[relay]", "port")
             | ("[codex]", "model")
             | ("[workspace]", "branch")

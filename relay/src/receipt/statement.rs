@@ -212,7 +212,7 @@ fn worker_resource(record: &JobRecord, evidence: &Evidence) -> Resource {
         fields["tokens"] = json!({
             "input": usage.input_tokens, "cachedInput": usage.cached_input_tokens,
             "output": usage.output_tokens, "reasoningOutput": usage.reasoning_output_tokens,
-            "scope": if record.is_resumed() { "thread" } else { "job" },
+            "scope": if record.has_usage_of_thread() { "thread" } else { "job" },
         });
     }
     Resource { name: "worker".to_owned(), annotations: annotations(fields), ..Resource::default() }

@@ -65,6 +65,7 @@ fn emphasis_of(body: &EventBody) -> Emphasis {
         EventBody::Accepted { .. }
         | EventBody::Started { .. }
         | EventBody::Usage(_)
+        | EventBody::ModelUsage(_)
         | EventBody::Vitals(_)
         | EventBody::Evidence(_)
         | EventBody::Cleanup { survivors: 0, .. }
@@ -76,6 +77,7 @@ fn emphasis_of(body: &EventBody) -> Emphasis {
         | EventBody::Extended { .. }
         | EventBody::Waiting { .. }
         | EventBody::FolderShared { .. }
+        | EventBody::ModelProblem { problem: None }
         | EventBody::Result(_) => Emphasis::Normal,
         EventBody::StepStarted { .. } => Emphasis::State(State::Running),
         EventBody::LinkRestored { .. } => Emphasis::Health(HealthWord::Healthy),
@@ -83,6 +85,7 @@ fn emphasis_of(body: &EventBody) -> Emphasis {
         | EventBody::Stalled { .. }
         | EventBody::LinkLost { .. }
         | EventBody::Stopping { .. }
+        | EventBody::ModelProblem { .. }
         | EventBody::Interrupted { .. } => Emphasis::Health(HealthWord::Quiet),
         EventBody::StepFinished { .. } | EventBody::Cleanup { .. } => Emphasis::Health(HealthWord::Over),
         EventBody::Finished { state, .. } => Emphasis::State((*state).into()),
@@ -138,6 +141,15 @@ fn event_details(body: &EventBody, is_nested_step: bool) -> String {
         EventBody::Usage(usage) => {
             format!("{} tokens in, {} out", usage.input_tokens, usage.output_tokens)
         }
+        EventBody::ModelUsage(total) => {
+            let answers = plural::format_count(total.answers, "answer", "answers");
+            format!(
+                "{} tokens in, {} out, {answers} so far",
+                total.usage.input_tokens, total.usage.output_tokens
+            )
+        }
+        EventBody::ModelProblem { problem: None } => "over: the model answers again".to_owned(),
+        EventBody::ModelProblem { problem: Some(problem) } => one_line(&problem.describe()),
         EventBody::Stalled { n, evidence } => format!("step {n}: {}", one_line(evidence)),
         EventBody::LinkLost { reason } | EventBody::Stopping { reason } => one_line(reason),
         EventBody::Extended { n: Some(n), limit_ms } => {

@@ -1,5 +1,6 @@
 //! Text about one job, in at most 30 lines.
 
+use common::budget;
 use common::duration;
 use common::event::FailureKind;
 use common::record::{JobRecord, Link, SCHEMA_VERSION, State};
@@ -230,16 +231,21 @@ impl LabeledRows<'_> {
     }
 
     fn add_counts(&mut self, record: &JobRecord) {
+        if let Some(problem) = record.model_problem.as_ref().filter(|_| !record.state.is_final()) {
+            self.add_untrusted("model", &problem.describe());
+        }
         if let Some(usage) = record.usage {
+            let cost = record.model_usage.and_then(|total| total.cost_micros);
+            let cost = cost.map(|cost| format!(", {}", budget::format_cost(cost))).unwrap_or_default();
             self.add(
                 "usage",
                 &format!(
-                    "{} tokens in ({} cached), {} out ({} reasoning){}",
+                    "{} tokens in ({} cached), {} out ({} reasoning){}{cost}",
                     usage.input_tokens,
                     usage.cached_input_tokens,
                     usage.output_tokens,
                     usage.reasoning_output_tokens,
-                    if record.is_resumed() { ", of the whole thread" } else { "" }
+                    if record.has_usage_of_thread() { ", of the whole thread" } else { "" }
                 ),
             );
         }

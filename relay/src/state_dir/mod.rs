@@ -6,6 +6,7 @@
 //!   relay.pem      the relay's TLS key and certificate
 //!   relay.json     port and agent of the last relay
 //!   tokens/        hashes of the agents' tokens
+//!   model-secret   the secret from which the jobs' tokens for the model are derived
 //!   agent/         state of the agent of engine `local`
 //!   repositories/  a git repository for each job with a clone of its own
 //!   outputs/       the output of jobs, an archive each
@@ -20,6 +21,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the user's state folder, which no session may write")]
 
+pub mod model_secret;
 mod ownership;
 pub mod saved_state;
 pub mod tokens;
@@ -136,6 +138,11 @@ impl StateDir {
     /// Returns the file with the relay's TLS key and certificate.
     pub fn identity(&self) -> PathBuf {
         self.dir.join("relay.pem")
+    }
+
+    /// Returns the file with the secret of the jobs' tokens for the model.
+    pub fn model_secret(&self) -> PathBuf {
+        self.dir.join("model-secret")
     }
 
     pub fn tokens(&self) -> AgentTokens {

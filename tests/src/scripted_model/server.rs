@@ -1,9 +1,10 @@
 //! The running server of a scripted model, with the requests that it has received.
 
 use std::collections::VecDeque;
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -78,6 +79,24 @@ impl ScriptedModel {
             .with_state(Arc::clone(&shared));
         let task = tokio::spawn(async move { axum::serve(listener, app).await });
         Ok(Self { address, shared, task })
+    }
+
+    /// Starts a server on a free port of 127.0.0.1, on a thread of its own, for a test without a runtime. The server runs
+    /// until this value is dropped.
+    ///
+    /// # Errors
+    /// The server could not be started.
+    pub fn start_on_thread(scripts: Scripts) -> io::Result<Self> {
+        let (made, model) = mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async move {
+                // The test waits for the server.
+                let _ = made.send(Self::start(scripts).await);
+                pending::<io::Result<()>>().await
+            })
+        });
+        model.recv().map_err(io::Error::other)?
     }
 
     /// Returns the address that the server listens on.

@@ -20,7 +20,9 @@ use common::event::{Event, EventBody, FinalState, JobError};
 use common::ids::JobId;
 use common::job::{JobSpec, Runner};
 use common::vitals::MachineVitals;
-use common::wire::{self, AgentFrame, Durable, Hello, RelayFrame, SUBPROTOCOL};
+use common::wire::{
+    self, AgentFrame, Durable, Hello, ModelGrant, ModelToken, RelayFrame, RetrySettings, SUBPROTOCOL,
+};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -200,6 +202,14 @@ impl Relay {
     pub(crate) async fn start(&mut self, spec: &JobSpec) {
         let spec_json = serde_json::to_string(spec).unwrap();
         self.send(&RelayFrame::Start { job: spec.job.clone(), epoch: 1, spec: spec_json }).await;
+    }
+
+    /// Starts a job whose worker reaches the model through this relay.
+    pub(crate) async fn start_with_model(&mut self, spec: &JobSpec, token: &str) {
+        let retries = RetrySettings::default();
+        let model = ModelGrant { token: ModelToken::new(token.to_owned()), retries };
+        let (job, spec) = (spec.job.clone(), serde_json::to_string(spec).unwrap());
+        self.send(&RelayFrame::StartWithModel { job, epoch: 1, spec, model }).await;
     }
 
     pub(crate) async fn cancel(&mut self, job: &str, grace_ms: u64) {

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 
-use common::stream::{GitService, StreamError, StreamHandle, StreamPart};
+use common::stream::{GitService, STREAM_CHUNK, StreamError, StreamHandle, StreamPart};
 use common::wire::RelayFrame;
-use tokio::sync::mpsc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{Barrier, mpsc};
 
 /// All streams of a fake relay, and the repository that serves them.
 pub(crate) struct Streams {
@@ -14,6 +16,8 @@ pub(crate) struct Streams {
     pub(crate) repository: Option<PathBuf>,
     /// Services of all streams that the agent has opened, in order.
     pub(crate) opened_services: Vec<GitService>,
+    /// Barrier that the first line of each connection to the model waits for. By default nothing waits.
+    pub(crate) model_barrier: Arc<Barrier>,
     /// Number of bytes that were received from the agent.
     pub(crate) received_bytes: usize,
     /// Number of bytes that were sent to the agent.
@@ -26,8 +30,16 @@ pub(crate) struct Streams {
 impl Default for Streams {
     fn default() -> Self {
         let (sender, parts) = mpsc::channel(1);
-        let (repository, opened_services, open_handles) = (None, Vec::new(), BTreeMap::new());
-        Self { repository, opened_services, received_bytes: 0, sent_bytes: 0, open_handles, parts, sender }
+        Self {
+            repository: None,
+            opened_services: Vec::new(),
+            model_barrier: Arc::new(Barrier::new(1)),
+            received_bytes: 0,
+            sent_bytes: 0,
+            open_handles: BTreeMap::new(),
+            parts,
+            sender,
+        }
     }
 }
 
@@ -37,9 +49,10 @@ impl Streams {
         let handle = StreamHandle::new(stream, self.sender.clone());
         let previous = self.open_handles.insert(stream, handle.clone());
         assert!(previous.is_none(), "stream {stream} was opened twice");
-        let repository = self.repository.clone();
+        let (repository, barrier) = (self.repository.clone(), Arc::clone(&self.model_barrier));
         tokio::spawn(async move {
             let error = match repository {
+                _ if service == GitService::Model => echo(&handle, &barrier).await,
                 Some(repository) => serve(&handle, service, &repository).await,
                 None => Some("no repository".to_owned()),
             };
@@ -79,12 +92,30 @@ impl Streams {
     }
 }
 
+/// Sends back what a connection to the model sends, once the barrier opens; returns the reason of a failure.
+async fn echo(handle: &StreamHandle, barrier: &Barrier) -> Option<String> {
+    let (near, far) = tokio::io::duplex(STREAM_CHUNK);
+    let (mut reader, mut writer) = tokio::io::split(far);
+    let echoing = async {
+        let mut byte = [0];
+        let Ok(1) = reader.read(&mut byte).await else { return };
+        barrier.wait().await;
+        let _ = writer.write_all(&byte).await;
+        let _ = tokio::io::copy(&mut reader, &mut writer).await;
+        let _ = writer.shutdown().await;
+    };
+    let (reader, writer) = tokio::io::split(near);
+    let ((), received, sent) = tokio::join!(echoing, handle.receive_into(writer), handle.send_from(reader));
+    received.and(sent).err().map(|error| error.to_string())
+}
+
 /// Runs the git program of a service until it exits; returns the reason of a failure.
 async fn serve(handle: &StreamHandle, service: GitService, repository: &Path) -> Option<String> {
     let name = match service {
         GitService::FetchPlace => "upload-pack",
         GitService::PushResult => "receive-pack",
         GitService::FetchImages => return Some("the job has no images".to_owned()),
+        GitService::Model => return None,
         GitService::PushOutput => {
             return handle.receive_into(tokio::io::sink()).await.err().map(|error| error.to_string());
         }

@@ -9,9 +9,11 @@
 //!
 //! * [`table`]: the open streams of a connection. [`service`]: serves one stream.
 //! * [`child`]: the process of git. [`output`], [`images`]: transfer files of a job, without git.
+//! * [`model`]: a connection of a job's worker to the model.
 
 mod child;
 mod images;
+mod model;
 mod output;
 mod service;
 mod table;

@@ -5,14 +5,16 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::ids::JobId;
+use common::record::JobRecord;
 use common::stream::{GitService, StreamError, StreamHandle};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::child::GitChild;
-use super::{images, output};
+use super::{images, model, output};
 use crate::daemon::core::ConnectionId;
 use crate::daemon::job_repositories::JobRepositories;
+use crate::daemon::model_access::ModelAccess;
 use crate::daemon::writer::{WriterCommand, WriterHandle};
 use crate::git::job_repository::JobRepository;
 use crate::output::store::Outputs;
@@ -21,6 +23,8 @@ use crate::output::store::Outputs;
 const TOTAL_LIMIT: Duration = Duration::from_secs(3600);
 /// Maximum time without a byte in either direction. While git works, it sends a keepalive every 5 s.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
+/// Time between two checks whether the run of a connection to the model has ended.
+const RUN_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 /// Time limit for the writer's answer whether a stream belongs to the running run.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -41,6 +45,8 @@ pub(in crate::daemon) struct Services {
     pub(in crate::daemon) writer: WriterHandle,
     pub(in crate::daemon) repositories: JobRepositories,
     pub(in crate::daemon) outputs: Outputs,
+    /// Access to the model, if workers reach it through this relay.
+    pub(in crate::daemon) model: Option<ModelAccess>,
 }
 
 /// A stream that an agent has opened.
@@ -52,14 +58,42 @@ pub(super) struct AgentStream {
 
 /// Serves a stream to its end.
 pub(super) async fn serve(services: &Services, stream: AgentStream) {
-    let result = timeout(TOTAL_LIMIT, transfer(services, &stream)).await;
-    let result = result.unwrap_or_else(|_| Err(format!("it took longer than {} s", TOTAL_LIMIT.as_secs())));
+    let result = if stream.request.service == GitService::Model {
+        serve_model(services, &stream).await
+    } else {
+        let result = timeout(TOTAL_LIMIT, transfer(services, &stream)).await;
+        result.unwrap_or_else(|_| Err(format!("it took longer than {} s", TOTAL_LIMIT.as_secs())))
+    };
     if let Err(reason) = &result {
         let OpenRequest { job, service, .. } = &stream.request;
         tracing::warn!("{job}: {service:?}: {reason}");
     }
     // Closing fails if the connection has ended.
     let _ = stream.handle.close(result.err()).await;
+}
+
+/// Serves a connection to the model. It has no time limit, because the model may think for long, and a worker keeps a
+/// connection for its next request. It ends with the run.
+async fn serve_model(services: &Services, stream: &AgentStream) -> Result<(), String> {
+    let off = "workers reach no model through this relay: set [model] gateway = true in platform/relay.toml";
+    let access = services.model.as_ref().ok_or(off)?;
+    let record = check_run(services, stream).await?;
+    let route = access.route(&record)?;
+    tokio::select! {
+        () = model::serve_connection(&stream.handle, route) => Ok(()),
+        reason = wait_until_run_ends(services, stream) => Err(reason),
+    }
+}
+
+/// Returns the writer's reason once the stream's run has ended. An agent closes the connections of a run that ends; this
+/// check does not rely on that.
+async fn wait_until_run_ends(services: &Services, stream: &AgentStream) -> String {
+    loop {
+        tokio::time::sleep(RUN_CHECK_INTERVAL).await;
+        if let Some(Err(reason)) = query_run(services, stream).await {
+            return reason;
+        }
+    }
 }
 
 /// Returns once the stream has transferred no byte for [`IDLE_LIMIT`].
@@ -112,7 +146,7 @@ fn service_command(repository: &JobRepository, service: GitService) -> Option<Co
     match service {
         GitService::FetchPlace => Some(repository.fetch_service()),
         GitService::PushResult => Some(repository.push_service()),
-        GitService::PushOutput | GitService::FetchImages => None,
+        GitService::PushOutput | GitService::FetchImages | GitService::Model => None,
     }
 }
 
@@ -138,20 +172,23 @@ async fn serve_git(handle: &StreamHandle, command: Command) -> Result<(), String
     }
 }
 
-/// Asks the writer whether the stream is allowed. Like an event, it must belong to the job's running run, and come from
-/// the newest connection of the job's agent.
-async fn check_run(services: &Services, stream: &AgentStream) -> Result<(), String> {
+/// Checks with the writer whether the stream is allowed. Like an event, it must belong to the job's running run, and come
+/// from the newest connection of the job's agent. Returns the job's record.
+async fn check_run(services: &Services, stream: &AgentStream) -> Result<Box<JobRecord>, String> {
+    let checked = query_run(services, stream).await;
+    checked.unwrap_or_else(|| Err("the registry gave no answer".to_owned()))
+}
+
+/// Returns the record of the stream's job, or the writer's reason why the stream is not allowed; `None` if it gives no answer in time.
+async fn query_run(services: &Services, stream: &AgentStream) -> Option<Result<Box<JobRecord>, String>> {
     let (reply, answer) = oneshot::channel();
     let OpenRequest { job, epoch, .. } = stream.request.clone();
     let connection_id = stream.connection_id.clone();
     let query = async {
         services.writer.send(WriterCommand::CheckRun { connection_id, job, epoch, reply }).await;
-        answer.await
+        answer.await.ok()
     };
-    match timeout(CHECK_TIMEOUT, query).await {
-        Ok(Ok(checked)) => checked,
-        Ok(Err(_)) | Err(_) => Err("the registry gave no answer".to_owned()),
-    }
+    timeout(CHECK_TIMEOUT, query).await.ok().flatten()
 }
 
 #[cfg(test)]

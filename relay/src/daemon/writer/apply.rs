@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use common::event::{Event, EventBody};
 use common::ids::JobId;
-use common::record::Link;
+use common::record::{JobRecord, Link};
 use common::wire::{Durable, JobProgress};
 
 use super::command::{Receipt, Receipts, WriterCommand};
@@ -251,15 +251,20 @@ impl Writer {
         self.ownership.check_sender(connection_id, job, recorded)
     }
 
-    /// Checks that a connection may act for a run, and that the run is the running one.
-    fn check_run(&mut self, connection_id: &ConnectionId, job: &JobId, epoch: u32) -> Result<(), String> {
+    /// Checks that a connection may act for a run, and that the run is the running one. Returns the job's record.
+    fn check_run(
+        &mut self,
+        connection_id: &ConnectionId,
+        job: &JobId,
+        epoch: u32,
+    ) -> Result<Box<JobRecord>, String> {
         self.check_sender(connection_id, job).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => format!("{job} is unknown here, or has ended"),
             io::ErrorKind::WouldBlock => format!("{job}: its events are not recorded at the moment"),
             _ => format!("{job}: {e}"),
         })?;
         match self.open_jobs.get(job).map(OpenJob::record) {
-            Some(record) if record.epoch == epoch && !record.state.is_final() => Ok(()),
+            Some(record) if record.epoch == epoch && !record.state.is_final() => Ok(Box::new(record.clone())),
             _ => Err(format!("{job}: run {epoch} is not the running one")),
         }
     }

@@ -60,12 +60,13 @@ pub(in crate::daemon) enum WriterCommand {
     /// Report the durable state of these jobs to a connection after its hello. From now on nothing is accepted from
     /// older connections of the same agent. If no answer arrives, the connection must end.
     QueryDurable { connection_id: ConnectionId, jobs: Vec<JobProgress>, reply: oneshot::Sender<Vec<Durable>> },
-    /// Check that a connection may send data of a run, and that the run is running. If not, answer with the reason.
+    /// Check that a connection may send data of a run, and that the run is running. Answer with the job's record, or with
+    /// the reason if it may not.
     CheckRun {
         connection_id: ConnectionId,
         job: JobId,
         epoch: u32,
-        reply: oneshot::Sender<Result<(), String>>,
+        reply: oneshot::Sender<Result<Box<JobRecord>, String>>,
     },
     /// Remove a connection that has ended.
     RemoveConnection(ConnectionId),
@@ -80,6 +81,12 @@ pub(in crate::daemon) struct WriterHandle {
 }
 
 impl WriterHandle {
+    /// Creates a handle whose commands go into this queue.
+    #[cfg(test)]
+    pub(in crate::daemon) fn new(commands: mpsc::Sender<WriterCommand>) -> Self {
+        Self { commands }
+    }
+
     /// Sends a command; waits while the queue is full.
     pub(in crate::daemon) async fn send(&self, command: WriterCommand) {
         // The writer ends only with the process, so a lost command has no effect.

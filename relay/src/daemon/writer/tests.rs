@@ -181,7 +181,7 @@ fn a_stream_is_opened_only_for_the_running_run_and_by_its_agent() {
         let (connection_id, job) = (connection_id.clone(), job.parse().unwrap());
         let command = WriterCommand::CheckRun { connection_id, job, epoch, reply };
         writer.apply_and_commit([command], Instant::now());
-        answer.try_recv().unwrap()
+        answer.try_recv().unwrap().map(|record| record.epoch)
     };
     let accepted = EventBody::Accepted {
         agent: "agent".into(),
@@ -190,7 +190,7 @@ fn a_stream_is_opened_only_for_the_running_run_and_by_its_agent() {
     };
     let accepted = events(&mut writer, &job, 1, Event { body: accepted, ..message_event("") }, &receipts);
     writer.apply_and_commit([accepted], Instant::now());
-    assert_eq!(check(&mut writer, &own, "demo#1", 1), Ok(()));
+    assert_eq!(check(&mut writer, &own, "demo#1", 1), Ok(1));
     assert!(check(&mut writer, &own, "demo#1", 2).unwrap_err().contains("not the running one"));
     assert!(check(&mut writer, &own, "other#1", 1).unwrap_err().contains("unknown"));
     let foreign = ConnectionId { agent: "foreign".into(), number: 2 };

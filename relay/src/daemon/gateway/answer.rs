@@ -1,0 +1,89 @@
+//! Answers of the model's server on their way to a worker.
+//!
+//! ```text
+//!  2xx ─► passed on byte for byte, metered
+//!  3xx ─► an error: a redirect would send the worker, or its request, somewhere else
+//!  4xx, 5xx ─► read to its end, classified, secrets masked
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Either, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::CONTENT_TYPE;
+use hyper::http::response::Parts;
+use hyper::{Response, StatusCode, Version};
+
+use super::account;
+use super::endpoint::Endpoint;
+use super::headers;
+use super::meter::{ErrorFields, Meter};
+use super::metered_body::MeteredBody;
+use super::refusal::Refusal;
+use super::route::JobRoute;
+use crate::time;
+
+/// Maximum size of an error's body, in bytes. Errors of the API have a few hundred.
+const MAX_ERROR_BODY: usize = 64 * 1024;
+/// Time limit for the body of an error after its head.
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Body of an answer to a worker.
+pub(super) type AnswerBody = Either<Full<Bytes>, MeteredBody>;
+
+/// Turns an answer of the model's server into the answer to the worker.
+pub(super) async fn pass_on(
+    answer: Response<Incoming>,
+    endpoint: Endpoint,
+    route: &Arc<JobRoute>,
+) -> Result<Response<AnswerBody>, Refusal> {
+    let (mut head, body) = answer.into_parts();
+    head.headers = headers::for_worker(head.headers, route.upstream().secrets());
+    head.version = Version::HTTP_11;
+    head.extensions.clear();
+    let status = head.status;
+    if status.is_success() {
+        let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let meter = (endpoint != Endpoint::Models).then(|| Meter::new(content_type.unwrap_or_default()));
+        let body = MeteredBody::new(body, meter, Arc::clone(route));
+        return Ok(Response::from_parts(head, Either::Right(body)));
+    }
+    if status.is_client_error() || status.is_server_error() {
+        return Ok(pass_on_error(head, body, route).await.map(Either::Left));
+    }
+    let reason = format!(
+        "it answered {}, and redirects are not followed: set base_url to its final address",
+        status.as_u16()
+    );
+    Err(bad_answer(route, reason))
+}
+
+/// Turns an error of the model's server into the answer to the worker. Its status stays the same, because it tells
+/// Codex whether to try again.
+async fn pass_on_error(head: Parts, body: Incoming, route: &Arc<JobRoute>) -> Response<Full<Bytes>> {
+    let reading = Limited::new(body, MAX_ERROR_BODY).collect();
+    let read = tokio::time::timeout(ERROR_BODY_TIMEOUT, reading).await;
+    let body = read.ok().and_then(Result::ok).map(http_body_util::Collected::to_bytes);
+    record_problem(head.status, &head, body.as_ref().map_or(&[][..], |body| &body[..]), route);
+    let Some(body) = body else {
+        let reason = format!("it answered {} without a readable error", head.status.as_u16());
+        let mut response = bad_answer(route, reason).response();
+        *response.status_mut() = head.status;
+        return response;
+    };
+    let is_clean = !route.upstream().secrets().iter().any(|secret| secret.occurs_in(&body));
+    let body = if is_clean { body } else { route.upstream().mask(&String::from_utf8_lossy(&body)).into() };
+    Response::from_parts(head, Full::new(body))
+}
+
+fn record_problem(status: StatusCode, head: &Parts, body: &[u8], route: &JobRoute) {
+    let mut error = ErrorFields::from_body(body);
+    error.message = route.upstream().mask(&error.message);
+    route.record_problem(account::classify(status, &head.headers, &error, time::now()));
+}
+
+fn bad_answer(route: &JobRoute, reason: String) -> Refusal {
+    Refusal::BadAnswer { host: route.upstream().host().to_owned(), reason }
+}

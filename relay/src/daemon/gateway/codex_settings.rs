@@ -1,0 +1,239 @@
+//! Settings of the model's server, from the user's own Codex: `config.toml`, `auth.json` and the environment. Workers
+//! get none of them. No error contains a value.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use common::wire::RetrySettings;
+use serde::Deserialize;
+
+use super::secret::Secret;
+use super::upstream::UpstreamSettings;
+use crate::bounded_file::read_bounded;
+
+const OPENAI: &str = "openai";
+const OPENAI_URL: &str = "https://api.openai.com/v1";
+/// Providers that Codex knows for servers on this machine, with their addresses.
+const LOCAL_PROVIDERS: [(&str, &str); 2] =
+    [("ollama", "http://localhost:11434/v1"), ("lmstudio", "http://localhost:1234/v1")];
+/// Headers of the provider `openai` that come from variables.
+const OPENAI_VARIABLES: [(&str, &str); 2] =
+    [("OpenAI-Organization", "OPENAI_ORGANIZATION"), ("OpenAI-Project", "OPENAI_PROJECT")];
+
+/// Reason why the user's Codex has no settings for the gateway.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// A file can't be read.
+    #[error("{path} can't be read: {reason}")]
+    Unreadable {
+        /// Path of the file.
+        path: PathBuf,
+        /// Kind of the error.
+        reason: io::ErrorKind,
+    },
+    /// `config.toml` can't be parsed, or a setting of the provider has the wrong type.
+    #[error("the config.toml of codex has an error in line {0}: correct it, or turn the gateway off")]
+    Invalid(usize),
+    /// The provider is not defined.
+    #[error("the config.toml of codex names the model provider {0:?} and does not define it")]
+    UnknownProvider(String),
+    /// The provider has no address.
+    #[error("the model provider {0:?} of codex has no base_url")]
+    NoBaseUrl(String),
+    /// The provider needs something that the gateway can't do.
+    #[error(
+        "the model provider {provider:?} uses {setting}, which the gateway can't do: turn the gateway off"
+    )]
+    Unsupported {
+        /// Name of the provider.
+        provider: String,
+        /// Setting of the provider.
+        setting: &'static str,
+    },
+    /// A variable with the key is not set.
+    #[error(
+        "the model provider {provider:?} takes its key from {variable}, which is not set: set it before `relay up`"
+    )]
+    NoVariable {
+        /// Name of the provider.
+        provider: String,
+        /// Name of the variable.
+        variable: String,
+    },
+    /// Codex is logged in with an account of `ChatGPT`.
+    #[error(
+        "codex is logged in with ChatGPT, which the gateway can't use yet: set CODEX_API_KEY, or turn the gateway off"
+    )]
+    ChatGptLogin,
+    /// There is no key.
+    #[error(
+        "there is no key for the model: set CODEX_API_KEY before `relay up`, or log in with `codex login --with-api-key`"
+    )]
+    NoKey,
+}
+
+/// The part of `config.toml` that says where the model is.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct CodexConfig {
+    model: Option<String>,
+    model_provider: Option<String>,
+    model_providers: BTreeMap<String, Provider>,
+    openai_base_url: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Provider {
+    base_url: Option<String>,
+    wire_api: Option<String>,
+    env_key: Option<String>,
+    experimental_bearer_token: Option<String>,
+    requires_openai_auth: bool,
+    http_headers: BTreeMap<String, String>,
+    env_http_headers: BTreeMap<String, String>,
+    query_params: BTreeMap<String, String>,
+    request_max_retries: Option<u64>,
+    stream_max_retries: Option<u64>,
+    stream_idle_timeout_ms: Option<u64>,
+    auth: Option<toml::Value>,
+    aws: Option<toml::Value>,
+}
+
+/// The part of `auth.json` that says who pays.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Auth {
+    #[serde(rename = "OPENAI_API_KEY")]
+    key: Option<String>,
+    #[serde(rename = "auth_mode")]
+    mode: Option<String>,
+    tokens: Option<serde_json::Value>,
+}
+
+impl UpstreamSettings {
+    /// Reads the settings of the user's Codex. `variable` looks up the environment.
+    ///
+    /// # Errors
+    /// Returns an error if Codex has no server or key that the gateway can use.
+    pub fn of_codex(variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
+        let home = variable("CODEX_HOME").map(PathBuf::from);
+        let home = home.or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(".codex")));
+        let read =
+            |name: &str| home.as_ref().map_or(Ok(Vec::new()), |home| read_if_present(&home.join(name)));
+        resolve(&read("config.toml")?, &read("auth.json")?, variable)
+    }
+
+    /// Reads the current settings of the user's Codex, from its files and this process's environment.
+    ///
+    /// # Errors
+    /// One line with the reason and what helps.
+    pub fn of_this_process() -> Result<Self, String> {
+        Self::of_codex(&|name| std::env::var(name).ok()).map_err(|e| e.to_string())
+    }
+}
+
+fn read_if_present(path: &Path) -> Result<Vec<u8>, SettingsError> {
+    match read_bounded(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(SettingsError::Unreadable { path: path.to_owned(), reason: e.kind() }),
+        Ok(bytes) => Ok(bytes),
+    }
+}
+
+fn resolve(
+    config: &[u8],
+    auth: &[u8],
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<UpstreamSettings, SettingsError> {
+    let variable = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
+    let mut config = parse_config(config)?;
+    let name = config.model_provider.take().unwrap_or_else(|| OPENAI.to_owned());
+    let model = config.model.take();
+    let (provider, base_url) = find_provider(config, &name)?;
+    check_supported(&provider, &name)?;
+    let key = match (&provider.env_key, &provider.experimental_bearer_token) {
+        (Some(key), _) => {
+            let missing = || SettingsError::NoVariable { provider: name.clone(), variable: key.clone() };
+            Some(variable(key).ok_or_else(missing)?)
+        }
+        (None, Some(token)) => Some(token.clone()),
+        (None, None) if provider.requires_openai_auth => Some(openai_key(auth, &variable)?),
+        (None, None) => None,
+    };
+    let retries = RetrySettings {
+        request_max_retries: provider.request_max_retries,
+        stream_max_retries: provider.stream_max_retries,
+        stream_idle_timeout_ms: provider.stream_idle_timeout_ms,
+    };
+    let from_variables = provider
+        .env_http_headers
+        .into_iter()
+        .filter_map(|(header, name)| variable(&name).map(|value| (header, value)));
+    let headers = provider.http_headers.into_iter().chain(from_variables);
+    Ok(UpstreamSettings {
+        base_url,
+        key: key.map(Secret::new),
+        headers: headers.map(|(header, value)| (header, Secret::new(value))).collect(),
+        query: provider.query_params.into_iter().collect(),
+        retries,
+        model,
+    })
+}
+
+fn parse_config(config: &[u8]) -> Result<CodexConfig, SettingsError> {
+    let text = std::str::from_utf8(config).map_err(|_| SettingsError::Invalid(1))?;
+    // The parser's own words may quote a value.
+    toml::from_str(text).map_err(|e: toml::de::Error| {
+        let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        SettingsError::Invalid(before.matches('\n').count() + 1)
+    })
+}
+
+/// Returns a provider and its address. Codex's own providers can't be defined again.
+fn find_provider(mut config: CodexConfig, name: &str) -> Result<(Provider, String), SettingsError> {
+    if name == OPENAI {
+        let url = config.openai_base_url.take().unwrap_or_else(|| OPENAI_URL.to_owned());
+        let variables = OPENAI_VARIABLES.map(|(header, name)| (header.to_owned(), name.to_owned()));
+        let env_http_headers = variables.into_iter().collect();
+        return Ok((Provider { requires_openai_auth: true, env_http_headers, ..Provider::default() }, url));
+    }
+    if let Some((_, url)) = LOCAL_PROVIDERS.iter().find(|(local, _)| *local == name) {
+        return Ok((Provider::default(), (*url).to_owned()));
+    }
+    let defined = config.model_providers.remove(name);
+    let mut provider = defined.ok_or_else(|| SettingsError::UnknownProvider(name.to_owned()))?;
+    let url = provider.base_url.take().ok_or_else(|| SettingsError::NoBaseUrl(name.to_owned()))?;
+    Ok((provider, url))
+}
+
+fn check_supported(provider: &Provider, name: &str) -> Result<(), SettingsError> {
+    let is_other_api = provider.wire_api.as_ref().is_some_and(|api| api != "responses");
+    let settings = [
+        ("another wire_api than \"responses\"", is_other_api),
+        ("a command that prints the key (auth)", provider.auth.is_some()),
+        ("the credentials of AWS (aws)", provider.aws.is_some()),
+    ];
+    match settings.into_iter().find(|(_, is_used)| *is_used) {
+        Some((setting, _)) => Err(SettingsError::Unsupported { provider: name.to_owned(), setting }),
+        None => Ok(()),
+    }
+}
+
+/// Returns the user's key of `OpenAI`, from the places in which `codex exec` finds it, and from `OPENAI_API_KEY`.
+fn openai_key(auth: &[u8], variable: &dyn Fn(&str) -> Option<String>) -> Result<String, SettingsError> {
+    if let Some(key) = variable("CODEX_API_KEY").or_else(|| variable("OPENAI_API_KEY")) {
+        return Ok(key);
+    }
+    let auth: Auth = serde_json::from_slice(auth).unwrap_or_default();
+    let has_tokens = auth.tokens.is_some_and(|tokens| !tokens.is_null());
+    if has_tokens || auth.mode.is_some_and(|mode| mode.starts_with("chatgpt")) {
+        return Err(SettingsError::ChatGptLogin);
+    }
+    auth.key.filter(|key| !key.trim().is_empty()).ok_or(SettingsError::NoKey)
+}
+
+#[cfg(test)]
+#[path = "codex_settings_tests.rs"]
+mod tests;

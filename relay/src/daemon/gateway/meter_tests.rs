@@ -1,0 +1,143 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+/// Returns the results of a body that arrives in pieces of these sizes, again and again.
+fn readings(content_type: &str, body: &[u8], sizes: &[usize]) -> Vec<Reading> {
+    let (mut meter, mut found, mut rest) = (Meter::new(content_type), Vec::new(), body);
+    for size in sizes.iter().cycle() {
+        let (piece, after) = rest.split_at(rest.len().min(*size));
+        meter.feed(piece);
+        found.extend(meter.take_reading());
+        rest = after;
+        if rest.is_empty() {
+            break;
+        }
+    }
+    found.extend(meter.finish());
+    found
+}
+
+fn sse(events: &[Value]) -> String {
+    let events: Vec<String> =
+        events.iter().map(|event| format!("event: {}\ndata: {event}\n\n", event["type"])).collect();
+    events.concat()
+}
+
+/// Returns an event that ends an answer, with a large output in it.
+fn completed(input: u64, text: &str) -> Value {
+    let details = json!({"cached_tokens": 10});
+    let usage = json!({"input_tokens": input, "input_tokens_details": details, "output_tokens": 20,
+                       "output_tokens_details": {"reasoning_tokens": 5}, "total_tokens": input + 20});
+    let output = json!([{"type": "message", "usage": {"input_tokens": 7}, "content": [{"text": text}]}]);
+    json!({"type": "response.completed", "response": {"id": "r", "output": output, "model": "gpt-5",
+                                                "usage": usage, "error": null}})
+}
+
+fn metered(input: u64) -> Reading {
+    let usage =
+        Usage { input_tokens: input, cached_input_tokens: 10, output_tokens: 20, reasoning_output_tokens: 5 };
+    Reading { usage: Some(usage), model: Some("gpt-5".to_owned()), error: None }
+}
+
+#[test]
+fn tokens_are_read_where_codex_reads_them() {
+    let stream = sse(&[
+        json!({"type": "response.created", "response": {"usage": {"input_tokens": 1}}}),
+        json!({"type": "response.output_text.delta", "delta": "data: {\"type\":\"response.completed\"}\n\n"}),
+        completed(100, "done"),
+    ]);
+    let found = readings("text/event-stream; charset=utf-8", stream.as_bytes(), &[7]);
+    assert_eq!(found, [metered(100)]);
+    let whole = completed(100, "done")["response"].to_string();
+    assert_eq!(readings("application/json", whole.as_bytes(), &[7]), [metered(100)]);
+    assert_eq!(readings("text/plain", stream.as_bytes(), &[7]), []);
+}
+
+#[test]
+fn an_error_within_a_stream_is_read_in_all_its_forms() {
+    let error = |code: &str, message: &str| ErrorFields {
+        code: code.to_owned(),
+        message: message.to_owned(),
+        ..ErrorFields::default()
+    };
+    for (event, expected) in [
+        (
+            json!({"type": "response.failed", "response": {"error": {"code": "c", "message": "m"}}}),
+            error("c", "m"),
+        ),
+        (json!({"type": "response.failed", "response": {}}), error("", "")),
+        (json!({"type": "error", "code": "c", "message": "m", "param": null}), error("c", "m")),
+        (json!({"type": "error", "error": {"code": "c", "message": "m"}}), error("c", "m")),
+        (json!({"type": "error", "error": "m"}), error("", "m")),
+    ] {
+        let found = readings("text/event-stream", sse(std::slice::from_ref(&event)).as_bytes(), &[3]);
+        assert_eq!(found, [Reading { usage: None, model: None, error: Some(expected) }], "{event}");
+    }
+}
+
+#[test]
+fn a_stream_that_breaks_off_or_is_garbage_has_no_result() {
+    let whole = sse(&[completed(1, "x")]);
+    for body in [
+        &whole[..whole.len() - 1],
+        "",
+        "data: {\n\n",
+        "data: [DONE]\n\n",
+        "data: {\"type\":3}\n\n",
+        "\0\u{ff}",
+    ] {
+        assert_eq!(readings("text/event-stream", body.as_bytes(), &[5]), [], "{body:?}");
+    }
+    let odd = json!({"type": "response.completed", "response": {"usage": {"input_tokens": -1, "output_tokens": 1e99}}});
+    let found = readings("text/event-stream", sse(&[odd]).as_bytes(), &[5]);
+    assert_eq!(found, [Reading { usage: Some(Usage::default()), model: None, error: None }]);
+}
+
+proptest! {
+    #[test]
+    fn the_pieces_of_a_stream_do_not_matter(
+        input in any::<u32>(),
+        text in any::<String>(),
+        sizes in prop::collection::vec(1_usize..200, 1..20),
+        line_end in prop::sample::select(vec!["\n", "\r\n", "\r"]),
+    ) {
+        let delta = json!({"type": "response.output_text.delta", "delta": text});
+        let stream = sse(&[delta, completed(input.into(), &text)]).replace('\n', line_end);
+        let found = readings("text/event-stream", stream.as_bytes(), &sizes);
+        prop_assert_eq!(found, [metered(input.into())]);
+    }
+
+    #[test]
+    fn no_body_makes_the_meter_fail(
+        body in prop::collection::vec(any::<u8>(), 0..500),
+        sizes in prop::collection::vec(1_usize..50, 1..5),
+        json in any::<bool>(),
+    ) {
+        let content_type = if json { "application/json" } else { "text/event-stream" };
+        let in_pieces = readings(content_type, &body, &sizes);
+        prop_assert_eq!(in_pieces, readings(content_type, &body, &[1000]));
+    }
+
+    #[test]
+    fn what_looks_like_json_is_read_like_json(
+        tokens in prop::collection::vec(prop::sample::select(vec![
+            "{", "}", "[", "]", ",", ":", "\"", "\\", "\"type\"", "\"usage\"", "\"response\"", "\"response.completed\"",
+            "1", " ", "null", "{\"input_tokens\":3}",
+        ]), 0..40),
+        sizes in prop::collection::vec(1_usize..9, 1..5),
+    ) {
+        let text = format!("{{{}}}", tokens.concat());
+        let found = readings("application/json", text.as_bytes(), &sizes);
+        let expected = serde_json::from_str::<Value>(&text).ok();
+        if let Some(value) = expected {
+            let own = value.get("usage");
+            let inner = value.get("response").and_then(|response| response.get("usage"));
+            // With both, the later one counts.
+            prop_assume!(own.is_none() || inner.is_none());
+            let is_found = own.or(inner).is_some_and(Value::is_object);
+            prop_assert_eq!(!found.is_empty(), is_found, "{}", text);
+        }
+    }
+}

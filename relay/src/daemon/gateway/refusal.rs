@@ -1,0 +1,95 @@
+//! Answers that the gateway gives itself, as errors of the Responses API, which Codex shows to its user.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
+use hyper::{Response, StatusCode};
+use serde_json::json;
+
+/// Reason why the gateway answers a request itself.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refusal {
+    /// The request has no token, or the token of another job.
+    #[error("this token is not valid for the model: it belongs to a job that has ended, or to no job")]
+    Token,
+    /// The worker asks for a WebSocket. Codex falls back to requests.
+    #[error("the model is reached with POST requests, not with a WebSocket")]
+    WebSocket,
+    /// The worker asks for something other than the model.
+    #[error("workers reach only POST /v1/responses, POST /v1/responses/compact and GET /v1/models")]
+    UnknownEndpoint,
+    /// The job may use no more of the model. Codex ends its turn at this status, and does not try again.
+    #[error("{0}. End the task here: no further request will be answered")]
+    Budget(String),
+    /// The request's body is too large.
+    #[error("the request is larger than {0} MiB")]
+    BodyTooLarge(u64),
+    /// The request's body ended early or was not valid.
+    #[error("the request could not be read to its end")]
+    BrokenBody,
+    /// The model's server can't be reached.
+    #[error("the model's server {host} can't be reached: {reason}")]
+    Unreachable {
+        /// Host of the server.
+        host: String,
+        /// Reason, without secrets.
+        reason: String,
+    },
+    /// The model's server sent something that can't be passed on.
+    #[error("the model's server {host} gave no valid answer: {reason}")]
+    BadAnswer {
+        /// Host of the server.
+        host: String,
+        /// Reason, without secrets.
+        reason: String,
+    },
+}
+
+impl Refusal {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Token => StatusCode::UNAUTHORIZED,
+            Self::WebSocket => StatusCode::UPGRADE_REQUIRED,
+            Self::UnknownEndpoint => StatusCode::NOT_FOUND,
+            Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BrokenBody | Self::Budget(_) => StatusCode::BAD_REQUEST,
+            Self::Unreachable { .. } | Self::BadAnswer { .. } => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// Returns the type and code of the error, in the words of the API.
+    fn type_and_code(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Token => ("invalid_request_error", "invalid_api_key"),
+            Self::WebSocket => ("invalid_request_error", "upgrade_required"),
+            Self::UnknownEndpoint => ("invalid_request_error", "unknown_url"),
+            Self::Budget(_) => ("invalid_request_error", "budget_exceeded"),
+            Self::BodyTooLarge(_) => ("invalid_request_error", "request_too_large"),
+            Self::BrokenBody => ("invalid_request_error", "invalid_body"),
+            Self::Unreachable { .. } => ("server_error", "upstream_unreachable"),
+            Self::BadAnswer { .. } => ("server_error", "upstream_invalid"),
+        }
+    }
+
+    /// Returns the answer.
+    pub(super) fn response(&self) -> Response<Full<Bytes>> {
+        let (kind, code) = self.type_and_code();
+        let message = format!("relay: {self}");
+        let body = json!({ "error": { "message": message, "type": kind, "param": null, "code": code } });
+        let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        match self {
+            Self::WebSocket => {
+                headers.insert(UPGRADE, HeaderValue::from_static("HTTP/1.1"));
+            }
+            // The rest of the request has not been read.
+            Self::Budget(_) | Self::BodyTooLarge(_) | Self::BrokenBody => {
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
+        }
+        response
+    }
+}

@@ -1,0 +1,215 @@
+//! The model's server: where requests go, and what is put into them.
+
+use std::fmt;
+
+use common::wire::RetrySettings;
+use http_body_util::Limited;
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use hyper::http::uri::{PathAndQuery, Scheme};
+use hyper::{HeaderMap, Request, Response, Uri};
+use hyper_util::client::legacy;
+use hyper_util::client::proxy::matcher::Matcher;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::client::{self, UpstreamClient};
+use super::endpoint::Endpoint;
+use super::headers;
+use super::secret::Secret;
+
+/// Settings of the model's server.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UpstreamSettings {
+    /// URL of the API, without its endpoints' paths: `https://api.openai.com/v1`.
+    pub base_url: String,
+    /// Key, sent as a bearer token; `None` for a server without keys.
+    pub key: Option<Secret>,
+    /// Further headers of each request.
+    pub headers: Vec<(String, Secret)>,
+    /// Parameters of each request's URL.
+    pub query: Vec<(String, String)>,
+    /// Settings about retries, for the worker's Codex.
+    pub retries: RetrySettings,
+    /// Model that Codex uses if a job names none.
+    pub model: Option<String>,
+}
+
+/// Reason why the model's server can't be used. It contains no value of a setting.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UpstreamError {
+    /// The base URL is not valid.
+    #[error("the model's base URL {0}")]
+    BaseUrl(&'static str),
+    /// A header is not valid.
+    #[error("the header {0:?} of the model's provider is not valid")]
+    Header(String),
+    /// The key is not valid.
+    #[error("the model's key has characters that a header can't hold")]
+    Key,
+    /// TLS is not available.
+    #[error("{0}")]
+    Tls(String),
+}
+
+/// The model's server, with the pool of connections to it.
+pub struct Upstream {
+    base: Uri,
+    query: String,
+    headers: HeaderMap,
+    secrets: Vec<Secret>,
+    client: UpstreamClient,
+}
+
+impl Upstream {
+    /// Prepares a server. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// Returns an error for settings that can't be used.
+    pub fn new(settings: UpstreamSettings) -> Result<Self, UpstreamError> {
+        let needs_tls = parse_base_url(&settings.base_url)?.scheme() == Some(&Scheme::HTTPS);
+        let tls = needs_tls.then(client::system_tls).transpose().map_err(UpstreamError::Tls)?;
+        Self::with_client(settings, client::new_client(tls, Matcher::from_env()))
+    }
+
+    /// Prepares a server that is reached with this client.
+    pub(super) fn with_client(
+        settings: UpstreamSettings,
+        client: UpstreamClient,
+    ) -> Result<Self, UpstreamError> {
+        let base = parse_base_url(&settings.base_url)?;
+        let mut headers = HeaderMap::new();
+        for (name, value) in &settings.headers {
+            let invalid = || UpstreamError::Header(name.clone());
+            let name: HeaderName = name.parse().map_err(|_| invalid())?;
+            headers.insert(name, header_value(value.expose()).ok_or_else(invalid)?);
+        }
+        if let Some(key) = &settings.key {
+            let bearer = header_value(&format!("Bearer {}", key.expose())).ok_or(UpstreamError::Key)?;
+            headers.insert(AUTHORIZATION, bearer);
+        }
+        let secrets = settings.key.into_iter().chain(settings.headers.into_iter().map(|(_, value)| value));
+        Ok(Self { base, query: encode_query(&settings.query), headers, secrets: secrets.collect(), client })
+    }
+
+    /// Returns the host of the server, for messages.
+    pub(super) fn host(&self) -> &str {
+        self.base.host().unwrap_or_default()
+    }
+
+    /// Returns the values that must not reach a worker.
+    pub(super) fn secrets(&self) -> &[Secret] {
+        &self.secrets
+    }
+
+    /// Replaces all secrets in a text.
+    pub(super) fn mask(&self, text: &str) -> String {
+        self.secrets.iter().fold(text.to_owned(), |text, secret| secret.mask(text))
+    }
+
+    /// Sends a worker's request to the server, with the key in place of the worker's token.
+    pub(super) async fn send(
+        &self,
+        endpoint: Endpoint,
+        request: Request<Limited<Incoming>>,
+    ) -> Result<Response<Incoming>, legacy::Error> {
+        let (worker, body) = request.into_parts();
+        let mut request = Request::new(body);
+        *request.method_mut() = worker.method;
+        *request.uri_mut() = self.target(endpoint, worker.uri.query());
+        *request.headers_mut() = headers::for_upstream(worker.headers);
+        for (name, value) in &self.headers {
+            request.headers_mut().insert(name, value.clone());
+        }
+        self.client.request(request).await
+    }
+
+    /// Returns the URL of an endpoint, with the configured parameters. A worker's own are passed on only to the list of
+    /// models, which has the client's version there.
+    fn target(&self, endpoint: Endpoint, query: Option<&str>) -> Uri {
+        let path = self.base.path().trim_end_matches('/');
+        let worker = query.filter(|_| endpoint == Endpoint::Models).unwrap_or_default();
+        let parameters = [worker, &self.query];
+        let parameters: Vec<&str> = parameters.into_iter().filter(|text| !text.is_empty()).collect();
+        let mark = if parameters.is_empty() { "" } else { "?" };
+        let target = format!("{path}{}{mark}{}", endpoint.path(), parameters.join("&"));
+        let mut parts = self.base.clone().into_parts();
+        parts.path_and_query = PathAndQuery::try_from(target).ok();
+        Uri::from_parts(parts).unwrap_or_else(|_| self.base.clone())
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream").field("host", &self.host()).finish_non_exhaustive()
+    }
+}
+
+/// Returns the value of a header that `Debug` never shows.
+fn header_value(value: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(value).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+fn encode_query(parameters: &[(String, String)]) -> String {
+    let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let encoded = parameters.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value)));
+    encoded.collect::<Vec<_>>().join("&")
+}
+
+fn parse_base_url(url: &str) -> Result<Uri, UpstreamError> {
+    let base: Uri = url.trim().parse().map_err(|_| UpstreamError::BaseUrl("is not a valid URL"))?;
+    if !matches!(base.scheme_str(), Some("http" | "https")) {
+        return Err(UpstreamError::BaseUrl("must begin with http:// or https://"));
+    }
+    if base.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err(UpstreamError::BaseUrl("must not contain a user or password: use http_headers"));
+    }
+    if base.query().is_some() {
+        return Err(UpstreamError::BaseUrl("must not contain parameters: use query_params"));
+    }
+    Ok(base)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn upstream(base_url: &str) -> Result<Upstream, UpstreamError> {
+        Upstream::new(UpstreamSettings { base_url: base_url.to_owned(), ..UpstreamSettings::default() })
+    }
+
+    #[test]
+    fn endpoints_are_below_the_base_url() {
+        for (base_url, target) in [
+            ("http://h/v1", "http://h/v1/responses"),
+            ("http://h:8080/a/v1/", "http://h:8080/a/v1/responses"),
+            ("http://h", "http://h/responses"),
+            ("http://[::1]:9/v1", "http://[::1]:9/v1/responses"),
+        ] {
+            let upstream = upstream(base_url).unwrap();
+            assert_eq!(upstream.target(Endpoint::Responses, Some("a=b")), target);
+        }
+        let target = upstream("http://h/v1").unwrap().target(Endpoint::Models, Some("client_version=1"));
+        assert_eq!(target, "http://h/v1/models?client_version=1");
+    }
+
+    #[test]
+    fn a_server_that_can_t_be_used_is_refused_without_its_values() {
+        for url in ["", "h", "/v1", "ftp://h/v1", "http://", "http://u:hidden@h/v1", "http://h/v1?key=hidden"]
+        {
+            let error = upstream(url).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("hidden"), "{url}: {error}");
+        }
+        let with = |key: Option<&str>, header: Option<(&str, &str)>| {
+            let headers = header.map(|(name, value)| (name.to_owned(), Secret::new(value)));
+            let base_url = "http://h/v1".to_owned();
+            let (key, headers) = (key.map(Secret::new), headers.into_iter().collect());
+            Upstream::new(UpstreamSettings { base_url, key, headers, ..UpstreamSettings::default() })
+                .unwrap_err()
+        };
+        assert_eq!(with(Some("hidden\n"), None), UpstreamError::Key);
+        assert_eq!(with(None, Some(("a b", "hidden"))), UpstreamError::Header("a b".to_owned()));
+        assert_eq!(with(None, Some(("a", "hidden\r\n"))), UpstreamError::Header("a".to_owned()));
+    }
+}

@@ -1,0 +1,81 @@
+//! The frame that starts a job on an agent, or the reason why this agent can't run the job.
+
+use common::ids::JobId;
+use common::job::{JobSpec, Runner};
+use common::wire::{MODEL_PROTOCOL, RelayFrame, STREAM_PROTOCOL};
+
+use super::model_access::ModelAccess;
+
+/// Returns the frame that starts a run of a job on an agent of this protocol. With access to a model, a Codex job gets
+/// a token for it.
+///
+/// # Errors
+/// One line: the agent is too old for the job, or there is no model.
+pub(super) fn start_frame(
+    protocol: u32,
+    model: Option<&ModelAccess>,
+    (job, epoch): (JobId, u32),
+    spec: String,
+) -> Result<RelayFrame, String> {
+    let parsed = serde_json::from_str::<JobSpec>(&spec);
+    let has_place = parsed.as_ref().is_ok_and(|spec| spec.place.is_some());
+    let is_codex = parsed.is_ok_and(|spec| spec.runner == Runner::Codex);
+    if protocol < STREAM_PROTOCOL && has_place {
+        return Err(too_old("make a clone for a job"));
+    }
+    match model.filter(|_| is_codex) {
+        None => Ok(RelayFrame::Start { job, epoch, spec }),
+        Some(_) if protocol < MODEL_PROTOCOL => Err(too_old("reach the model through the relay")),
+        Some(model) => {
+            let grant = model.grant(&job, epoch)?;
+            Ok(RelayFrame::StartWithModel { job, epoch, spec, model: grant })
+        }
+    }
+}
+
+fn too_old(action: &str) -> String {
+    format!(
+        "the platform's agent is older than relay and can't {action}: run `relay down` and `relay up`, then launch it \
+         again"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use common::place::PlaceSpec;
+
+    use super::*;
+    use crate::config::prices::Prices;
+    use crate::daemon::writer::WriterHandle;
+    use crate::registry::Registry;
+
+    #[test]
+    fn only_an_agent_with_streams_is_offered_a_job_with_its_own_clone() {
+        let mut spec = JobSpec::new("a#1".parse().unwrap(), Runner::Shell, "true", "/w");
+        let start = |spec: &JobSpec, protocol| {
+            start_frame(protocol, None, (spec.job.clone(), 1), serde_json::to_string(spec).unwrap())
+        };
+        assert!(start(&spec, STREAM_PROTOCOL - 1).is_ok());
+        let id = "a".repeat(40);
+        spec.place = Some(PlaceSpec::new(&id, &id, "relay/a-1", "").unwrap());
+        assert!(start(&spec, STREAM_PROTOCOL).is_ok());
+        assert!(start(&spec, STREAM_PROTOCOL - 1).unwrap_err().contains("relay up"));
+    }
+
+    #[test]
+    fn an_agent_without_streams_to_the_model_gets_no_codex_job_that_needs_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (commands, _) = tokio::sync::mpsc::channel(1);
+        let (registry, writer) = (Registry::for_project(dir.path()), WriterHandle::new(commands));
+        let secret = dir.path().join("model-secret");
+        let model = ModelAccess::load(&secret, registry, Prices::default(), writer).unwrap();
+        let start = |runner| {
+            let spec = JobSpec::new("a#1".parse().unwrap(), runner, "true", "/w");
+            let text = serde_json::to_string(&spec).unwrap();
+            start_frame(MODEL_PROTOCOL - 1, Some(&model), (spec.job, 1), text)
+        };
+        assert!(matches!(start(Runner::Shell), Ok(RelayFrame::Start { .. })));
+        let refused = start(Runner::Codex).unwrap_err();
+        assert!(refused.contains("can't reach the model through the relay: run `relay down`"), "{refused}");
+    }
+}
