@@ -3,18 +3,21 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use relay_tests::harness::{Engine, Site};
 
 use crate::model_stream::{self, EventServer};
 use crate::samples::Samples;
 use crate::table::{Figure, Report, Row, Target};
-use crate::{Fallible, proc};
+use crate::{Fallible, proc, stop};
 
 /// Jobs, and connections of each job, that run at once. A job may have 32 connections.
 const LOADS: [(usize, usize); 2] = [(1, 1), (4, 25)];
 /// Number of events of each answer.
 const EVENTS: usize = 400;
+/// Maximum time of the answers.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Measures the group `gateway` and adds its rows.
 pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
@@ -72,9 +75,11 @@ fn through_gateway(site: &Site, jobs: usize, connections: usize) -> Fallible<(Sa
     };
     let launched: Vec<String> = (0..jobs).map(|job| launch(job).trim().to_owned()).collect();
     let mut memory: f64 = 0.0;
-    while launched.iter().any(|job| !site.record(job).state.is_final()) {
-        memory = memory.max(proc::resident_mib(site.daemon_pid())?);
-    }
+    // Looks are rare, so that they don't slow down what is measured.
+    stop::until("the end of the answers", Duration::from_secs(1), TIMEOUT, || {
+        memory = memory.max(proc::resident_mib(site.daemon_pid()).unwrap_or_default());
+        launched.iter().all(|job| site.record(job).state.is_final()).then_some(())
+    })?;
     let mut samples = Samples::default();
     for job in 0..jobs {
         read_times(&file(job))?.into_iter().for_each(|time| samples.push(time));
@@ -82,7 +87,7 @@ fn through_gateway(site: &Site, jobs: usize, connections: usize) -> Fallible<(Sa
     Ok((samples, memory))
 }
 
-fn read_times(path: &Path) -> Fallible<Vec<std::time::Duration>> {
+fn read_times(path: &Path) -> Fallible<Vec<Duration>> {
     let text = fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    text.lines().map(|nanos| Ok(std::time::Duration::from_nanos(nanos.parse()?))).collect()
+    text.lines().map(|nanos| Ok(Duration::from_nanos(nanos.parse()?))).collect()
 }
