@@ -51,6 +51,9 @@ pub(crate) struct Config {
     /// Weakest sandbox mode that the user approved; if `None`, a job's own setting is used.
     #[serde(default)]
     pub(crate) sandbox: Option<Sandbox>,
+    /// True in the container of a single job: the agent exits once the relay has everything of that job.
+    #[serde(default)]
+    pub(crate) one_job: bool,
 }
 
 fn default_codex() -> String {

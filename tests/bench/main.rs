@@ -7,14 +7,16 @@
 //! Prints a table with medians, ratios and the target of each figure. A missed target is no error, because the machine
 //! may be loaded. If a figure could not be measured, its row says so, and the exit code is 1. `GROUP` selects groups of
 //! figures by the beginning of their names: commands, lines, overhead, memory, observation, crowd-agents, short-jobs,
-//! places, size.
+//! places, boxes, size.
 //!
 //! * [`setup`]: builds the release programs. * [`table`]: rows, units and targets. * [`samples`]: medians, and commands
 //!   that run in turn. * [`stop`]: Ctrl-C ends the run in order. * [`peers`]: pueue, task-spooler, Docker and NATS.
 //! * [`stand_in`]: the stand-in for Codex: this program, which the agent starts instead of Codex.
 //! * One module per group of figures: [`commands`] (with [`crowd`] and [`restart`]), [`codex_lines`], [`overhead`],
-//!   [`memory`] (with [`proc`]), [`observation`], [`crowd_agents`], [`short_jobs`], [`places`], [`size`].
+//!   [`memory`] (with [`proc`]), [`observation`], [`crowd_agents`], [`short_jobs`], [`places`], [`boxes`],
+//!   [`size`].
 
+mod boxes;
 mod codex_lines;
 mod commands;
 mod crowd;
@@ -47,7 +49,7 @@ type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 /// A group of figures: its name, and the function that measures it and adds its rows to the report.
 type Group = (&'static str, fn(&mut Report) -> Fallible<()>);
 
-const GROUPS: [Group; 9] = [
+const GROUPS: [Group; 10] = [
     ("commands", commands::measure),
     ("lines", codex_lines::measure),
     ("overhead", overhead::measure),
@@ -56,6 +58,7 @@ const GROUPS: [Group; 9] = [
     ("crowd-agents", crowd_agents::measure),
     ("short-jobs", short_jobs::measure),
     ("places", places::measure),
+    ("boxes", boxes::measure),
     ("size", size::measure),
 ];
 

@@ -38,6 +38,8 @@ pub struct AgentConfig {
     pub trusted_args: Vec<String>,
     /// Sandbox setting from `relay.toml`.
     pub sandbox: Sandbox,
+    /// True for the container of a single job: the agent exits after that job.
+    pub one_job: bool,
 }
 
 // Implemented by hand: the token and the values of variables must not get into a log.
@@ -134,6 +136,7 @@ mod tests {
             roots: Vec::new(),
             trusted_args: Vec::new(),
             sandbox: common::job::Sandbox::Off,
+            one_job: false,
         };
         let shown = format!("{config:?}");
         assert!(shown.contains("CODEX_API_KEY") && !shown.contains("s3cret"), "{shown}");

@@ -164,7 +164,11 @@ impl CoreEnvironment for SimWorld {
             | Effect::PublishLease(..)
             | Effect::ExtendLimit(_)
             | Effect::Engine(
-                EngineEffect::StopPlatform | EngineEffect::StopPlatformAndWait | EngineEffect::OpenGateway,
+                EngineEffect::StopPlatform
+                | EngineEffect::StopPlatformAndWait
+                | EngineEffect::OpenGateway
+                | EngineEffect::StartBox(_)
+                | EngineEffect::RemoveBox(_),
             )
             | Effect::Notify(_)
             | Effect::CloseSubscribers => {}
