@@ -34,6 +34,16 @@ pub(super) fn start_in_background(platform: Platform, job: BoxJob, core: mpsc::S
     });
 }
 
+/// Starts a box that has exited in the background, and reports the outcome to the core.
+pub(super) fn restart_in_background(platform: Platform, id: BoxId, core: mpsc::Sender<Message>) {
+    tokio::spawn(async move {
+        let agent: AgentId = id.agent().as_str().into();
+        let _permit = platform.box_permits.clone().acquire_owned().await;
+        let result = run_blocking(move || platform.container().restart_box(&id)).await;
+        let _ = core.send(Input::BoxStarted { agent, result }.into()).await;
+    });
+}
+
 /// Removes a box in the background, and reports the outcome to the core.
 pub(super) fn remove_in_background(platform: Platform, id: BoxId, core: mpsc::Sender<Message>) {
     tokio::spawn(async move {

@@ -349,6 +349,7 @@ impl Executor {
         let (platform, core) = (self.platform.clone(), self.app.core.clone());
         match effect {
             EngineEffect::StartBox(id) => return self.start_box(id).await,
+            EngineEffect::RestartBox(id) => boxes::restart_in_background(platform, id, core),
             EngineEffect::RemoveBox(id) => boxes::remove_in_background(platform, id, core),
             EngineEffect::StartPlatform => drop(tokio::spawn(async move {
                 let result = platform::start_platform(&platform, &core).await;

@@ -58,12 +58,12 @@ pub fn box_of_labels<'a>(label: impl Fn(&str) -> Option<&'a str>) -> Option<BoxI
 }
 
 impl Container<'_> {
-    /// Returns the name of a box.
-    pub fn box_name(&self, id: &BoxId) -> String {
+    /// Returns the name of a box, which does not depend on settings.
+    fn box_name(&self, id: &BoxId) -> String {
         let registry = self.registry.display();
         let mut digest = hex::encode(Sha256::digest(format!("{registry} {}", id.agent())));
         digest.truncate(NAME_DIGITS);
-        format!("{}-{}-{}-{digest}", self.platform.name, id.job().file_stem(), id.epoch())
+        format!("relay-{}-{}-{digest}", id.job().file_stem(), id.epoch())
     }
 
     /// Returns the state of a box.
@@ -158,9 +158,16 @@ impl Container<'_> {
         }
     }
 
-    /// Removes a box with its processes. A missing one is not an error.
+    /// Removes a box with its processes, whatever its name is. A missing one is not an error.
     pub fn remove_box(&self, id: &BoxId) -> Result<(), String> {
-        self.query(&["rm", "-f", "-v", &self.box_name(id)]).or_else(ignore_missing).map(|_| ())
+        self.query(&["rm", "-f", "-v", &self.box_name(id)]).or_else(ignore_missing)?;
+        let label = format!("{JOB_LABEL}={}", id.job().file_stem());
+        for (name, _) in
+            labeled_boxes(self.engine, self.registry, &label)?.iter().filter(|(_, found)| found.id == *id)
+        {
+            self.query(&["rm", "-f", "-v", name]).or_else(ignore_missing)?;
+        }
+        Ok(())
     }
 
     /// Stops the boxes of the registry, all at once. Returns their identities.
@@ -187,8 +194,16 @@ pub fn list_boxes(engine: EngineKind, registry: &Path) -> Result<Vec<FoundBox>, 
 
 /// Returns the boxes of a registry on an engine, with the names of their containers.
 pub fn named_boxes(engine: EngineKind, registry: &Path) -> Result<Vec<(String, FoundBox)>, String> {
+    labeled_boxes(engine, registry, JOB_LABEL)
+}
+
+fn labeled_boxes(
+    engine: EngineKind,
+    registry: &Path,
+    label: &str,
+) -> Result<Vec<(String, FoundBox)>, String> {
     let mut boxes = Vec::new();
-    for name in labeled_containers(engine, registry, Some(JOB_LABEL))? {
+    for name in labeled_containers(engine, registry, Some(label))? {
         let format = format!("{{{{json .Config.Labels}}}}\n{INSPECT_FORMAT}");
         let answer = match query(engine, &["container", "inspect", "--format", &format, &name]) {
             Ok(answer) => answer,

@@ -123,14 +123,14 @@ impl Core {
             return self.scheduler.on_agent_disconnected(agent, reason);
         }
         tracing::warn!("the connection of agent {} ended: {reason}", connection_id.agent);
-        if !self.agents.connections.has_shared_agent() {
+        if self.agents.connections.has_shared_agent() {
+            self.publish_agent(context);
+        } else {
             let detail = format!("waiting for the agent ({reason})");
             self.publish_platform_status(PlatformStatus::Starting { detail }, context);
             // A live agent reconnects by itself. After this pause the engine has to start one.
             self.platform.next_attempt_at =
                 (!self.is_stopping_platform()).then(|| context.now + CONNECT_TIMEOUT / 5);
-        } else {
-            self.publish_agent(context);
         }
         self.agents.disconnects.on_disconnect(connection_id.agent.clone(), context.now);
         self.on_agent_connection_end(&connection_id.agent, reason, context.now)

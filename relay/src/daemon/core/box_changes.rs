@@ -25,15 +25,18 @@ impl Core {
             return;
         }
         let job = job_box.id.job();
+        let last_exit = job_box.exit.as_ref();
         let (exit, exists) = match change {
             BoxChange::Exited(exit) => (exit, true),
-            BoxChange::Removed => (ContainerExit::from_state(&ContainerState::Absent), false),
+            // A container that is removed while it runs exits before.
+            BoxChange::Removed => {
+                let removed = || ContainerExit::from_state(&ContainerState::Absent);
+                (last_exit.cloned().unwrap_or_else(removed), false)
+            }
         };
-        let is_repeated = job_box
-            .exit
-            .as_ref()
-            .is_some_and(|last| last.finished_at.is_some() && last.finished_at == exit.finished_at);
-        if is_repeated {
+        let is_repeated =
+            last_exit.is_some_and(|last| last.finished_at.is_some() && last.finished_at == exit.finished_at);
+        if is_repeated && exists {
             return;
         }
         tracing::info!("box of {job}: {}", container_exit::describe_box_exit(&exit));

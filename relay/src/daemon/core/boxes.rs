@@ -81,7 +81,7 @@ pub(super) struct JobBox {
     pub(super) exit: Option<ContainerExit>,
     /// True if the container exited again before the newest attempt to start it was over.
     pub(super) has_exited_early: bool,
-    /// True after the container was started again for a running job.
+    /// True after the container was to be started again for a running job.
     pub(super) was_restarted: bool,
 }
 
@@ -145,7 +145,12 @@ impl Core {
         job_box.stage = Stage::Starting;
         job_box.started_at = context.now;
         job_box.has_exited_early = false;
-        context.push(Effect::Engine(EngineEffect::StartBox(job_box.id.clone())));
+        let id = job_box.id.clone();
+        context.push(Effect::Engine(if job_box.was_restarted {
+            EngineEffect::RestartBox(id)
+        } else {
+            EngineEffect::StartBox(id)
+        }));
     }
 
     /// Removes a box, unless it is being started. Then it is removed afterwards.
@@ -177,7 +182,12 @@ impl Core {
         } else if !job_box.is_wanted {
             self.remove_box(agent, context);
         } else if let Err(reason) = result {
-            self.on_box_failure(agent, &reason, context);
+            if job_box.was_restarted {
+                tracing::warn!("the box of {job} could not be started again: {reason}");
+                self.on_box_death(agent, false, context);
+            } else {
+                self.on_box_failure(agent, &reason, context);
+            }
         } else if job_box.has_exited_early {
             self.on_box_death(agent, true, context);
         } else if is_connected {

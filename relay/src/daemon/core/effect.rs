@@ -115,6 +115,9 @@ pub(in crate::daemon) enum EngineEffect {
     OpenGateway,
     /// Start the box of a job in the background. If it exists, it is used.
     StartBox(BoxId),
+    /// Start a box that has exited, in the background, so that its agent delivers what it has. A new box would have
+    /// nothing of that.
+    RestartBox(BoxId),
     /// Remove a box in the background. Before, keep the Codex threads in it.
     RemoveBox(BoxId),
     /// Report whether the process of a local agent is running. `reason` says why the agent's connection ended.

@@ -35,6 +35,8 @@ mod box_changes;
 mod box_slots;
 mod boxes;
 #[cfg(test)]
+mod boxes_model_tests;
+#[cfg(test)]
 mod boxes_tests;
 mod capacity;
 mod connections;

@@ -168,6 +168,7 @@ impl CoreEnvironment for SimWorld {
                 | EngineEffect::StopPlatformAndWait
                 | EngineEffect::OpenGateway
                 | EngineEffect::StartBox(_)
+                | EngineEffect::RestartBox(_)
                 | EngineEffect::RemoveBox(_),
             )
             | Effect::Notify(_)
