@@ -54,6 +54,9 @@ pub(crate) struct Config {
     /// True if workers reach the model through the relay, and so need no credentials here.
     #[serde(default)]
     pub(crate) model_gateway: bool,
+    /// True in the container of a single job: the agent exits once the relay has everything of that job.
+    #[serde(default)]
+    pub(crate) one_job: bool,
 }
 
 fn default_codex() -> String {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  Running ──signal──► Stopping (jobs get 4.5 s) ──idle──► Delivering (up to 2 s) ──► exit 0
-//!                          └── second signal: all jobs are killed at once ──┘
+//!     │                    └── second signal: all jobs are killed at once ──┘           ▲
+//!     └──the only job of its container was delivered─────────────────────────────────────┘
 //! ```
 
 use std::io;
@@ -81,6 +82,7 @@ pub(crate) async fn run(state: &StateDir, source: ConfigSource) -> io::Result<()
 
     tokio::select! {
         () = signals.wait() => tracing::info!("stopping"),
+        () = only_job_delivered(&jobs, &spool) => tracing::info!("the job of this container was delivered: stopping"),
         () = state_dir_lost(state) => tracing::error!("the state folder {} is gone: stopping", state.dir.display()),
     }
     jobs.stop(common::duration::to_millis(STOP_GRACE));
@@ -100,6 +102,14 @@ pub(crate) async fn run(state: &StateDir, source: ConfigSource) -> io::Result<()
     let _ = timeout(DELIVERY_TIMEOUT, spool.wait_empty()).await;
     uplink.abort();
     Ok(())
+}
+
+/// Returns when the relay has everything of the job for which this agent was started; never for an agent of many jobs.
+async fn only_job_delivered(jobs: &JobManager, spool: &Spool) {
+    spool.wait_drained().await;
+    if !jobs.has_one_job() {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Returns when two checks in a row found that this process no longer holds the current state directory.

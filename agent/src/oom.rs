@@ -59,6 +59,7 @@ impl MemoryController {
 pub(crate) struct OomWatch {
     controller: Option<MemoryController>,
     initial_kill_count: u64,
+    is_only_job: bool,
 }
 
 /// Kill of a process by the kernel for lack of memory.
@@ -66,14 +67,18 @@ pub(crate) struct OomWatch {
 pub(crate) struct OomKill {
     /// Memory limit in bytes; `None` if the machine itself ran out of memory.
     pub(crate) memory_limit: Option<u64>,
+    /// True if the memory limit is that of a single job.
+    pub(crate) is_only_job: bool,
 }
 
 impl OomWatch {
-    pub(crate) fn start() -> Self {
+    /// Starts to watch. `is_only_job` is true if the agent runs no other job.
+    pub(crate) fn start(is_only_job: bool) -> Self {
         let memory = MemoryController::of_this_process();
         Self {
             initial_kill_count: memory.as_ref().map_or(0, MemoryController::kill_count),
             controller: memory,
+            is_only_job,
         }
     }
 
@@ -81,7 +86,7 @@ impl OomWatch {
     pub(crate) fn oom_kill(&self) -> Option<OomKill> {
         let memory =
             self.controller.as_ref().filter(|memory| memory.kill_count() > self.initial_kill_count)?;
-        Some(OomKill { memory_limit: memory.limit() })
+        Some(OomKill { memory_limit: memory.limit(), is_only_job: self.is_only_job })
     }
 }
 

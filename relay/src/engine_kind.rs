@@ -30,6 +30,17 @@ impl EngineKind {
     }
 }
 
+/// Containers that jobs run in, if the engine has containers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobContainers {
+    /// Each job runs in a container of its own.
+    Job,
+    /// All jobs run in the platform's container.
+    #[default]
+    Shared,
+}
+
 impl FromStr for EngineKind {
     type Err = String;
 

@@ -23,6 +23,16 @@ impl JobIdentity {
         Self { job: record.job.clone(), launched_at_ms: record.created_at.as_millisecond() }
     }
 
+    /// Returns the identity of a job that was launched at this time, in milliseconds since 1970.
+    pub fn new(job: JobId, launched_at_ms: i64) -> Self {
+        Self { job, launched_at_ms }
+    }
+
+    /// Returns the time of the job's launch, in milliseconds since 1970.
+    pub fn launched_at_ms(&self) -> i64 {
+        self.launched_at_ms
+    }
+
     /// Returns the id of the job.
     pub fn job(&self) -> &JobId {
         &self.job
@@ -51,7 +61,7 @@ impl JobIdentity {
     /// Returns the identity of a job of a test.
     #[cfg(test)]
     pub fn for_test(job: &str, launched_at_ms: i64) -> Self {
-        Self { job: job.parse().unwrap(), launched_at_ms }
+        Self::new(job.parse().unwrap(), launched_at_ms)
     }
 }
 

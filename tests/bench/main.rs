@@ -7,15 +7,16 @@
 //! Prints a table with medians, ratios and the target of each figure. A missed target is no error, because the machine
 //! may be loaded. If a figure could not be measured, its row says so, and the exit code is 1. `GROUP` selects groups of
 //! figures by the beginning of their names: commands, lines, overhead, memory, observation, crowd-agents, short-jobs,
-//! places, gateway, size.
+//! places, boxes, gateway, size.
 //!
 //! * [`setup`]: builds the release programs. * [`table`]: rows, units and targets. * [`samples`]: medians, and commands
 //!   that run in turn. * [`stop`]: Ctrl-C ends the run cleanly. * [`peers`]: pueue, task-spooler, Docker and NATS.
 //! * [`stand_in`]: the stand-in for Codex: this program, which the agent starts instead of Codex.
 //! * One module per group of figures: [`commands`] (with [`crowd`] and [`restart`]), [`codex_lines`], [`overhead`],
-//!   [`memory`] (with [`proc`]), [`observation`], [`crowd_agents`], [`short_jobs`], [`places`],
+//!   [`memory`] (with [`proc`]), [`observation`], [`crowd_agents`], [`short_jobs`], [`places`], [`boxes`],
 //!   [`gateway`] (with [`model_stream`]), [`size`].
 
+mod boxes;
 mod codex_lines;
 mod commands;
 mod crowd;
@@ -50,7 +51,7 @@ type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 /// A group of figures: its name, and the function that measures it and adds its rows to the report.
 type Group = (&'static str, fn(&mut Report) -> Fallible<()>);
 
-const GROUPS: [Group; 10] = [
+const GROUPS: [Group; 11] = [
     ("commands", commands::measure),
     ("lines", codex_lines::measure),
     ("overhead", overhead::measure),
@@ -60,6 +61,7 @@ const GROUPS: [Group; 10] = [
     ("short-jobs", short_jobs::measure),
     ("places", places::measure),
     ("gateway", gateway::measure),
+    ("boxes", boxes::measure),
     ("size", size::measure),
 ];
 

@@ -74,6 +74,7 @@ fn a_healthy_project_has_no_failed_check() {
         "limits: skipped",
         // The machine of these tests can't create Codex's sandbox.
         "sandbox: warn",
+        "isolation: skipped",
         "registry: ok",
         "relay: ok",
         "queue: ok",

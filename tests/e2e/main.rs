@@ -6,6 +6,7 @@
 
 mod agents;
 mod bad_input;
+mod boxes;
 mod cancel;
 mod clocks;
 mod codex;

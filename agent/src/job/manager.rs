@@ -135,6 +135,11 @@ impl JobManager {
         self.lock_state().config.as_ref().map_or(1, |config| config.max_jobs)
     }
 
+    /// Returns true if this agent was started for a single job.
+    pub(crate) fn has_one_job(&self) -> bool {
+        self.lock_state().config.as_ref().is_some_and(|config| config.one_job)
+    }
+
     /// Sets the configuration for new jobs, and the workspace folders that the vitals cover.
     pub(crate) fn configure(&self, config: Arc<Config>) {
         self.context.vitals.set_workspaces(config.roots.iter().map(PathBuf::from));

@@ -109,6 +109,13 @@ fn was_killed(exit: Exit, is_codex: bool) -> bool {
 
 fn oom_message(command_name: &str, oom_kill: OomKill) -> String {
     let why = match oom_kill.memory_limit {
+        Some(limit) if oom_kill.is_only_job => {
+            return format!(
+                "{command_name} was killed by the system for lack of memory; the job may use {} MiB: raise that limit \
+                 ([platform] memory)",
+                limit >> 20
+            );
+        }
         Some(limit) => format!("the platform may use {} MiB: raise that limit", limit >> 20),
         None => "the machine had no memory left: free some".to_owned(),
     };
@@ -192,7 +199,7 @@ mod tests {
     #[test]
     fn a_kill_is_out_of_memory_only_if_the_kernel_counted_one() {
         let classify = |stage: &Stage, is_codex, exit, was_ended, limit| {
-            let oom_kill = Some(OomKill { memory_limit: limit });
+            let oom_kill = Some(OomKill { memory_limit: limit, is_only_job: false });
             let result = CommandResult {
                 exit: Some(exit),
                 was_ended_after_turn: was_ended,
@@ -209,6 +216,8 @@ mod tests {
             "codex was killed by the system for lack of memory; the platform may use 300 MiB: raise that limit, or run \
              fewer jobs at once ([platform] max_jobs)"
         );
+        let own = oom_message("codex", OomKill { memory_limit: limit, is_only_job: true });
+        assert!(own.ends_with("the job may use 300 MiB: raise that limit ([platform] memory)"), "{own}");
         let setup = Stage::Setup("make".into());
         let (kind, message) = classify(&setup, false, Exit::Code(137), false, None).unwrap_err();
         assert_eq!(kind, FailureKind::OomKilled);

@@ -40,6 +40,8 @@ impl JobManager {
     pub(crate) async fn platform(&self) -> Platform {
         let env = self.environment(&Variables::new());
         let codex = match &env {
+            // The job itself looks for Codex, if it needs it, and is not delayed by a search before the connection.
+            Ok(_) if self.has_one_job() => CodexInstallation::default(),
             Ok((env, user)) => {
                 let program = self
                     .lock_state()
@@ -186,6 +188,7 @@ impl JobManager {
             JobOutput::new(run.clone(), streams, output, (worker_env.clone(), ids), sandbox.as_ref());
         let (user, mask) = (ids, Arc::clone(mask));
         let resources = JobResources {
+            is_only_job: config.one_job,
             env,
             worker_env,
             user,

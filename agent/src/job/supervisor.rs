@@ -68,6 +68,8 @@ pub(crate) struct Supervisor {
 
 /// Resources of a job. Does not implement `Debug`, because environments contain secrets.
 pub(crate) struct JobResources {
+    /// True if the agent runs no other job.
+    pub(crate) is_only_job: bool,
     /// Environment of the job.
     pub(crate) env: Variables,
     /// Environment without the job's own values.
@@ -225,7 +227,7 @@ impl Supervisor {
         if let Stage::Setup(line) | Stage::Check(line) = &stage {
             self.log.write_line(&format!("$ {line}"));
         }
-        let oom_watch = OomWatch::start();
+        let oom_watch = OomWatch::start(self.resources.is_only_job);
         let process = match Process::spawn(command, pipes, Some(folder)) {
             Ok(process) => process,
             Err(error) => {

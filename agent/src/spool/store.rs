@@ -10,6 +10,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use common::wire::VITALS_PROTOCOL;
@@ -30,6 +31,8 @@ pub struct Spool {
     run_removed: Notify,
     relay_time: Arc<RelayTime>,
     runs: Mutex<Runs>,
+    /// True once there was a run.
+    had_run: AtomicBool,
 }
 
 impl Spool {
@@ -67,6 +70,7 @@ impl Spool {
         }
         Ok(Self {
             root,
+            had_run: AtomicBool::new(!runs.is_empty()),
             data_appended: appended,
             run_removed: Notify::new(),
             relay_time: time,
@@ -94,6 +98,7 @@ impl Spool {
         let spool = JobSpool::create(&self.root, run.clone(), spec, mask, appended, time)?;
         let spool = Arc::new(spool);
         self.lock_runs().insert(run, Arc::clone(&spool));
+        self.had_run.store(true, Ordering::Relaxed);
         Ok(spool)
     }
 
@@ -132,6 +137,17 @@ impl Spool {
         }
     }
 
+    /// Waits until there was a run, and none is left.
+    pub(crate) async fn wait_drained(&self) {
+        loop {
+            let removed = self.run_removed.notified();
+            if self.had_run.load(Ordering::Relaxed) && self.lock_runs().is_empty() {
+                return;
+            }
+            removed.await;
+        }
+    }
+
     /// Waits until data was appended after the last call. Cancel-safe: `Notify` stores one permit.
     pub async fn wait_appended(&self) {
         self.data_appended.notified().await;
@@ -156,6 +172,21 @@ mod tests {
     use common::event::EventBody;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_spool_is_drained_only_after_its_first_run() {
+        use futures_util::FutureExt;
+
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunId { job: "demo#1".parse().unwrap(), epoch: 1 };
+        let spool = Spool::open(dir.path()).unwrap();
+        assert_eq!(spool.wait_drained().now_or_never(), None);
+        spool.create_run(run.clone(), "{}", Arc::default()).unwrap();
+        assert_eq!(spool.wait_drained().now_or_never(), None);
+        let drained = spool.wait_drained();
+        spool.remove_run(&run);
+        drained.await;
+    }
 
     #[test]
     fn runs_of_an_agent_of_the_previous_version_are_taken_over() {

@@ -7,7 +7,7 @@ use super::global::Global;
 use super::{
     apply, cancel, compare, completions, diff, discard, doctor, down, events, explain, extend, help, hook,
     init, launch, logs, mcp, merge, notices, output, prune, receipt, restart, resume, retry, run, schema,
-    serve, status, top, up, verify, wait,
+    serve, shell, status, top, up, verify, wait,
 };
 
 /// A command line of `relay`: the global flags, and a command with its own flags.
@@ -93,6 +93,8 @@ commands! {
     Top(top::TopArgs) = "top";
     /// Show a job's log
     Logs(logs::LogsArgs) = "logs";
+    /// Open a shell in the container of a running job
+    Shell(shell::ShellArgs) = "shell";
     /// Show the events of one job or of all
     Events(events::EventsArgs) = "events";
     /// Wait until jobs have ended

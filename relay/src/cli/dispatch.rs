@@ -13,7 +13,7 @@ use super::serve::{self, ServeFn};
 use super::{
     Context, apply, cancel, candidates, compare, completions, diff, discard, doctor, down, events, explain,
     extend, help, hook, init, launch, logs, mcp, merge, notices, output, prune, receipt, restart, resume,
-    retry, retry_failed, run, schema, status, top, up, verify, wait,
+    retry, retry_failed, run, schema, shell, status, top, up, verify, wait,
 };
 use crate::exit::{ExitCode, Failure};
 use crate::inheritance;
@@ -150,6 +150,7 @@ fn dispatch(cli: &Cli, serve: ServeFn) -> Result<u8, Failure> {
         Command::Status(args) => in_project(global, |context| status::run(args, context)),
         Command::Top(args) => in_project(global, |context| top::run(args, context)),
         Command::Logs(args) => in_project(global, |context| logs::run(args, context)),
+        Command::Shell(args) => in_project(global, |context| shell::run(args, context)),
         Command::Events(args) => in_project(global, |context| events::run(args, context)),
         Command::Wait(args) => in_project(global, |context| wait::run(args, context)),
         Command::Cancel(args) => in_project(global, |context| cancel::run(args, context)),

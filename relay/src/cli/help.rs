@@ -46,6 +46,7 @@ pub const HELP_TEMPLATE: &str = concat!(
     "  top          Show all workers on a live screen\n",
     "  logs         Show a job's log\n",
     "  events       Show the events of one job or of all\n",
+    "  shell        Open a shell in the container of a running job\n",
     "  wait         Wait until jobs have ended\n",
     group_heading!("Results"),
     "  notices      Show newly ended jobs, once each\n",

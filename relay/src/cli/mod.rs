@@ -75,6 +75,7 @@ mod schedule;
 mod schema;
 mod serve;
 mod session;
+mod shell;
 mod status;
 mod submit;
 mod top;

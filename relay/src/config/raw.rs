@@ -18,7 +18,7 @@ use super::resources;
 use super::rules::{self, RawRule};
 use super::serde_util::ConfigError;
 use super::serde_util::DEFAULT_CODEX_PROGRAM;
-use crate::engine_kind::EngineKind;
+use crate::engine_kind::{EngineKind, JobContainers};
 use crate::protected_paths;
 
 /// Maximum number of groups with a limit. It is low, because the lease lists these groups.
@@ -45,6 +45,7 @@ pub(super) struct RawConfig {
 #[serde(default, deny_unknown_fields)]
 struct RawPlatform {
     engine: Option<EngineKind>,
+    isolation: JobContainers,
     name: Option<String>,
     image: Option<String>,
     base: Option<String>,
@@ -154,7 +155,7 @@ impl RawPlatform {
                 return Err(ConfigError { range: jobs.span(), reason });
             }
         };
-        let resources = resources::resolve_limits(self.memory, self.cpus, self.pids)?;
+        let resources = resources::resolve_limits(self.isolation, self.memory, self.cpus, self.pids)?;
         let min_free = resources::resolve_min_free(self.min_free_memory, self.min_free_disk)?;
         let version = env!("CARGO_PKG_VERSION");
         // The approval and the mount use the link's current target.
@@ -164,6 +165,7 @@ impl RawPlatform {
         let worker = folder_owner(&workspaces);
         Ok(PlatformConfig {
             engine: self.engine,
+            containers: self.isolation,
             name: self.name.unwrap_or_else(|| "platform".to_owned()),
             // The user id is part of the image, so each user has a separate image.
             image: self.image.unwrap_or_else(|| format!("relay-platform:{version}-u{}", worker.0)),

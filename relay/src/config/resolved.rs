@@ -10,7 +10,7 @@ use common::rule::{OnLimit, OnLoop, StepRule};
 use super::notify::NotifyConfig;
 use super::prices::Prices;
 use super::resources::ResourceLimits;
-use crate::engine_kind::EngineKind;
+use crate::engine_kind::{EngineKind, JobContainers};
 use crate::min_free::MinFree;
 
 /// Configuration of a project.
@@ -50,6 +50,8 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlatformConfig {
     pub engine: Option<EngineKind>,
+    /// Containers that jobs run in, from `isolation`.
+    pub containers: JobContainers,
     /// Name of the container.
     pub name: String,
     /// Name of the image.
@@ -71,6 +73,13 @@ pub struct PlatformConfig {
     pub resources: ResourceLimits,
     /// Memory and disk space below which no job is started.
     pub min_free: MinFree,
+}
+
+impl PlatformConfig {
+    /// Returns true if each job runs in a container of its own on this engine.
+    pub fn has_boxes(&self, engine: EngineKind) -> bool {
+        engine.is_container() && self.containers == JobContainers::Job
+    }
 }
 
 /// `[codex]`: settings for running Codex.

@@ -4,6 +4,7 @@
 use toml::Spanned;
 
 use super::serde_util::ConfigError;
+use crate::engine_kind::JobContainers;
 use crate::min_free::{MinFree, Minimum};
 
 /// Resource limits of a container.
@@ -19,10 +20,15 @@ pub struct ResourceLimits {
 
 const MIB: u64 = 1024 * 1024;
 
-impl Default for ResourceLimits {
-    fn default() -> Self {
-        // Enough for four jobs, each with a compiler and its threads.
-        Self { memory: 8192 * MIB, millicpus: None, pids: 2048 }
+impl ResourceLimits {
+    /// Returns the default limits of a container with one job or with all jobs.
+    fn default_of(containers: JobContainers) -> Self {
+        // Enough for a compiler and its threads, and for four jobs with that.
+        let (memory, pids) = match containers {
+            JobContainers::Job => (4096 * MIB, 512),
+            JobContainers::Shared => (8192 * MIB, 2048),
+        };
+        Self { memory, millicpus: None, pids }
     }
 }
 
@@ -33,11 +39,12 @@ const MIN_PIDS: u32 = 64;
 
 /// Checks the limits of the container, and fills in the defaults.
 pub(super) fn resolve_limits(
+    containers: JobContainers,
     memory: Option<Spanned<String>>,
     cpus: Option<Spanned<f64>>,
     pids: Option<Spanned<u32>>,
 ) -> Result<ResourceLimits, ConfigError> {
-    let default = ResourceLimits::default();
+    let default = ResourceLimits::default_of(containers);
     let memory = match memory {
         None => default.memory,
         Some(text) => {

@@ -101,12 +101,12 @@ async fn serve_until_end(
     if let Some(problem) = app.model.as_ref().and_then(ModelAccess::problem) {
         hello.platform.codex_problem.get_or_insert(problem);
     }
-    let is_platform = handshake::bind_token(app, token, &hello)?;
+    let holder = handshake::bind_token(app, token, &hello)?;
     let connection_id = ConnectionId { agent: hello.agent.as_str().into(), number };
     let cause = handshake::register(&connection_id.agent, app).await?;
     let durable = handshake::query_durable(&connection_id, &mut hello, app).await?;
     let welcome = RelayFrame::Welcome { protocol, durable, exit_cause: cause, now: app.clock.now() };
-    let connection = Connection { number, hello, is_platform };
+    let connection = Connection { number, hello, holder };
     let end = serve_welcomed(socket, app, &connection_id, connection, welcome).await;
     let reason = match &end {
         Err(

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use common::event::EventBody;
 use common::ids::JobId;
+use common::job::JobSpec;
 use common::record::JobRecord;
 use common::wire::{PROTOCOL, RelayFrame};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::boxes::{self, BoxJob};
 use super::core::{
     Admission, AgentId, ConnectionId, ConnectionNumber, Effect, EngineEffect, Input, LimitEffect,
     LimitRequest, dependency_failed_event, refused_event,
@@ -28,6 +30,7 @@ use super::upgrade::AppState;
 use super::writer::WriterCommand;
 use super::{listen, request_files};
 use crate::files::atomic::Durability;
+use crate::job_box::BoxId;
 use crate::policy::JobPolicy;
 use crate::registry::lease::{self, Lease};
 use crate::registry::prune::{Retention, prune_archive};
@@ -35,6 +38,7 @@ use crate::registry::requests::{self, FiledRequest};
 use crate::registry::{Registry, read};
 use crate::state_dir::StateDir;
 use crate::state_dir::saved_state::SavedState;
+use crate::state_dir::threads::Threads;
 use crate::time::{self, Clock};
 
 /// Executor of the core's effects.
@@ -134,7 +138,10 @@ impl CoreEnvironment for Executor {
             }
             Effect::RemoveRequest(path) => request_files::remove_request(&self.registry, &path),
             Effect::RemoveCancel { path, job } => request_files::remove_cancel(&self.registry, &path, &job),
-            Effect::Prune { path, keep } => spawn_prune(&self.registry, &self.results, &path, keep),
+            Effect::Prune { path, keep } => {
+                let threads = self.platform.threads.clone();
+                spawn_prune(&self.registry, (&self.results, threads), &path, keep);
+            }
             Effect::ExtendLimit(effect) => return self.perform_limit_effect(effect).await,
             Effect::Engine(effect) => return self.call_engine(effect).await,
             Effect::SetResultState { path, job, commit, state } => {
@@ -324,9 +331,34 @@ impl Executor {
         is_changed.then_some(Input::SpecLimitWritten(path))
     }
 
+    /// Starts the box of a job in the background, unless the job's spec can't be used. Returns that outcome.
+    async fn start_box(&self, id: BoxId) -> Option<Input> {
+        let job = id.job().clone();
+        let spec = self.load_authorized_spec(&job).and_then(|spec| {
+            serde_json::from_str::<JobSpec>(&spec).map_err(|e| format!("its spec can't be read: {e}"))
+        });
+        match spec {
+            Ok(spec) => {
+                let continued =
+                    boxes::continued_job(&spec, request_files::followed_job(&self.registry, &job));
+                let job = BoxJob { id, spec, continued };
+                boxes::start_in_background(self.platform.clone(), job, self.app.core.clone());
+                None
+            }
+            Err(reason) => {
+                let body = Box::new(refused_event(reason.clone()));
+                self.send_to_writer(WriterCommand::RecordRelayEvent { job, body }).await;
+                Some(Input::BoxStarted { agent: id.agent().as_str().into(), result: Err(reason) })
+            }
+        }
+    }
+
     async fn call_engine(&self, effect: EngineEffect) -> Option<Input> {
         let (platform, core) = (self.platform.clone(), self.app.core.clone());
         match effect {
+            EngineEffect::StartBox(id) => return self.start_box(id).await,
+            EngineEffect::RestartBox(id) => boxes::restart_in_background(platform, id, core),
+            EngineEffect::RemoveBox(id) => boxes::remove_in_background(platform, id, core),
             EngineEffect::StartPlatform => drop(tokio::spawn(async move {
                 let result = platform::start_platform(&platform, &core).await;
                 let _ = core.send(Input::PlatformStarted(result).into()).await;
@@ -361,7 +393,12 @@ const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Starts to execute a prune request. The request stays filed until the work is done, because the requesting command
 /// waits for its removal. A further call for the same request has no effect during that time.
-fn spawn_prune(registry: &Registry, results: &ResultPublisher, request: &Path, keep: Retention) {
+fn spawn_prune(
+    registry: &Registry,
+    (results, threads): (&ResultPublisher, Threads),
+    request: &Path,
+    keep: Retention,
+) {
     let (registry, results, request) = (registry.clone(), results.clone(), request.to_owned());
     tokio::task::spawn_blocking(move || {
         // The request stays locked during the work, so that further calls do nothing.
@@ -379,6 +416,11 @@ fn spawn_prune(registry: &Registry, results: &ResultPublisher, request: &Path, k
         match prune_archive(&registry, &keep) {
             Ok(jobs) => {
                 results.remove_jobs(&jobs);
+                for job in &jobs {
+                    if let Err(e) = threads.remove(job) {
+                        tracing::warn!("{job}: its Codex thread can't be removed: {e}");
+                    }
+                }
                 tracing::info!("{} archived jobs were removed", jobs.len());
             }
             Err(e) => tracing::error!("archived jobs can't be removed: {e}"),

@@ -1,13 +1,14 @@
-//! Follows the engine's events about the platform's container while the daemon lives.
+//! Follows the engine's events about the platform's container and the boxes of jobs while the daemon lives.
 //!
 //! ```text
 //!  Starting ──stream open──► Following ──stream ends──► Waiting (0.5 s … 30 s) ──► Starting
-//!                 └── the container is inspected, which shows what happened while the stream was closed
+//!                 └── the containers are inspected, which shows what happened while the stream was closed
 //! ```
 //!
 //! The stream is a child process that never outlives the relay: the relay starts it through a shell, and the shell ends
 //! the process when the shell's stdin closes. Only the relay holds that stdin open.
 
+use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -16,11 +17,12 @@ use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::core::{ContainerChange, Input};
+use super::core::{AgentId, BoxChange, ContainerChange, Input};
 use super::message::Message;
 use super::platform::Platform;
 use crate::container_state::{ContainerExit, ContainerState};
 use crate::engine::events::{ContainerEvent, MAX_LINE_BYTES, implies_stop, parse_event};
+use crate::job_box::BoxId;
 
 /// Pause before an event stream that ended is opened again. It doubles with each attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -77,19 +79,32 @@ async fn follow_stream(platform: &Platform, core: &mpsc::Sender<Message>) -> std
     if let Ok(state) = platform.container_state().await {
         send_change(core, ContainerChange::Inspected(state)).await;
     }
+    let asked_at = Instant::now();
+    match platform.list_boxes().await {
+        Ok(found) => drop(core.send(Input::BoxesListed { found, asked_at }.into()).await),
+        Err(e) => tracing::warn!("the containers of the jobs can't be listed: {e}"),
+    }
     let mut lines = BufReader::new(stdout);
     let mut hints = ExitHints::default();
+    let mut box_hints: BTreeMap<BoxId, Instant> = BTreeMap::new();
     while let Some(line) = next_line(&mut lines).await? {
-        let change = match parse_event(&line) {
+        let event = match parse_event(&line) {
             None => continue,
-            Some(ContainerEvent::OutOfMemory) => {
+            Some((Some(job_box), event)) => {
+                follow_box(platform, core, job_box, event, &mut box_hints).await;
+                continue;
+            }
+            Some((None, event)) => event,
+        };
+        let change = match event {
+            ContainerEvent::OutOfMemory => {
                 hints.oom_at = Some(Instant::now());
                 continue;
             }
-            Some(ContainerEvent::Died { exit_code }) => {
+            ContainerEvent::Died { exit_code } => {
                 let ExitHints { oom_at, is_stop_reported } = std::mem::take(&mut hints);
                 let is_oom = oom_at.is_some_and(|at| at.elapsed() < OOM_WINDOW);
-                let exit = container_exit(platform, exit_code, is_oom).await;
+                let exit = complete_exit(platform.container_state().await, exit_code, is_oom);
                 let is_stopped = is_stop_reported || implies_stop(platform.engine(), exit.exit_code);
                 send_change(core, ContainerChange::Died(exit)).await;
                 if !is_stopped {
@@ -97,17 +112,17 @@ async fn follow_stream(platform: &Platform, core: &mpsc::Sender<Message>) -> std
                 }
                 ContainerChange::Stopped
             }
-            Some(ContainerEvent::Started) => {
+            ContainerEvent::Started => {
                 hints = ExitHints::default();
                 ContainerChange::Started
             }
-            Some(ContainerEvent::Stopped) => {
+            ContainerEvent::Stopped => {
                 hints.is_stop_reported = true;
                 ContainerChange::Stopped
             }
-            Some(ContainerEvent::Paused) => ContainerChange::Paused,
-            Some(ContainerEvent::Unpaused) => ContainerChange::Unpaused,
-            Some(ContainerEvent::Removed) => ContainerChange::Removed,
+            ContainerEvent::Paused => ContainerChange::Paused,
+            ContainerEvent::Unpaused => ContainerChange::Unpaused,
+            ContainerEvent::Removed => ContainerChange::Removed,
         };
         send_change(core, change).await;
     }
@@ -116,10 +131,44 @@ async fn follow_stream(platform: &Platform, core: &mpsc::Sender<Message>) -> std
     child.wait().await.map(|_| ())
 }
 
+/// Reports an event of a box to the core. `oom_events` has the newest out-of-memory event of each box.
+async fn follow_box(
+    platform: &Platform,
+    core: &mpsc::Sender<Message>,
+    job_box: BoxId,
+    event: ContainerEvent,
+    oom_events: &mut BTreeMap<BoxId, Instant>,
+) {
+    let agent: AgentId = job_box.agent().as_str().into();
+    let change = match event {
+        ContainerEvent::OutOfMemory => {
+            oom_events.insert(job_box, Instant::now());
+            return;
+        }
+        ContainerEvent::Died { exit_code } => {
+            let is_oom = oom_events.get(&job_box).is_some_and(|at| at.elapsed() < OOM_WINDOW);
+            BoxChange::Exited(complete_exit(platform.box_state(job_box).await, exit_code, is_oom))
+        }
+        ContainerEvent::Removed => {
+            oom_events.remove(&job_box);
+            BoxChange::Removed
+        }
+        ContainerEvent::Started
+        | ContainerEvent::Stopped
+        | ContainerEvent::Paused
+        | ContainerEvent::Unpaused => return,
+    };
+    let _ = core.send(Input::BoxChanged { agent, change }.into()).await;
+}
+
 /// Returns the exit that an event reports, completed by an inspection of the container.
-async fn container_exit(platform: &Platform, exit_code: Option<i32>, is_oom: bool) -> ContainerExit {
+fn complete_exit(
+    state: Result<ContainerState, String>,
+    exit_code: Option<i32>,
+    is_oom: bool,
+) -> ContainerExit {
     let oom_killed = is_oom && exit_code == Some(137);
-    match platform.container_state().await {
+    match state {
         Ok(state @ ContainerState::Exited { .. }) => {
             let inspected = ContainerExit::from_state(&state);
             ContainerExit {

@@ -12,15 +12,15 @@ use super::frames::remove_closed_jobs;
 use super::message::Message as CoreMessage;
 use super::upgrade::AppState;
 use super::writer::WriterCommand;
-use crate::state_dir::tokens::{Denied, TokenId};
+use crate::state_dir::tokens::{Denied, HolderKind, TokenId};
 
 /// Maximum number of jobs in a hello, far more than an agent runs. It bounds the look-ups in the registry.
 const MAX_HELLO_JOBS: usize = 4096;
 /// Maximum length of an agent's id, in bytes.
 const MAX_ID: usize = 64;
 
-/// Binds the token of a connection to the agent that uses it. Returns true for the platform's own agent.
-pub(super) fn bind_token(app: &AppState, token: &TokenId, hello: &Hello) -> Result<bool, EndReason> {
+/// Binds the token of a connection to the agent that uses it. Returns the kind of the token's holder.
+pub(super) fn bind_token(app: &AppState, token: &TokenId, hello: &Hello) -> Result<HolderKind, EndReason> {
     app.tokens.bind(token, &hello.agent).map_err(|denied| match denied {
         Denied::Foreign { is_first } => {
             if is_first {

@@ -1,8 +1,8 @@
 //! State of jobs that the registry does not have, because it was removed or replaced while no relay was running.
 //!
 //! ```text
-//! repositories/, outputs/, receipts/ ──job unknown──► leftovers/DATE/ ──30 days──► removed
-//!                                    ◄──job known again, as in a restored registry──┘
+//! repositories/, outputs/, receipts/, threads/ ──job unknown──► leftovers/DATE/ ──30 days──► removed
+//!                                             ◄──job known again, as in a restored registry──┘
 //! ```
 //!
 //! The state may contain a result that was not taken, and the record that would say so is gone.
@@ -21,7 +21,7 @@ use jiff::{Timestamp, ToSpan};
 use crate::git::job_repository::PLACE_FILE;
 use crate::job_identity::JobIdentity;
 use crate::registry::{Registry, layout, read};
-use crate::state_dir::StateDir;
+use crate::state_dir::{StateDir, threads};
 
 /// Time for which the state of an unknown job is kept: enough to notice the loss of a registry, and to restore it.
 const KEPT_DAYS: i64 = 30;
@@ -32,7 +32,12 @@ const MAX_NAMED_JOBS: usize = 3;
 pub(super) fn set_aside(registry: &Registry, state: &StateDir, today: Date) {
     // Without the list, every job may be one that the registry has.
     let Ok(mut known) = KnownJobs::list(registry) else { return };
-    let folders = [(state.repositories(), ".git"), (state.outputs(), ".tar"), (state.receipts(), ".json")];
+    let folders = [
+        (state.repositories(), ".git"),
+        (state.outputs(), ".tar"),
+        (state.receipts(), ".json"),
+        (state.threads_dir(), threads::ARCHIVE_ENDING),
+    ];
     for (date, leftovers) in dated_folders(&state.leftovers()) {
         take_back(&leftovers, &folders, &mut known);
         if removal_date(date) < today {

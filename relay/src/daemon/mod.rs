@@ -27,7 +27,7 @@
 //!   jobs' tokens and routes.
 //! * [`subscribe`]: the event stream for subscribers. [`token`]: the token that subscribers present.
 //! * [`writer`]: the sole writer of logs and records, on a thread of its own because it waits for disks.
-//! * [`platform`]: slow engine calls. [`engine_events`]: the engine's event stream for the container.
+//! * [`platform`]: slow engine calls. [`boxes`]: those for the containers of single jobs. [`engine_events`]: the engine's event stream for the container.
 //! * [`deliver`]: delivers completion notices.
 //! * [`job_repositories`]: repositories of jobs with a clone of their own. [`results`]: publishes the results of these
 //!   jobs. [`receipts`]: signs receipts of results. [`leftover_state`]: state of jobs that the registry does not have.
@@ -35,6 +35,7 @@
 //!   frozen. [`latest_map`]: newest value per key, passed between tasks.
 //! * `sim`: the relay's side of the wire, for the simulation.
 
+mod boxes;
 mod connection;
 mod core;
 mod deliver;

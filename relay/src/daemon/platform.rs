@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use common::job::CodexSettings;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::core::{ContainerChange, Input, describe_pause};
 use super::listen;
@@ -15,27 +15,37 @@ use super::tls::TlsIdentity;
 use crate::config::{Config, PlatformConfig};
 use crate::container_state::ContainerState;
 use crate::engine::agent_config::{AgentConfig, worker_env};
-use crate::engine::container::{self, Container, host_name};
+use crate::engine::container::{self, Container, host_name, registry_filter};
 use crate::engine::local;
 use crate::engine_kind::EngineKind;
 use crate::fd_limit::{self, InheritedLimit};
 use crate::registry::Registry;
 use crate::state_dir::StateDir;
+use crate::state_dir::threads::Threads;
 use crate::state_dir::tokens::{AgentTokens, PLATFORM_HOLDER};
+
+/// Maximum number of boxes that are started or removed at once. Each call keeps a core busy for some time.
+const MAX_BOX_CALLS: usize = 4;
 
 /// The platform on which this registry's workers run: a container, or this machine.
 #[derive(Debug, Clone)]
 pub(super) struct Platform {
     engine: EngineKind,
-    config: PlatformConfig,
+    pub(super) config: PlatformConfig,
     codex_settings: CodexSettings,
     /// True if workers reach the model through the relay.
     model_gateway: bool,
-    registry_dir: PathBuf,
+    pub(super) registry_dir: PathBuf,
     state_dir: PathBuf,
     port: u16,
     certificate: Arc<str>,
-    tokens: AgentTokens,
+    pub(super) tokens: AgentTokens,
+    /// Codex threads of jobs that had a box.
+    pub(super) threads: Threads,
+    /// Mount option of the engine, once it is known.
+    mount_option: Arc<OnceLock<&'static str>>,
+    /// Permits for the engine calls about boxes.
+    pub(super) box_permits: Arc<Semaphore>,
     /// Limit on open files that this process inherited.
     inherited_fd_limit: InheritedLimit,
 }
@@ -59,6 +69,9 @@ impl Platform {
             port,
             certificate: Arc::clone(&identity.certificate),
             tokens: state.tokens(),
+            threads: state.threads(),
+            mount_option: Arc::default(),
+            box_permits: Arc::new(Semaphore::new(MAX_BOX_CALLS)),
             inherited_fd_limit: fd_limit::raise_limit(),
         }
     }
@@ -77,10 +90,10 @@ impl Platform {
         run_blocking(move || platform.container().container_state()).await
     }
 
-    /// Returns the engine's command that streams the events of the container.
+    /// Returns the engine's command that streams the events of the registry's containers.
     pub(super) fn events_command(&self) -> Vec<String> {
-        let (engine, container) = (self.engine.as_str(), format!("container={}", self.config.name));
-        let words = [engine, "events", "--filter", "type=container", "--filter", &container];
+        let (engine, label) = (self.engine.as_str(), registry_filter(&self.registry_dir));
+        let words = [engine, "events", "--filter", "type=container", "--filter", &label];
         words.into_iter().chain(["--format", "{{json .}}"]).map(str::to_owned).collect()
     }
 
@@ -122,7 +135,16 @@ impl Platform {
 
     /// Passes the agent its configuration; starts the agent first if needed.
     fn configure(&self, token: &str) -> Result<(), String> {
-        let config = AgentConfig {
+        let config = self.agent_config(token);
+        match self.engine {
+            EngineKind::Local => local::start_agent(&self.state_dir, &config, &self.inherited_fd_limit),
+            EngineKind::Docker | EngineKind::Podman => self.container().ensure_running(&config),
+        }
+    }
+
+    /// Returns the configuration of the platform's agent.
+    pub(super) fn agent_config(&self, token: &str) -> AgentConfig {
+        AgentConfig {
             url: self.relay_url(),
             certificate: self.certificate.to_string(),
             token: token.to_owned(),
@@ -135,10 +157,7 @@ impl Platform {
             trusted_args: self.codex_settings.args.clone(),
             sandbox: self.codex_settings.sandbox,
             model_gateway: self.model_gateway,
-        };
-        match self.engine {
-            EngineKind::Local => local::start_agent(&self.state_dir, &config, &self.inherited_fd_limit),
-            EngineKind::Docker | EngineKind::Podman => self.container().ensure_running(&config),
+            one_job: false,
         }
     }
 
@@ -184,14 +203,21 @@ impl Platform {
             EngineKind::Local if local::stop_agent(&platform.state_dir) => Ok(()),
             EngineKind::Local => Err("the agent did not stop in time".to_owned()),
             EngineKind::Docker | EngineKind::Podman => {
+                platform.stop_boxes()?;
                 container::stop(platform.engine, &platform.config.name, &platform.registry_dir)
             }
         })
         .await
     }
 
-    fn container(&self) -> Container<'_> {
-        Container { engine: self.engine, platform: &self.config, registry: &self.registry_dir }
+    /// Returns the container of the platform.
+    pub(super) fn container(&self) -> Container<'_> {
+        Container {
+            engine: self.engine,
+            platform: &self.config,
+            registry: &self.registry_dir,
+            mount_option: &self.mount_option,
+        }
     }
 }
 
@@ -211,7 +237,8 @@ pub(super) async fn start_platform(platform: &Platform, core: &mpsc::Sender<Mess
     platform.ensure_running().await
 }
 
-async fn run_blocking<T: Send + 'static>(
+/// Runs `work`, which blocks, on another thread.
+pub(super) async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, String> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(format!("it failed: {e}")))

@@ -9,6 +9,7 @@ use common::record::JobRecord;
 use common::result::ResultState;
 
 use super::core::{DependencyState, ExtensionLookup, ExtensionState, LimitRequest};
+use crate::job_identity::JobIdentity;
 use crate::registry::requests::{self, DaemonRequest};
 use crate::registry::{Registry, read};
 
@@ -47,6 +48,12 @@ pub(super) fn unresolved_base(registry: &Registry, job: &JobId) -> Option<JobId>
     let record = read::load_record(registry, job).ok()?.record;
     record.base_job.as_ref()?;
     read::place_of(registry, job)?.base_job().cloned()
+}
+
+/// Returns the earlier job that a job follows.
+pub(super) fn followed_job(registry: &Registry, job: &JobId) -> Option<JobIdentity> {
+    let follows = read::load_record(registry, job).ok()?.record.origin.follows?;
+    Some(JobIdentity::of(&read::load_record(registry, &follows.job).ok()?.record))
 }
 
 /// Returns the commit of a job's result.

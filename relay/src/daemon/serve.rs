@@ -190,6 +190,7 @@ fn core_settings(config: &Config, platform: &Platform) -> CoreSettings {
         container_name: platform.name().to_owned(),
         min_free: config.platform.min_free,
         group_limits: config.groups.clone(),
+        has_boxes: config.platform.has_boxes(platform.engine()),
     }
 }
 

@@ -19,8 +19,10 @@ pub(super) fn check_trust(context: &CheckContext) -> Vec<Finding> {
         Ok(()) => Finding::ok("workspaces", config.platform.workspaces_folder.display().to_string()),
         Err(failure) => Finding::fail("workspaces", failure.message, "correct that setting"),
     };
+    let has_boxes = config.platform.has_boxes(context.engine);
     let limits = if is_container {
-        Finding::ok("limits", format!("the platform may use {}", config.platform.resources.describe()))
+        let subject = if has_boxes { "each job" } else { "the platform" };
+        Finding::ok("limits", format!("{subject} may use {}", config.platform.resources.describe()))
     } else {
         Finding::skipped("limits", "engine local has none: workers share this machine's memory and processes")
     };
@@ -30,28 +32,55 @@ pub(super) fn check_trust(context: &CheckContext) -> Vec<Finding> {
         (true, Sandbox::WorkspaceWrite) => container_sandbox_finding(context.platform()),
         (is_container, sandbox) => confinement_finding(is_container, sandbox),
     };
-    findings.extend([workspaces, limits, confinement]);
+    findings.extend([workspaces, limits, confinement, isolation_finding(is_container, has_boxes)]);
     if is_container {
-        findings.push(shared_secrets_finding(config.model_gateway));
+        findings.push(secrets_finding(has_boxes, config.model_gateway));
     }
     findings
 }
 
-fn shared_secrets_finding(has_model_gateway: bool) -> Finding {
+fn isolation_finding(is_container: bool, has_boxes: bool) -> Finding {
+    const ISOLATION_CHECK: &str = "isolation";
+    match (is_container, has_boxes) {
+        (true, true) => Finding::ok(ISOLATION_CHECK, "each job has a container of its own"),
+        (true, false) => Finding::warn(
+            ISOLATION_CHECK,
+            "all jobs share one container, with its processes, home, memory and Codex home",
+            "set isolation = \"job\" in [platform], then `relay restart`",
+        ),
+        (false, _) => Finding::skipped(
+            ISOLATION_CHECK,
+            "engine local gives jobs no container: they share this machine's processes, home, memory and network; docker \
+             and podman can give each job its own",
+        ),
+    }
+}
+
+/// Builds the finding about the secrets that a job in a container can read.
+fn secrets_finding(has_boxes: bool, has_model_gateway: bool) -> Finding {
     const SECRETS_CHECK: &str = "secrets";
-    if has_model_gateway {
-        return Finding::warn(
+    match (has_boxes, has_model_gateway) {
+        (true, true) => Finding::ok(
+            SECRETS_CHECK,
+            "the model's key and the secrets of other jobs are not in a job's container",
+        ),
+        (true, false) => Finding::warn(
+            SECRETS_CHECK,
+            "the model's commands can read the model's key, which Codex holds in the job's container",
+            "set [model] gateway = true",
+        ),
+        (false, true) => Finding::warn(
             SECRETS_CHECK,
             "all jobs share one container, and one job can read the environment of another; the model's key is not in it",
             "give --env secrets only to jobs that run alone",
-        );
+        ),
+        (false, false) => Finding::warn(
+            SECRETS_CHECK,
+            "all jobs share one container: the model's commands can read the model's key, and one job can read the \
+             environment of another",
+            "set [model] gateway = true, and give --env secrets only to jobs that run alone",
+        ),
     }
-    Finding::warn(
-        SECRETS_CHECK,
-        "all jobs share one container: the model's commands can read the model's key, and one job can read the \
-         environment of another",
-        "set [model] gateway = true, and give --env secrets only to jobs that run alone",
-    )
 }
 
 fn assess_approval(approval: &ApprovalState, fix: &str) -> Finding {
@@ -119,5 +148,9 @@ mod tests {
             assert!(finding.state == state && finding.detail.starts_with(detail_start), "{finding:?}");
         }
         assert_eq!(confinement_finding(false, Sandbox::Off).state, State::Warn);
+        let isolation = |is_container, has_boxes| isolation_finding(is_container, has_boxes).state;
+        assert_eq!(isolation(true, true), State::Ok);
+        assert_eq!(isolation(true, false), State::Warn);
+        assert_eq!(isolation(false, true), State::Skipped);
     }
 }

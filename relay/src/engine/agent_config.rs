@@ -40,6 +40,8 @@ pub struct AgentConfig {
     pub sandbox: Sandbox,
     /// True if workers reach the model through the relay.
     pub model_gateway: bool,
+    /// True for the container of a single job: the agent exits after that job.
+    pub one_job: bool,
 }
 
 // Implemented by hand: the token and the values of variables must not get into a log.
@@ -147,6 +149,7 @@ mod tests {
             trusted_args: Vec::new(),
             sandbox: common::job::Sandbox::Off,
             model_gateway: false,
+            one_job: false,
         };
         let shown = format!("{config:?}");
         assert!(shown.contains("CODEX_API_KEY") && !shown.contains("s3cret"), "{shown}");

@@ -44,7 +44,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 /// # Errors
 /// Returns the last line of the command's output if the command failed, or a message that it took too long.
 pub fn run_with_input(command: &mut Command, input: &[u8], limit: Duration) -> io::Result<()> {
-    run_with_timeout(command, Some(input), limit).map(|_| ())
+    run_with_timeout(command, Some(input), limit, MAX_OUTPUT_BYTES).map(|_| ())
 }
 
 /// Runs a command for at most `limit`; returns its stdout without surrounding whitespace.
@@ -52,7 +52,20 @@ pub fn run_with_input(command: &mut Command, input: &[u8], limit: Duration) -> i
 /// # Errors
 /// Returns the last line of the command's output if the command failed, or a message that it took too long.
 pub fn run_with_output(command: &mut Command, limit: Duration) -> io::Result<String> {
-    run_with_timeout(command, None, limit).map(|stdout| String::from_utf8_lossy(&stdout).trim().to_owned())
+    run_with_timeout(command, None, limit, MAX_OUTPUT_BYTES)
+        .map(|stdout| String::from_utf8_lossy(&stdout).trim().to_owned())
+}
+
+/// Runs a command for at most `limit`; returns its stdout, which may have at most `max_bytes` bytes.
+///
+/// # Errors
+/// Returns the last line of the command's output if the command failed, or a message that it took or printed too much.
+pub fn run_with_bytes(command: &mut Command, limit: Duration, max_bytes: u64) -> io::Result<Vec<u8>> {
+    let stdout = run_with_timeout(command, None, limit, max_bytes.saturating_add(1))?;
+    if stdout.len() as u64 > max_bytes {
+        return Err(io::Error::other(format!("its output is longer than {max_bytes} bytes")));
+    }
+    Ok(stdout)
 }
 
 /// Runs a command for at most `limit` and shows its output. The command stays in the terminal's process group, so that
@@ -73,7 +86,12 @@ pub fn run_attached(command: &mut Command, limit: Duration) -> io::Result<ExitSt
 }
 
 /// Runs a command in a process group of its own, which is killed at the limit, and returns the command's stdout.
-fn run_with_timeout(command: &mut Command, input: Option<&[u8]>, limit: Duration) -> io::Result<Vec<u8>> {
+fn run_with_timeout(
+    command: &mut Command,
+    input: Option<&[u8]>,
+    limit: Duration,
+    max_output: u64,
+) -> io::Result<Vec<u8>> {
     let program = program_name(command);
     let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
     let mut child =
@@ -85,8 +103,8 @@ fn run_with_timeout(command: &mut Command, input: Option<&[u8]>, limit: Duration
         // pipe.
         thread::spawn(move || stdin.write_all(&input));
     }
-    let stdout = read_in_thread(child.stdout.take());
-    let stderr = read_in_thread(child.stderr.take());
+    let stdout = read_in_thread(child.stdout.take(), max_output);
+    let stderr = read_in_thread(child.stderr.take(), MAX_OUTPUT_BYTES);
     let Ok(status) = wait_in_thread(child).recv_timeout(limit) else {
         if let Some(group) = group {
             let _ = kill_process_group(group, Signal::KILL);
@@ -108,13 +126,13 @@ fn wait_in_thread(mut child: Child) -> Receiver<io::Result<ExitStatus>> {
     exit_status
 }
 
-fn read_in_thread(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
+fn read_in_thread(pipe: Option<impl Read + Send + 'static>, max_bytes: u64) -> Receiver<Vec<u8>> {
     let (sender, output) = channel();
     thread::spawn(move || {
         let Some(mut pipe) = pipe else { return };
         let mut bytes = Vec::new();
         // Output before a read error is still shown.
-        let _ = (&mut pipe).take(MAX_OUTPUT_BYTES).read_to_end(&mut bytes);
+        let _ = (&mut pipe).take(max_bytes).read_to_end(&mut bytes);
         let _ = sender.send(bytes);
         let _ = io::copy(&mut pipe, &mut io::sink());
     });

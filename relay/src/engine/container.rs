@@ -5,6 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -17,7 +18,7 @@ use crate::engine_kind::EngineKind;
 use crate::protected_paths;
 
 /// Path of the agent's state inside the container, on a volume.
-const AGENT_STATE_PATH: &str = "/var/lib/worker-agent";
+pub(super) const AGENT_STATE_PATH: &str = "/var/lib/worker-agent";
 /// Host name of this machine in a Docker container, which gets it as an additional entry of its hosts file.
 const DOCKER_HOST_NAME: &str = "host.docker.internal";
 /// Host name of this machine in a podman container. Podman adds it to every container by itself, with an address that
@@ -26,7 +27,7 @@ const PODMAN_HOST_NAME: &str = "host.containers.internal";
 /// Host names under which this machine is reached from containers.
 pub const HOST_NAMES: [&str; 2] = [DOCKER_HOST_NAME, PODMAN_HOST_NAME];
 /// Label that ties the container to a registry.
-const REGISTRY_LABEL: &str = "relay.registry";
+pub(super) const REGISTRY_LABEL: &str = "relay.registry";
 /// Label with the digest of the arguments that the container was created with: if they change, the container is
 /// replaced.
 const ARGUMENTS_DIGEST_LABEL: &str = "relay.arguments";
@@ -42,6 +43,8 @@ pub struct Container<'a> {
     pub platform: &'a PlatformConfig,
     /// Path of the registry that the container belongs to.
     pub registry: &'a Path,
+    /// Mount option that the engine needs for folders of this machine, once it was queried.
+    pub mount_option: &'a OnceLock<&'static str>,
 }
 
 /// Container that exists, as reported by `inspect`.
@@ -121,7 +124,8 @@ impl Container<'_> {
         })
     }
 
-    fn check_workspaces(&self, check: fn(&Path) -> io::Result<()>) -> Result<(), String> {
+    /// Checks the path of the workspaces folder with `check`.
+    pub(super) fn check_workspaces(&self, check: fn(&Path) -> io::Result<()>) -> Result<(), String> {
         let folder = &self.platform.workspaces_folder;
         check(folder)
             .map_err(|e| format!("the workspaces folder {} is not the approved one ({e})", folder.display()))
@@ -146,6 +150,16 @@ impl Container<'_> {
 
     /// Returns the arguments of `run` that determine what the container can do.
     fn run_arguments(&self) -> Vec<String> {
+        let mut args = self.limit_arguments();
+        args.extend(self.mount_arguments(&self.platform.workspaces_folder, super::workspace::MOUNT_POINT));
+        for (volume, path) in [("codex-home", CODEX_HOME), ("agent", AGENT_STATE_PATH)] {
+            args.extend(["--volume".to_owned(), format!("{}:{path}", self.volume_name(volume))]);
+        }
+        args
+    }
+
+    /// Returns the arguments of `run` for rights and resources.
+    pub(super) fn limit_arguments(&self) -> Vec<String> {
         let ResourceLimits { memory, millicpus, pids } = &self.platform.resources;
         let mut args: Vec<String> =
             ["--security-opt", "no-new-privileges", "--cap-drop", "ALL"].map(str::to_owned).into();
@@ -158,15 +172,12 @@ impl Container<'_> {
         if let Some(millis) = millicpus {
             args.extend(["--cpus".to_owned(), format_cpus(*millis)]);
         }
-        let workspaces = self.platform.workspaces_folder.display();
-        args.extend([
-            "--volume".to_owned(),
-            format!("{workspaces}:{}{}", super::workspace::MOUNT_POINT, self.selinux_mount_option()),
-        ]);
-        for (volume, path) in [("codex-home", CODEX_HOME), ("agent", AGENT_STATE_PATH)] {
-            args.extend(["--volume".to_owned(), format!("{}:{path}", self.volume_name(volume))]);
-        }
         args
+    }
+
+    /// Returns the arguments of `run` that mount a folder of this machine.
+    pub(super) fn mount_arguments(&self, folder: &Path, target: &str) -> [String; 2] {
+        ["--volume".to_owned(), format!("{}:{target}{}", folder.display(), self.selinux_mount_option())]
     }
 
     /// Returns the name of a volume. Each registry has its own volumes, independent of the container's name.
@@ -177,6 +188,10 @@ impl Container<'_> {
 
     /// Returns the mount option that lets a container use a folder of the host under `SELinux`.
     fn selinux_mount_option(&self) -> &'static str {
+        self.mount_option.get_or_init(|| self.query_mount_option())
+    }
+
+    fn query_mount_option(&self) -> &'static str {
         let format = match self.engine {
             EngineKind::Podman => "{{.Host.Security.SELinuxEnabled}}",
             _ => "{{json .SecurityOptions}}",
@@ -199,7 +214,7 @@ impl Container<'_> {
     }
 
     /// Returns the arguments of `run` with which both engines create the same container.
-    fn engine_arguments(&self) -> Vec<String> {
+    pub(super) fn engine_arguments(&self) -> Vec<String> {
         match self.engine {
             // Podman would pass the proxy variables of this machine, which may contain a password.
             EngineKind::Podman => vec!["--http-proxy=false".to_owned()],
@@ -242,7 +257,7 @@ impl Container<'_> {
         }
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub(super) fn command(&self, args: &[&str]) -> Command {
         command(self.engine, args)
     }
 
@@ -325,10 +340,27 @@ pub fn stop(engine: EngineKind, name: &str, registry: &Path) -> Result<(), Strin
     query(engine, &["rm", "-f", name]).map(|_| ())
 }
 
+/// Returns the engine's filter for the containers of a registry.
+pub fn registry_filter(registry: &Path) -> String {
+    format!("label={REGISTRY_LABEL}={}", registry.display())
+}
+
 /// Returns the names of a registry's containers on an engine.
 pub fn container_names(engine: EngineKind, registry: &Path) -> Result<Vec<String>, String> {
-    let label = format!("label={REGISTRY_LABEL}={}", registry.display());
-    let answer = query(engine, &["container", "ls", "--all", "--filter", &label, "--format", "{{.Names}}"])?;
+    labeled_containers(engine, registry, None)
+}
+
+/// Returns the names of a registry's containers that have a further label, if one is given.
+pub(super) fn labeled_containers(
+    engine: EngineKind,
+    registry: &Path,
+    further_label: Option<&str>,
+) -> Result<Vec<String>, String> {
+    let label = registry_filter(registry);
+    let mut args = vec!["container", "ls", "--all", "--filter", &label, "--format", "{{.Names}}"];
+    let further_filter = further_label.map(|name| format!("label={name}"));
+    args.extend(further_filter.iter().flat_map(|filter| ["--filter", filter]));
+    let answer = query(engine, &args)?;
     Ok(answer.split_whitespace().map(str::to_owned).collect())
 }
 
@@ -353,7 +385,7 @@ fn command(engine: EngineKind, args: &[&str]) -> Command {
     command
 }
 
-fn query(engine: EngineKind, args: &[&str]) -> Result<String, String> {
+pub(super) fn query(engine: EngineKind, args: &[&str]) -> Result<String, String> {
     let is_query = matches!(args.first(), Some(&("version" | "info" | "container" | "image")));
     run_with_output(&mut command(engine, args), if is_query { QUERY_TIMEOUT } else { ACTION_TIMEOUT })
         .map_err(|e| match e.kind() {

@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
+use super::job_box::box_of_labels;
 use crate::engine_kind::EngineKind;
+use crate::job_box::BoxId;
 
 /// Maximum length of a line that is read, in bytes. A line contains the labels of the image, which are short.
 pub const MAX_LINE_BYTES: usize = 64 * 1024;
@@ -31,20 +33,25 @@ pub enum ContainerEvent {
     Removed,
 }
 
-/// Parses a line. Returns `None` for events of other kinds.
+/// Parses a line. Returns `None` for events of other kinds. Returns the box that the event is about, if it is one.
 ///
 /// Docker writes `{"Type":"container","Action":"die","Actor":{"Attributes":{"exitCode":"137",…}},…}`, podman
 /// `{"Type":"container","Status":"died","ContainerExitCode":137,…}`.
-pub fn parse_event(line: &[u8]) -> Option<ContainerEvent> {
+pub fn parse_event(line: &[u8]) -> Option<(Option<BoxId>, ContainerEvent)> {
     let event: Value = serde_json::from_slice(line).ok()?;
+    let label = |name: &str| attributes(&event).find_map(|all| all.get(name)?.as_str());
+    Some((box_of_labels(label), parse_kind(&event)?))
+}
+
+fn parse_kind(event: &Value) -> Option<ContainerEvent> {
     let text = |name: &str| event.get(name).and_then(Value::as_str);
     if text("Type").is_some_and(|kind| kind != "container") {
         return None;
     }
     match text("Action").or_else(|| text("Status")).or_else(|| text("status"))? {
         "start" | "restart" => Some(ContainerEvent::Started),
-        "die" => Some(ContainerEvent::Died { exit_code: docker_exit_code(&event) }),
-        "died" => Some(ContainerEvent::Died { exit_code: podman_exit_code(&event) }),
+        "die" => Some(ContainerEvent::Died { exit_code: docker_exit_code(event) }),
+        "died" => Some(ContainerEvent::Died { exit_code: podman_exit_code(event) }),
         "oom" => Some(ContainerEvent::OutOfMemory),
         "stop" => Some(ContainerEvent::Stopped),
         "pause" => Some(ContainerEvent::Paused),
@@ -60,9 +67,13 @@ pub fn implies_stop(engine: EngineKind, exit_code: Option<i32>) -> bool {
     engine == EngineKind::Podman && matches!(exit_code, Some(EXIT_IN_ORDER | EXIT_TERMINATED))
 }
 
+/// Returns the attributes of an event, which contain the labels of the container.
+fn attributes(event: &Value) -> impl Iterator<Item = &Value> {
+    [event.pointer("/Actor/Attributes"), event.get("Attributes")].into_iter().flatten()
+}
+
 fn docker_exit_code(event: &Value) -> Option<i32> {
-    let attributes = [event.pointer("/Actor/Attributes"), event.get("Attributes")];
-    attributes.into_iter().flatten().find_map(|all| all.get("exitCode")?.as_str()?.parse().ok())
+    attributes(event).find_map(|all| all.get("exitCode")?.as_str()?.parse().ok())
 }
 
 /// Returns the exit code of an event of podman, which omits the code 0.
@@ -73,9 +84,10 @@ fn podman_exit_code(event: &Value) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job_identity::JobIdentity;
 
     fn parse_recorded(lines: &[u8]) -> Vec<ContainerEvent> {
-        lines.split(|byte| *byte == b'\n').filter_map(parse_event).collect()
+        lines.split(|byte| *byte == b'\n').filter_map(parse_event).map(|(_, event)| event).collect()
     }
 
     #[test]
@@ -117,6 +129,16 @@ mod tests {
     }
 
     #[test]
+    fn the_event_of_a_box_names_its_job_and_run() {
+        let labels = r#""relay.job":"demo.1","relay.epoch":"1","relay.launched":"5""#;
+        let expected = BoxId::new(JobIdentity::for_test("demo#1", 5), 1);
+        let docker = format!(r#"{{"Action":"destroy","Actor":{{"Attributes":{{{labels}}}}}}}"#);
+        assert_eq!(parse_event(docker.as_bytes()), Some((Some(expected.clone()), ContainerEvent::Removed)));
+        let podman = format!(r#"{{"Status":"remove","Attributes":{{{labels}}}}}"#);
+        assert_eq!(parse_event(podman.as_bytes()), Some((Some(expected), ContainerEvent::Removed)));
+    }
+
+    #[test]
     fn only_an_exit_in_order_or_by_sigterm_in_podman_implies_a_stop() {
         assert!(implies_stop(EngineKind::Podman, Some(0)) && implies_stop(EngineKind::Podman, Some(143)));
         assert!(!implies_stop(EngineKind::Podman, Some(137)) && !implies_stop(EngineKind::Podman, None));
@@ -138,6 +160,6 @@ mod tests {
             assert_eq!(parse_event(line), None, "{}", String::from_utf8_lossy(line));
         }
         let invalid_exit_code = br#"{"Action":"die","Actor":{"Attributes":{"exitCode":"many"}}}"#;
-        assert_eq!(parse_event(invalid_exit_code), Some(ContainerEvent::Died { exit_code: None }));
+        assert_eq!(parse_event(invalid_exit_code), Some((None, ContainerEvent::Died { exit_code: None })));
     }
 }

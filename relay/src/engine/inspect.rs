@@ -1,22 +1,29 @@
 //! Query of the state of a container from its engine.
 
-use super::container::Container;
+use super::container::{Container, query};
 use crate::container_state::ContainerState;
+use crate::engine_kind::EngineKind;
 
 /// Output format that [`parse_state`] reads. As JSON, the time has the same form with both engines (RFC 3339).
-const INSPECT_FORMAT: &str = "{{.State.Status}} {{.State.ExitCode}} {{.State.OOMKilled}} {{.HostConfig.Memory}} {{json .State.FinishedAt}}";
+pub(super) const INSPECT_FORMAT: &str = "{{.State.Status}} {{.State.ExitCode}} {{.State.OOMKilled}} {{.HostConfig.Memory}} {{json .State.FinishedAt}}";
 
 impl Container<'_> {
+    /// Queries the state of the platform's container.
     pub fn container_state(&self) -> Result<ContainerState, String> {
-        match self.query(&["container", "inspect", "--format", INSPECT_FORMAT, &self.platform.name]) {
-            Ok(answer) => parse_state(&answer).ok_or_else(|| format!("{} says '{answer}'", self.engine)),
-            Err(reason) if reason.to_lowercase().contains("no such container") => Ok(ContainerState::Absent),
-            Err(reason) => Err(reason),
-        }
+        container_state(self.engine, &self.platform.name)
     }
 }
 
-fn parse_state(answer: &str) -> Option<ContainerState> {
+/// Queries the state of a container.
+pub(super) fn container_state(engine: EngineKind, name: &str) -> Result<ContainerState, String> {
+    match query(engine, &["container", "inspect", "--format", INSPECT_FORMAT, name]) {
+        Ok(answer) => parse_state(&answer).ok_or_else(|| format!("{engine} says '{answer}'")),
+        Err(reason) if reason.to_lowercase().contains("no such container") => Ok(ContainerState::Absent),
+        Err(reason) => Err(reason),
+    }
+}
+
+pub(super) fn parse_state(answer: &str) -> Option<ContainerState> {
     let mut words = answer.splitn(5, ' ');
     Some(match words.next()? {
         "created" | "configured" | "initialized" => ContainerState::Absent,

@@ -2,6 +2,7 @@
 //!
 //! * [`local`]: this machine.
 //! * [`container`]: `docker` or `podman`, used through their commands, so that contexts and `DOCKER_HOST` apply.
+//! * [`job_box`]: the container of a single job.
 //! * [`image`]: build of the platform image.
 //! * [`workspace`]: mapping of host paths to the worker's paths.
 //! * [`inspect`]: query of the state of a container from its engine.
@@ -17,5 +18,6 @@ pub mod container;
 pub mod events;
 pub mod image;
 mod inspect;
+pub mod job_box;
 pub mod local;
 pub mod workspace;

@@ -10,6 +10,7 @@
 //!   agent/         state of the agent of engine `local`
 //!   repositories/  a git repository for each job with a clone of its own
 //!   outputs/       the output of jobs, an archive each
+//!   threads/       the Codex threads of jobs that had a container of their own, an archive each
 //!   receipts/      the key for receipts, and the receipts
 //!   leftovers/     state of jobs that the registry does not have, in a folder for each day on which it was found
 //! ```
@@ -24,6 +25,7 @@
 pub mod model_secret;
 mod ownership;
 pub mod saved_state;
+pub mod threads;
 pub mod tokens;
 
 use std::env::VarError;
@@ -34,6 +36,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use self::threads::Threads;
 use self::tokens::AgentTokens;
 use crate::exit::Failure;
 use crate::files::atomic::{self, Durability};
@@ -117,6 +120,16 @@ impl StateDir {
     /// Returns the folder with the output of the jobs.
     pub fn outputs(&self) -> PathBuf {
         self.dir.join("outputs")
+    }
+
+    /// Returns the Codex threads of jobs that had a container of their own.
+    pub fn threads(&self) -> Threads {
+        Threads::in_folder(self.threads_dir())
+    }
+
+    /// Returns the folder with the Codex threads.
+    pub fn threads_dir(&self) -> PathBuf {
+        self.dir.join("threads")
     }
 
     /// Returns the folder with the key for receipts and the receipts of the project.

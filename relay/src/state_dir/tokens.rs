@@ -20,6 +20,34 @@ use crate::files::atomic::{self, Durability};
 
 /// Name of the holder of the tokens that a relay gives to the agent of its platform.
 pub const PLATFORM_HOLDER: &str = "platform";
+/// Beginning of the names of the holders that are containers of single jobs.
+const BOX_HOLDER_PREFIX: &str = "job ";
+
+/// Returns the name of the holder of the token in the container of a single job, whose agent has this id.
+pub fn box_holder(agent: &str) -> String {
+    format!("{BOX_HOLDER_PREFIX}{agent}")
+}
+
+/// Kind of the holder of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HolderKind {
+    /// The platform's own agent.
+    Platform,
+    /// The agent in the container of a single job.
+    Box,
+    /// Any other agent.
+    Other,
+}
+
+impl HolderKind {
+    fn of_holder(holder: &str) -> Self {
+        match holder {
+            PLATFORM_HOLDER => Self::Platform,
+            holder if holder.starts_with(BOX_HOLDER_PREFIX) => Self::Box,
+            _ => Self::Other,
+        }
+    }
+}
 
 /// Properties of a token that are stored under its hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,10 +101,19 @@ impl AgentTokens {
 
     /// Creates a token, which is stored and valid before it is returned.
     pub fn mint(&self, holder: &str) -> io::Result<String> {
+        self.mint_for(holder, None)
+    }
+
+    /// Creates the token for the container of a single job. Only the agent with this id can use it.
+    pub fn mint_for_box(&self, agent: &str) -> io::Result<String> {
+        self.mint_for(&box_holder(agent), Some(agent.to_owned()))
+    }
+
+    fn mint_for(&self, holder: &str, agent: Option<String>) -> io::Result<String> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).map_err(|e| io::Error::other(e.to_string()))?;
         let token = hex::encode(bytes);
-        self.store(&TokenId::hash(&token), &IssuedToken { holder: holder.to_owned(), agent: None })?;
+        self.store(&TokenId::hash(&token), &IssuedToken { holder: holder.to_owned(), agent })?;
         Ok(token)
     }
 
@@ -87,15 +124,15 @@ impl AgentTokens {
     }
 
     /// Binds a token to an agent. From then on no other agent can use it. If the token is of the platform, the tokens
-    /// of earlier agents of the platform are revoked. Returns true for an agent of the platform.
+    /// of earlier agents of the platform are revoked. Returns the kind of the token's holder.
     ///
     /// # Errors
     /// Returns [`Denied`] with the reason.
-    pub fn bind(&self, id: &TokenId, agent: &str) -> Result<bool, Denied> {
+    pub fn bind(&self, id: &TokenId, agent: &str) -> Result<HolderKind, Denied> {
         let issued = self.load(id).ok_or(Denied::Revoked)?;
-        let is_platform = issued.holder == PLATFORM_HOLDER;
+        let kind = HolderKind::of_holder(&issued.holder);
         match &issued.agent {
-            Some(owner) if owner == agent => Ok(is_platform),
+            Some(owner) if owner == agent => Ok(kind),
             Some(_) => {
                 let mut misused_tokens = self.misused_tokens.lock().unwrap_or_else(PoisonError::into_inner);
                 Err(Denied::Foreign { is_first: misused_tokens.insert(id.clone()) })
@@ -103,13 +140,13 @@ impl AgentTokens {
             None => {
                 self.store(id, &IssuedToken { agent: Some(agent.to_owned()), ..issued })
                     .map_err(|e| Denied::NotStored(e.kind()))?;
-                if is_platform {
+                if kind == HolderKind::Platform {
                     // The relay that issued this token may have been killed before it revoked the older tokens.
                     let is_old =
                         |issued: &IssuedToken| issued.holder == PLATFORM_HOLDER && issued.agent.is_some();
                     self.revoke_matching(|other, issued| other != id && is_old(issued));
                 }
-                Ok(is_platform)
+                Ok(kind)
             }
         }
     }
@@ -197,14 +234,25 @@ mod tests {
         assert_eq!(tokens.find(&token.to_uppercase()), None);
         assert_eq!(tokens.find(""), None);
         assert_eq!(tokens.find(&id.0), None, "a hash is not a token");
-        assert_eq!(tokens.bind(&id, "a"), Ok(true));
+        assert_eq!(tokens.bind(&id, "a"), Ok(HolderKind::Platform));
         assert_eq!(tokens.bind(&id, "b"), Err(Denied::Foreign { is_first: true }));
         assert_eq!(tokens.bind(&id, "b"), Err(Denied::Foreign { is_first: false }));
-        assert_eq!(tokens.bind(&id, "a"), Ok(true));
+        assert_eq!(tokens.bind(&id, "a"), Ok(HolderKind::Platform));
         for entry in fs::read_dir(dir.path()).unwrap().flatten() {
             let text = format!("{entry:?} {}", fs::read_to_string(entry.path()).unwrap());
             assert!(!text.contains(&token), "{text}");
         }
+    }
+
+    #[test]
+    fn the_token_of_a_single_job_belongs_to_the_agent_in_its_container() {
+        let (_dir, tokens) = tokens();
+        let token = tokens.mint_for_box("b0").unwrap();
+        let id = tokens.find(&token).unwrap();
+        assert_eq!(tokens.bind(&id, "b1"), Err(Denied::Foreign { is_first: true }));
+        assert_eq!(tokens.bind(&id, "b0"), Ok(HolderKind::Box));
+        tokens.revoke_older(&box_holder("b0"), None);
+        assert_eq!(tokens.bind(&id, "b0"), Err(Denied::Revoked));
     }
 
     #[test]
@@ -228,10 +276,10 @@ mod tests {
             tokens.find(&token).unwrap()
         });
         let agents = || tokens.agents_without_token(["a", "b", "c"].map(str::to_owned).to_vec());
-        assert_eq!(tokens.bind(&other, "c"), Ok(false));
-        assert_eq!(tokens.bind(&old, "a"), Ok(true));
+        assert_eq!(tokens.bind(&other, "c"), Ok(HolderKind::Other));
+        assert_eq!(tokens.bind(&old, "a"), Ok(HolderKind::Platform));
         assert_eq!(agents(), ["b"]);
-        assert_eq!(tokens.bind(&new, "b"), Ok(true));
+        assert_eq!(tokens.bind(&new, "b"), Ok(HolderKind::Platform));
         assert_eq!(agents(), ["a"]);
         assert_eq!(tokens.bind(&old, "a"), Err(Denied::Revoked));
     }

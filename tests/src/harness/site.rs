@@ -126,10 +126,12 @@ impl Site {
             "min_free_memory = \"0\"\nmin_free_disk = \"0\"\n"
         };
         let additional = &with_sandbox;
+        // Most tests look into the container of the platform, and share it between jobs.
+        let isolation = if additional.contains("isolation") { "" } else { "isolation = \"shared\"\n" };
         match self.engine {
             Engine::Local => format!("[platform]\nengine = \"local\"\n{free}{additional}\n"),
             Engine::Docker | Engine::Podman => format!(
-                "[platform]\nengine = \"{}\"\nname = \"{}\"\nimage = \"{}\"\ncerts = \"{}\"\n{free}{additional}\n",
+                "[platform]\nengine = \"{}\"\nname = \"{}\"\nimage = \"{}\"\ncerts = \"{}\"\n{isolation}{free}{additional}\n",
                 self.engine.name(),
                 self.container(),
                 self.own_image.clone().unwrap_or_else(docker::image),
@@ -142,6 +144,30 @@ impl Site {
     pub fn container(&self) -> String {
         let name = self.root().file_name().unwrap_or_default().to_string_lossy().to_lowercase();
         format!("relay-test-{}", name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"))
+    }
+
+    /// Returns the names of the containers of single jobs, also of those that do not run.
+    pub fn boxes(&self) -> Vec<String> {
+        let registry = format!("label=relay.registry={}", self.registry().display());
+        let args =
+            ["ps", "-a", "--filter", &registry, "--filter", "label=relay.job", "--format", "{{.Names}}"];
+        let listed = Command::new(self.engine.name()).args(args).output();
+        let listed = listed.unwrap_or_else(|e| panic!("{}: {e}", self.engine.name()));
+        assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+        String::from_utf8_lossy(&listed.stdout).lines().map(str::to_owned).collect()
+    }
+
+    /// Waits until a job has a container of its own, and returns its name.
+    pub fn box_of(&self, job: &str) -> String {
+        let part = format!("-{}-", job.replace('#', "."));
+        until(&format!("{job} has a container"), || {
+            self.boxes().into_iter().find(|name| name.contains(&part))
+        })
+    }
+
+    /// Waits until no container of a single job is left.
+    pub fn wait_for_no_box(&self) {
+        until("no container of a job is left", || self.boxes().is_empty().then_some(()));
     }
 
     /// Returns the root of the project.
@@ -480,6 +506,9 @@ impl Drop for Site {
             return self.print_logs();
         }
         assert!(down.status.success(), "relay down: {}", String::from_utf8_lossy(&down.stderr));
+        if self.engine != Engine::Local {
+            assert_eq!(self.boxes(), [] as [&str; 0], "containers of jobs are left");
+        }
         self.check_records();
         assert_eq!(self.workspace_processes(), [], "processes are left in the workspace");
     }

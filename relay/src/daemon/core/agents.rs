@@ -1,5 +1,6 @@
 //! Handles agents that connect, disconnect, and accept or refuse jobs.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::event::EventBody;
@@ -14,6 +15,7 @@ use super::input_context::InputContext;
 use super::platform::CONNECT_TIMEOUT;
 use super::scheduler::{Action, AgentId};
 use crate::registry::lease::PlatformStatus;
+use crate::state_dir::tokens::HolderKind;
 
 #[derive(Debug, Default)]
 pub(super) struct AgentConnections {
@@ -34,19 +36,24 @@ impl Core {
     /// Handles an agent that has connected.
     pub(super) fn on_connected(&mut self, connection: Connection, context: &mut InputContext) {
         let agent: AgentId = connection.hello.agent.as_str().into();
-        let held_jobs = connection.hello.jobs.iter().map(|progress| progress.job.clone()).collect();
-        let capacity = usize::try_from(connection.hello.max_jobs).unwrap_or(usize::MAX);
+        let held_jobs: BTreeSet<JobId> =
+            connection.hello.jobs.iter().map(|progress| progress.job.clone()).collect();
+        let max_jobs = connection.hello.max_jobs;
         tracing::info!("agent {agent} ({}) is connected", connection.hello.version);
         let number = connection.number;
-        let is_platform = connection.is_platform;
+        let holder = connection.holder;
         let older = self.agents.connections.get_connection(&agent).map(|older| older.number);
         if !self.agents.connections.connect(agent.clone(), connection) {
             return context.push(Effect::Close(number));
         }
         context.effects.extend(older.map(Effect::Close));
+        self.agents.disconnects.on_connect(&agent, holder == HolderKind::Platform, context.now);
+        if holder == HolderKind::Box {
+            self.on_box_connected(&agent, held_jobs.into_iter(), context);
+            return self.inspect_limits(context);
+        }
         self.platform.next_attempt_at = None;
         self.platform.lease.agent.get_or_insert_with(|| agent.to_string());
-        self.agents.disconnects.on_connect(&agent, is_platform, context.now);
         self.publish_agent(context);
         self.on_platform_agent_connected(&agent, &held_jobs, context);
         let vitals = self
@@ -55,12 +62,33 @@ impl Core {
             .get_connection(&agent)
             .and_then(|connection| connection.hello.vitals.as_deref().copied());
         self.store_platform_vitals(&agent, vitals);
-        let is_low = self.shortage(&agent).is_some();
-        let mut actions = self.scheduler.set_low_resources(&agent, is_low);
-        actions.extend(self.scheduler.on_agent_connected(&agent, capacity, &held_jobs));
-        self.execute_actions(actions, context);
+        self.connect_to_scheduler(&agent, max_jobs, &held_jobs, context);
         self.forget_exit(context);
         self.inspect_limits(context);
+    }
+
+    /// Lets the scheduler use an agent with this many slots. If each job gets a box, the slots of the platform's agent
+    /// are slots for boxes.
+    pub(super) fn connect_to_scheduler(
+        &mut self,
+        agent: &AgentId,
+        max_jobs: u32,
+        held_jobs: &BTreeSet<JobId>,
+        context: &mut InputContext,
+    ) {
+        let mut capacity = usize::try_from(max_jobs).unwrap_or(usize::MAX);
+        let is_low = self.shortage(agent).is_some();
+        let mut actions = self.scheduler.set_low_resources(agent, is_low);
+        let connection = self.agents.connections.get_connection(agent);
+        let is_platform = connection.is_some_and(|connection| connection.holder == HolderKind::Platform);
+        if self.scheduler.box_slots.is_some() && is_platform {
+            actions.extend(
+                self.scheduler.change_box_slots(|slots| slots.host = Some((agent.clone(), capacity))),
+            );
+            capacity = 0;
+        }
+        actions.extend(self.scheduler.on_agent_connected(agent, capacity, held_jobs));
+        self.execute_actions(actions, context);
     }
 
     /// Handles a connection that has ended. Ignored if the agent has reconnected.
@@ -82,19 +110,27 @@ impl Core {
         reason: &str,
         context: &mut InputContext,
     ) -> Vec<Action> {
+        let agent = &connection_id.agent;
+        let is_box =
+            self.agents.connections.get_connection(agent).is_some_and(|c| c.holder == HolderKind::Box);
         if !self.agents.connections.disconnect(connection_id) {
             return Vec::new();
         }
         context.push(Effect::Close(connection_id.number));
+        if is_box {
+            self.agents.disconnects.on_disconnect(agent.clone(), context.now);
+            self.on_box_disconnected(agent, context.now);
+            return self.scheduler.on_agent_disconnected(agent, reason);
+        }
         tracing::warn!("the connection of agent {} ended: {reason}", connection_id.agent);
-        if self.agents.connections.is_empty() {
+        if self.agents.connections.has_shared_agent() {
+            self.publish_agent(context);
+        } else {
             let detail = format!("waiting for the agent ({reason})");
             self.publish_platform_status(PlatformStatus::Starting { detail }, context);
             // A live agent reconnects by itself. After this pause the engine has to start one.
             self.platform.next_attempt_at =
                 (!self.is_stopping_platform()).then(|| context.now + CONNECT_TIMEOUT / 5);
-        } else {
-            self.publish_agent(context);
         }
         self.agents.disconnects.on_disconnect(connection_id.agent.clone(), context.now);
         self.on_agent_connection_end(&connection_id.agent, reason, context.now)
@@ -141,7 +177,7 @@ impl Core {
                 }
                 ExpiredTimeout::FindRevoked => {
                     let mut absent_agents = self.scheduler.agents_with_jobs();
-                    absent_agents.retain(|agent| self.is_absent(agent));
+                    absent_agents.retain(|agent| self.is_absent(agent) && !self.scheduler.is_box(agent));
                     if !absent_agents.is_empty() {
                         context.push(Effect::FindRevoked(absent_agents));
                     }
@@ -158,7 +194,7 @@ impl Core {
             }
             tracing::error!("agent {agent} was replaced by another one: its jobs are lost");
             if self.platform.lease.agent.as_deref() == Some(&*agent) {
-                let first = self.agents.connections.first_connection();
+                let first = self.agents.connections.shared_agents().next();
                 self.platform.lease.agent = first.map(|connection| connection.hello.agent.clone());
                 self.publish_agent(context);
             }

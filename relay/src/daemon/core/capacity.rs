@@ -1,4 +1,5 @@
-//! Capacity and free slots of each agent; the agent with the most free slots is found without a scan of all. Pure.
+//! Capacity and free slots of each agent; the agent with the most free slots is found without a scan of all. Slots for
+//! boxes. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -56,6 +57,11 @@ impl AgentTable {
 
     pub(super) fn is_connected(&self, id: &AgentId) -> bool {
         self.agents.get(id).is_some_and(|agent| agent.capacity.is_some())
+    }
+
+    /// Returns true if an agent is connected, and its machine has memory and disk space for another job.
+    pub(super) fn is_usable(&self, id: &AgentId) -> bool {
+        self.agents.get(id).is_some_and(|agent| agent.capacity.is_some() && !agent.has_low_resources)
     }
 
     pub(super) fn assign(&mut self, id: &AgentId, job: &JobId) {
@@ -125,4 +131,22 @@ impl AgentTable {
             }
         }
     }
+}
+
+/// Slots for boxes.
+#[derive(Debug, Default)]
+pub(super) struct BoxSlots {
+    /// The platform's agent and the maximum number of boxes; `None` before it has connected.
+    pub(super) host: Option<(AgentId, usize)>,
+    /// True once the boxes that exist are known, so that no job gets a second one.
+    pub(super) are_boxes_known: bool,
+    /// Jobs that have or await a box.
+    pub(super) jobs: BTreeSet<JobId>,
+}
+
+/// Destination of the next job.
+pub(super) enum Target {
+    Agent(AgentId),
+    /// A new box.
+    Box,
 }

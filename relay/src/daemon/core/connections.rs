@@ -7,6 +7,7 @@ use common::vitals::MachineVitals;
 use common::wire::Hello;
 
 use super::scheduler::AgentId;
+use crate::state_dir::tokens::HolderKind;
 
 /// Maximum number of connected agents: four times the thousand that the relay is designed for. Each agent costs a
 /// socket and some 20 KiB.
@@ -29,8 +30,8 @@ pub(in crate::daemon) struct Connection {
     pub(in crate::daemon) number: ConnectionNumber,
     /// The agent's hello, without jobs that are closed in the registry, and with the newest vitals of its machine.
     pub(in crate::daemon) hello: Hello,
-    /// True if the agent uses the token that the relay gave to the platform.
-    pub(in crate::daemon) is_platform: bool,
+    /// Kind of the holder of the token that the agent uses.
+    pub(in crate::daemon) holder: HolderKind,
 }
 
 impl Connection {
@@ -120,9 +121,14 @@ impl Connections {
         self.connections.values().next()
     }
 
-    /// Returns the number of connected agents.
-    pub(super) fn len(&self) -> usize {
-        self.connections.len()
+    /// Returns the connections of the agents that run jobs of any kind, so without the containers of single jobs.
+    pub(super) fn shared_agents(&self) -> impl Iterator<Item = &Connection> {
+        self.connections.values().filter(|connection| connection.holder != HolderKind::Box)
+    }
+
+    /// Returns true if an agent is connected that runs jobs of any kind.
+    pub(super) fn has_shared_agent(&self) -> bool {
+        self.shared_agents().next().is_some()
     }
 
     /// Returns true if no agent is connected.

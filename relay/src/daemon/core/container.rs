@@ -107,11 +107,14 @@ impl Core {
     /// Returns true if the platform need not be started: an agent is connected, and no container exit is unresolved.
     pub(super) fn is_platform_up(&self) -> bool {
         self.is_platform_connected()
-            || (self.platform.lease.last_exit.is_none() && !self.agents.connections.is_empty())
+            || (self.platform.lease.last_exit.is_none() && self.agents.connections.has_shared_agent())
     }
 
     /// Returns the cause of the container's last exit, for the handshake of its agent.
     pub(super) fn termination_cause_for(&self, agent: &str) -> Option<TerminationCause> {
+        if let Some(cause) = self.boxes.termination_cause(agent) {
+            return Some(cause);
+        }
         let lease = &self.platform.lease;
         let exit = lease.last_exit.as_ref().filter(|_| lease.agent.as_deref() == Some(agent))?;
         Some(container_exit::termination_cause(self.platform.engine, &self.platform.name, exit))
@@ -316,12 +319,8 @@ impl Core {
         if let Some((max_jobs, agent)) = connection {
             // The connection has survived the pause, and the agent still has its jobs.
             self.publish_agent(context);
-            let capacity = usize::try_from(max_jobs).unwrap_or(usize::MAX);
             let held_jobs = self.scheduler.jobs_of(&agent);
-            let is_low = self.shortage(&agent).is_some();
-            let mut actions = self.scheduler.set_low_resources(&agent, is_low);
-            actions.extend(self.scheduler.on_agent_connected(&agent, capacity, &held_jobs));
-            self.execute_actions(actions, context);
+            self.connect_to_scheduler(&agent, max_jobs, &held_jobs, context);
         } else {
             // The agent reconnects by itself.
             let detail = "waiting for the agent to connect".to_owned();

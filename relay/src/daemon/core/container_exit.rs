@@ -11,14 +11,23 @@ const EXIT_KILLED: i32 = 137;
 
 /// Describes the exit of the container `name`, without advice.
 pub(super) fn describe_exit(name: &str, exit: &ContainerExit) -> String {
+    describe(&format!("the container '{name}'"), exit)
+}
+
+/// Describes the exit of the container of a single job, without advice.
+pub(super) fn describe_box_exit(exit: &ContainerExit) -> String {
+    describe("the job's container", exit)
+}
+
+fn describe(subject: &str, exit: &ContainerExit) -> String {
     match exit.exit_code {
-        None => format!("the container '{name}' was removed"),
+        None => format!("{subject} was removed"),
         Some(code) if exit.oom_killed => {
-            format!("the container '{name}' exited with code {code}: it was killed for lack of memory")
+            format!("{subject} exited with code {code}: it was killed for lack of memory")
         }
-        Some(EXIT_KILLED) => format!("the container '{name}' exited with code {EXIT_KILLED}: it was killed"),
-        Some(143) => format!("the container '{name}' exited with code 143: it was stopped"),
-        Some(code) => format!("the container '{name}' exited with code {code}"),
+        Some(EXIT_KILLED) => format!("{subject} exited with code {EXIT_KILLED}: it was killed"),
+        Some(143) => format!("{subject} exited with code 143: it was stopped"),
+        Some(code) => format!("{subject} exited with code {code}"),
     }
 }
 
@@ -46,12 +55,28 @@ pub(super) fn termination_cause(engine: EngineKind, name: &str, exit: &Container
         (None | Some(EXIT_KILLED | 143), ..) => "launch the job again".to_owned(),
         (Some(_), ..) => format!("see `{engine} logs {name}`, then launch the job again"),
     };
+    cause(exit, &describe_exit(name, exit), &advice)
+}
+
+/// Returns the failure cause of a job whose own container has exited, with advice.
+pub(super) fn box_termination_cause(exit: &ContainerExit) -> TerminationCause {
+    let advice = match (exit.oom_killed, exit.memory_limit) {
+        (true, Some(limit)) => format!(
+            "its limit is {} MiB: raise it ([platform] memory in platform/relay.toml), then launch the job again",
+            limit >> 20
+        ),
+        (true, None) => {
+            "the machine had no memory left: free some, or run fewer jobs at once ([platform] max_jobs)"
+                .to_owned()
+        }
+        (false, _) => "launch the job again".to_owned(),
+    };
+    cause(exit, &describe_box_exit(exit), &advice)
+}
+
+fn cause(exit: &ContainerExit, description: &str, advice: &str) -> TerminationCause {
     let kind = if exit.oom_killed { FailureKind::OomKilled } else { FailureKind::ContainerExited };
-    TerminationCause {
-        kind,
-        message: format!("{}; {advice}", describe_exit(name, exit)),
-        exit_code: exit.exit_code,
-    }
+    TerminationCause { kind, message: format!("{description}; {advice}"), exit_code: exit.exit_code }
 }
 
 /// Returns the relay's final event for a job that was interrupted by the exit. `reason` says why no agent can record
@@ -119,5 +144,14 @@ mod tests {
         for (cause, kind, message) in expected {
             assert_eq!(cause, (kind, message.to_owned()));
         }
+        let exit = ContainerExit {
+            memory_limit: Some(4096 << 20),
+            ..ContainerExit::from_exit_code(Some(137), true)
+        };
+        assert_eq!(
+            box_termination_cause(&exit).message,
+            "the job's container exited with code 137: it was killed for lack of memory; its limit is 4096 MiB: raise it \
+             ([platform] memory in platform/relay.toml), then launch the job again"
+        );
     }
 }

@@ -12,6 +12,7 @@ use super::connections::{ConnectionId, ConnectionNumber};
 use super::extend::{ExtensionLookup, LimitRequest};
 use super::scheduler::AgentId;
 use crate::files::atomic::Durability;
+use crate::job_box::BoxId;
 use crate::registry::lease::Lease;
 use crate::registry::prune::Retention;
 use crate::state_dir::saved_state::SavedState;
@@ -112,6 +113,13 @@ pub(in crate::daemon) enum EngineEffect {
     StopPlatformAndWait,
     /// In the background, query the address at which containers reach this host, and listen there.
     OpenGateway,
+    /// Start the box of a job in the background. If it exists, it is used.
+    StartBox(BoxId),
+    /// Start a box that has exited, in the background, so that its agent delivers what it has. A new box would have
+    /// nothing of that.
+    RestartBox(BoxId),
+    /// Remove a box in the background. Before, keep the Codex threads in it.
+    RemoveBox(BoxId),
     /// Report whether the process of a local agent is running. `reason` says why the agent's connection ended.
     FindLocalAgentProcess { reason: String },
 }

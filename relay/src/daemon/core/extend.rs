@@ -131,7 +131,7 @@ impl ActiveRequest {
                 (None, None) => NextAction::Wait,
             },
             // The agent has not answered the offer yet.
-            Some(Assignment::Offered(_)) => NextAction::Wait,
+            Some(Assignment::AwaitingBox(_) | Assignment::Offered(_)) => NextAction::Wait,
             Some(Assignment::Running(_)) => match (status.connection, self.last_sent) {
                 // A live agent would have answered by now, and the answer would be recorded. So there was no limit to
                 // extend.

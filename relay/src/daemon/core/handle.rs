@@ -10,6 +10,7 @@ use common::wire::RelayFrame;
 use tokio::time::Instant;
 
 use super::agents::AgentConnections;
+use super::boxes::Boxes;
 use super::connections::Connection;
 use super::container::ContainerTracker;
 use super::dependencies::DependencyState;
@@ -40,6 +41,8 @@ pub(in crate::daemon) struct CoreSettings {
     pub(in crate::daemon) min_free: MinFree,
     /// Maximum number of running jobs of each group.
     pub(in crate::daemon) group_limits: GroupLimits,
+    /// True if each job gets a box of its own.
+    pub(in crate::daemon) has_boxes: bool,
 }
 
 /// State on which the daemon decides. Each part has one owner.
@@ -48,6 +51,7 @@ pub(in crate::daemon) struct Core {
     pub(super) agents: AgentConnections,
     pub(super) platform: PlatformState,
     pub(super) container: ContainerTracker,
+    pub(super) boxes: Boxes,
     pub(super) limit_requests: LimitRequests,
     pub(super) shutdown: Shutdown,
     /// Jobs that the core knows: their records need not be read again.
@@ -60,10 +64,11 @@ impl Core {
     /// Creates a core without jobs, from the first lease of this daemon and the state that the last daemon saved.
     pub(in crate::daemon) fn new(lease: Lease, saved: &SavedState, settings: CoreSettings) -> Self {
         Self {
-            scheduler: Scheduler::new(settings.group_limits),
+            scheduler: Scheduler::new(settings.group_limits, settings.has_boxes),
             agents: AgentConnections::default(),
             platform: PlatformState::new(lease, saved, settings.container_name, settings.min_free),
             container: ContainerTracker::default(),
+            boxes: Boxes::default(),
             limit_requests: LimitRequests::default(),
             shutdown: Shutdown::default(),
             known_jobs: BTreeSet::new(),
@@ -130,6 +135,10 @@ impl Core {
             Input::GatewayOpened(address) => self.on_gateway_opened(address, context),
             Input::PlatformStopped(result) => self.on_platform_stopped(result, context.now),
             Input::ContainerChanged(change) => self.on_container_change(change, context),
+            Input::BoxStarted { agent, result } => self.on_box_started(&agent, result, context),
+            Input::BoxRemoved { agent, result } => self.on_box_removed(&agent, result, context),
+            Input::BoxChanged { agent, change } => self.on_box_changed(&agent, change, context),
+            Input::BoxesListed { found, asked_at } => self.on_boxes_listed(found, asked_at, context),
             Input::MainLoopEnded => self.on_main_loop_ended(context),
         }
     }
@@ -137,7 +146,7 @@ impl Core {
     /// Returns the time of the next [`Input::Tick`], if that is due before the next heartbeat.
     pub(in crate::daemon) fn deadline(&self) -> Option<Instant> {
         let due = self.platform.next_attempt_at.into_iter().chain(self.shutdown.deadline);
-        due.chain(self.container.deadline()).min()
+        due.chain(self.container.deadline()).chain(self.boxes.deadline()).min()
     }
 
     /// Returns true if a job's record need not be read again.
@@ -176,6 +185,9 @@ impl Core {
         for record in records.values() {
             let actions = self.scheduler.update_from_record(record);
             self.execute_actions(actions, context);
+            if record.state.is_final() {
+                self.release_box(record, context);
+            }
         }
         if !self.limit_requests.is_empty() {
             self.inspect_limits(context);
@@ -192,6 +204,7 @@ impl Core {
         self.execute_actions(actions, context);
         context.read_dependencies(self.scheduler.unknown_dependencies());
         self.check_container(context);
+        self.check_boxes(context);
         if self.platform.next_attempt_at.is_some_and(|at| at <= context.now) {
             self.start_attempt_if_needed(context);
         }
@@ -250,6 +263,7 @@ impl Core {
                         actions.extend(self.drop_connection(&connection_id, reason, context));
                     }
                 }
+                Action::StartBox(id) => self.start_box(id, context),
                 Action::Record { job, body } => context.push(Effect::Record { job, body }),
                 Action::WarnOfSharedExpectations { job, other } => {
                     context.push(Effect::WarnOfSharedExpectations { job, other });

@@ -9,6 +9,7 @@ use common::ids::JobId;
 use common::record::JobRecord;
 use common::vitals::MachineVitals;
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::connections::{Connection, ConnectionId, ConnectionNumber};
 use super::dependencies::DependencyState;
@@ -16,6 +17,7 @@ use super::extend::{ExtensionState, LimitRequest};
 use super::scheduler::AgentId;
 use crate::container_state::ContainerExit;
 use crate::container_state::ContainerState;
+use crate::job_box::FoundBox;
 use crate::registry::read::FoundJob;
 use crate::registry::requests::DaemonRequest;
 use crate::time::BootScale;
@@ -87,6 +89,14 @@ pub(in crate::daemon) enum Input {
     PlatformStopped(Result<(), String>),
     /// A change of the platform's container was observed.
     ContainerChanged(ContainerChange),
+    /// An attempt to start the box with this agent has finished.
+    BoxStarted { agent: AgentId, result: Result<(), String> },
+    /// An attempt to remove the box with this agent has finished.
+    BoxRemoved { agent: AgentId, result: Result<(), String> },
+    /// A change of the box with this agent was observed.
+    BoxChanged { agent: AgentId, change: BoxChange },
+    /// All boxes of the registry were listed, at `asked_at` or later.
+    BoxesListed { found: Vec<FoundBox>, asked_at: Instant },
     /// The main loop has ended.
     MainLoopEnded,
 }
@@ -105,4 +115,13 @@ pub(in crate::daemon) enum ContainerChange {
     Removed,
     /// The container was inspected.
     Inspected(ContainerState),
+}
+
+/// Observed change of a box.
+#[derive(Debug)]
+pub(in crate::daemon) enum BoxChange {
+    /// The container ended.
+    Exited(ContainerExit),
+    /// The container was removed.
+    Removed,
 }

@@ -32,7 +32,8 @@ pub(in crate::daemon) fn dependency_failed_event(reason: String) -> EventBody {
     failed_event(FailureKind::DependencyFailed, reason)
 }
 
-fn failed_event(kind: FailureKind, message: String) -> EventBody {
+/// Final event of a failed job.
+pub(super) fn failed_event(kind: FailureKind, message: String) -> EventBody {
     EventBody::Finished {
         state: FinalState::Failed,
         error: Some(JobError { kind, message, step: None }),

@@ -22,6 +22,8 @@
 //!   jobs that wait for other jobs ([`dependencies`]), for a folder ([`folder_guard`]) or for a slot ([`job_queue`]).
 //!   [`folder_sharing`]: jobs that work in the same folder. [`job_end`]: final events of jobs that the relay ends
 //!   itself.
+//! * [`boxes`]: containers of single jobs. [`box_slots`]: jobs that get one. [`box_changes`]: exits of boxes, and boxes
+//!   of an earlier relay.
 //! * [`requests`]: requests of commands, new jobs. [`limits`]: requests to extend limits; [`extend`]: decisions about
 //!   one request.
 //! * [`platform`]: status, lease, attempts to start the platform. [`container`]: exits and pauses of the platform's
@@ -29,6 +31,13 @@
 //! * [`shutdown`]: end of the daemon.
 
 mod agents;
+mod box_changes;
+mod box_slots;
+mod boxes;
+#[cfg(test)]
+mod boxes_model_tests;
+#[cfg(test)]
+mod boxes_tests;
 mod capacity;
 mod connections;
 mod container;
@@ -59,7 +68,7 @@ pub(super) use dependencies::DependencyState;
 pub(super) use effect::{Admission, Effect, EngineEffect, LimitEffect};
 pub(super) use extend::{ExtensionLookup, ExtensionState, LimitRequest};
 pub(super) use handle::{Core, CoreSettings, HEARTBEAT_INTERVAL};
-pub(super) use input::{ContainerChange, Input};
+pub(super) use input::{BoxChange, ContainerChange, Input};
 pub(super) use job_end::{dependency_failed_event, refused_event};
 #[cfg(feature = "internals")]
 pub(super) use job_queue::GroupLimits;

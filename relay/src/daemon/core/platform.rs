@@ -23,6 +23,7 @@ use crate::files::atomic::Durability;
 use crate::min_free::{MinFree, Shortage};
 use crate::registry::lease::{Lease, PlatformStatus};
 use crate::state_dir::saved_state::SavedState;
+use crate::state_dir::tokens::HolderKind;
 
 /// Time limit for the platform's agent to connect after the platform was started. An agent pauses at most 5 s between
 /// two attempts.
@@ -148,7 +149,7 @@ impl Core {
         let connections = &self.agents.connections;
         let platform_agent =
             self.platform.lease.agent.as_deref().and_then(|agent| connections.get_connection(agent));
-        platform_agent.or_else(|| connections.first_connection())
+        platform_agent.or_else(|| connections.shared_agents().next())
     }
 
     fn status_of(&self, connection: &Connection) -> PlatformStatus {
@@ -159,7 +160,7 @@ impl Core {
             max_jobs: hello.max_jobs,
             codex: hello.platform.codex.clone(),
             codex_problem: hello.platform.codex_problem.clone(),
-            agents: self.agents.connections.len(),
+            agents: self.agents.connections.shared_agents().count(),
             vitals: hello.vitals.clone(),
             shortage: self.shortage(&hello.agent),
         }
@@ -180,7 +181,9 @@ impl Core {
         context: &mut InputContext,
     ) {
         let agent = &connection_id.agent;
-        if !self.agents.connections.is_current(connection_id) {
+        let connection = self.agents.connections.get_connection(agent);
+        let is_box = connection.is_some_and(|connection| connection.holder == HolderKind::Box);
+        if is_box || !self.agents.connections.is_current(connection_id) {
             return;
         }
         let had_shortage = self.shortage(agent).is_some();
@@ -209,7 +212,7 @@ impl Core {
 
     /// Publishes the status of a platform without a connected agent.
     pub(super) fn publish_platform_status(&mut self, status: PlatformStatus, context: &mut InputContext) {
-        if self.platform.lease.platform != status && self.agents.connections.is_empty() {
+        if self.platform.lease.platform != status && !self.agents.connections.has_shared_agent() {
             self.platform.lease.platform = status;
             self.publish_state(Durability::Cached, context);
         }
@@ -242,7 +245,7 @@ impl Core {
     pub(super) fn on_attempt_finished(&mut self, result: Result<(), String>, context: &mut InputContext) {
         let newest_event = self.platform.running_attempt.take().and_then(|attempt| attempt.newest_event);
         if self.is_stopping_platform() {
-            return context.push(Effect::Engine(EngineEffect::StopPlatform));
+            return self.stop_platform_if_settled(context);
         }
         match (newest_event, &result) {
             (Some(AttemptEvent::ContainerStopped), _) if self.scheduler.is_empty() => {
@@ -268,7 +271,7 @@ impl Core {
                 self.publish_platform_status(PlatformStatus::Failed { detail }, context);
                 self.platform.next_attempt_at = Some(context.now + RETRY_PAUSE);
             }
-            Ok(()) if self.agents.connections.is_empty() => {
+            Ok(()) if !self.agents.connections.has_shared_agent() => {
                 let detail = "waiting for the agent to connect".to_owned();
                 self.publish_platform_status(PlatformStatus::Starting { detail }, context);
                 self.platform.next_attempt_at = Some(context.now + CONNECT_TIMEOUT);

@@ -20,11 +20,12 @@ use common::record::{JobRecord, Link, State};
 use common::wire::TerminationCause;
 use jiff::Timestamp;
 
-use super::capacity::AgentTable;
+use super::capacity::{AgentTable, BoxSlots, Target};
 use super::dependencies::{Dependencies, DependencyState};
 use super::folder_guard::{FolderClaim, FolderGuard, FolderSharing};
 use super::job_end::{cancelled_event, dependency_failed_event, lost_job_event, refused_event};
 use super::job_queue::{GroupLimits, JobQueue};
+use crate::job_box::BoxId;
 
 /// Action for the core to carry out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub(super) enum Action {
     WarnOfSharedExpectations { job: JobId, other: JobId },
     /// End an agent's connection: it reconnects at once with a new hello.
     Reconnect { agent: AgentId },
+    /// Start the box of a job. If the box exists, it is used.
+    StartBox(BoxId),
 }
 
 pub(in crate::daemon) type AgentId = Arc<str>;
@@ -47,6 +50,8 @@ pub(in crate::daemon) type AgentId = Arc<str>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Assignment {
     Queued,
+    /// A box with this agent is being started for the job.
+    AwaitingBox(AgentId),
     /// The job was sent to this agent, which has not accepted it yet.
     Offered(AgentId),
     /// This agent has accepted the job.
@@ -54,10 +59,10 @@ pub(super) enum Assignment {
 }
 
 impl Assignment {
-    fn agent(&self) -> Option<&AgentId> {
+    pub(super) fn agent(&self) -> Option<&AgentId> {
         match self {
             Self::Queued => None,
-            Self::Offered(agent) | Self::Running(agent) => Some(agent),
+            Self::AwaitingBox(agent) | Self::Offered(agent) | Self::Running(agent) => Some(agent),
         }
     }
 }
@@ -68,7 +73,7 @@ pub(super) struct ScheduledJob {
     pub(super) assignment: Assignment,
     pub(super) created_at: Timestamp,
     pub(super) group: Option<JobName>,
-    epoch: u32,
+    pub(super) epoch: u32,
     /// True if the newest state of the job's link is "lost". The record in the registry may not show it yet.
     is_link_lost: bool,
     /// Folder that the job works in, unless the job has a clone of its own.
@@ -110,15 +115,18 @@ pub(super) struct Scheduler {
     pub(super) rechecked_jobs: BTreeSet<JobId>,
     /// Jobs whose list of other jobs in their folder has changed.
     pub(super) changed_sharing: BTreeSet<JobId>,
-    agents: AgentTable,
+    pub(super) agents: AgentTable,
+    /// Slots for boxes; `None` if the jobs share the platform's container.
+    pub(super) box_slots: Option<BoxSlots>,
     /// The agent whose container exited, and the failure cause of the jobs that were lost with the container.
     exit_cause: Option<(AgentId, TerminationCause)>,
 }
 
 impl Scheduler {
     /// Creates a scheduler without jobs.
-    pub(super) fn new(group_limits: GroupLimits) -> Self {
-        Self { queue: JobQueue::new(group_limits), ..Self::default() }
+    pub(super) fn new(group_limits: GroupLimits, has_boxes: bool) -> Self {
+        let box_slots = has_boxes.then(BoxSlots::default);
+        Self { queue: JobQueue::new(group_limits), box_slots, ..Self::default() }
     }
 
     /// Updates a job from its record in the registry: adds a new job, or applies a change of a known job.
@@ -220,6 +228,7 @@ impl Scheduler {
         let mut actions = Vec::new();
         let known = self.agents.jobs(agent);
         for id in known.union(held_jobs) {
+            let is_box = self.is_box_agent(agent, id);
             let Some(job) = self.jobs.get_mut(id) else { continue };
             match (&job.assignment, held_jobs.contains(id)) {
                 (Assignment::Running(_), false) => {
@@ -231,9 +240,11 @@ impl Scheduler {
                     let body = EventBody::LinkRestored { agent: agent.to_string() };
                     actions.push(Action::Record { job: id.clone(), body });
                 }
-                (Assignment::Queued | Assignment::Offered(_), true) => {
+                (Assignment::Queued | Assignment::AwaitingBox(_) | Assignment::Offered(_), true) => {
                     self.assign(id, Assignment::Offered(agent.clone()));
                 }
+                (Assignment::AwaitingBox(_), false) => actions.extend(self.start_in_box(id, agent)),
+                (Assignment::Offered(_), false) if is_box => actions.extend(self.start_in_box(id, agent)),
                 (Assignment::Offered(_), false) if self.requested_cancels.contains_key(id) => {
                     actions.push(Action::Record { job: id.clone(), body: cancelled_event() });
                 }
@@ -272,7 +283,10 @@ impl Scheduler {
                 Assignment::Offered(_) if self.requested_cancels.contains_key(&id) => {
                     actions.push(Action::Record { job: id, body: cancelled_event() });
                 }
-                Assignment::Running(_) | Assignment::Offered(_) | Assignment::Queued => {}
+                Assignment::Running(_)
+                | Assignment::Offered(_)
+                | Assignment::AwaitingBox(_)
+                | Assignment::Queued => {}
             }
         }
         actions
@@ -373,7 +387,9 @@ impl Scheduler {
                 vec![Action::Cancel { agent: agent.clone(), job: id.clone(), grace_ms }]
             }
             // No agent has confirmed the job. One that has it learns when it reconnects that the job has ended.
-            Assignment::Offered(_) => vec![Action::Record { job: id.clone(), body: cancelled_event() }],
+            Assignment::AwaitingBox(_) | Assignment::Offered(_) => {
+                vec![Action::Record { job: id.clone(), body: cancelled_event() }]
+            }
             // The cancel is sent once the agent has reconnected.
             Assignment::Running(_) => Vec::new(),
         })
@@ -405,9 +421,9 @@ impl Scheduler {
     }
 
     /// Offers queued jobs, oldest first, each to the agent with the most free slots. Records why the other jobs wait.
-    fn offer_queued(&mut self) -> Vec<Action> {
+    pub(super) fn offer_queued(&mut self) -> Vec<Action> {
         let mut actions = Vec::new();
-        while let Some(agent) = self.agents.least_loaded()
+        while let Some(target) = self.next_target()
             && let Some(id) = self.queue.next_job()
         {
             // Another job in the same folder may have been offered since this job was queued.
@@ -415,10 +431,19 @@ impl Scheduler {
                 self.recheck(&id);
                 continue;
             }
-            self.assign(&id, Assignment::Offered(agent.clone()));
-            let epoch = self.jobs.get(&id).map_or(0, |job| job.epoch) + 1;
+            let start = match target {
+                Target::Agent(agent) => {
+                    self.assign(&id, Assignment::Offered(agent.clone()));
+                    let epoch = self.jobs.get(&id).map_or(0, |job| job.epoch) + 1;
+                    Some(Action::Start { agent, job: id, epoch })
+                }
+                Target::Box => self.next_box(&id).map(|next| {
+                    self.assign(&id, Assignment::AwaitingBox(next.agent().as_str().into()));
+                    Action::StartBox(next)
+                }),
+            };
             actions.extend(self.report_sharing());
-            actions.push(Action::Start { agent, job: id, epoch });
+            actions.extend(start);
         }
         actions.extend(self.report_sharing());
         for id in std::mem::take(&mut self.rechecked_jobs) {
@@ -428,7 +453,7 @@ impl Scheduler {
     }
 
     /// Changes the assignment of a known job.
-    fn assign(&mut self, id: &JobId, assignment: Assignment) {
+    pub(super) fn assign(&mut self, id: &JobId, assignment: Assignment) {
         let Some(job) = self.jobs.get_mut(id) else { return };
         if job.assignment == assignment {
             return;
@@ -456,6 +481,7 @@ impl Scheduler {
         } else {
             self.enqueue(id);
         }
+        self.count_box(id);
     }
 
     fn remove_job(&mut self, id: &JobId) {
@@ -466,6 +492,7 @@ impl Scheduler {
             self.agents.release(agent, id, true);
             self.queue.free_slot(job.group.as_ref());
         }
+        self.count_box(id);
     }
 }
 

@@ -333,7 +333,7 @@ fn a_job_that_starts_from_a_result_waits_until_the_result_is_recorded() {
 #[test]
 fn a_group_runs_only_as_many_jobs_as_its_limit_allows() {
     let group = |name: &str| Some(name.parse().unwrap());
-    let mut scheduler = Scheduler::new([("g".parse().unwrap(), 1)].into());
+    let mut scheduler = Scheduler::new([("g".parse().unwrap(), 1)].into(), false);
     scheduler.on_agent_connected(&"x".into(), 3, &job_set(&[]));
     let of_group =
         |text, second, name| JobRecord { group: group(name), ..record(text, second, State::Queued) };

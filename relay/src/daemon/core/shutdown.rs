@@ -63,8 +63,15 @@ impl Core {
         tracing::info!("shutting down");
         self.shutdown.stage = ShutdownStage::StoppingPlatform;
         self.platform.next_attempt_at = None;
-        // A platform that is being started would not be found, so it is stopped after its start.
-        if self.platform.running_attempt.is_none() {
+        self.scheduler.give_up_awaited_boxes();
+        self.boxes.give_up();
+        self.stop_platform_if_settled(context);
+    }
+
+    /// Stops the platform with all boxes. A container that is being started would not be found, so the platform is
+    /// stopped after the start.
+    pub(super) fn stop_platform_if_settled(&self, context: &mut InputContext) {
+        if self.platform.running_attempt.is_none() && !self.boxes.is_starting() {
             context.push(Effect::Engine(EngineEffect::StopPlatform));
         }
     }
@@ -81,7 +88,7 @@ impl Core {
     pub(super) fn on_registry_gone(&mut self, context: &mut InputContext) {
         tracing::error!("the registry was removed or replaced: stopping");
         // The platform's jobs belong to the missing registry, and no other relay would search for this platform.
-        if self.platform.engine == EngineKind::Local {
+        if self.platform.engine == EngineKind::Local || !self.boxes.boxes.is_empty() {
             context.push(Effect::Engine(EngineEffect::StopPlatformAndWait));
             context.push(Effect::RevokeTokens);
         }

@@ -20,18 +20,24 @@ use crate::registry::read::FoundJob;
 use crate::registry::requests::DaemonRequest;
 use crate::render::samples;
 use crate::state_dir::saved_state::SavedState;
+use crate::state_dir::tokens::HolderKind;
 
 #[path = "shortage_tests.rs"]
 mod shortage_tests;
 
 /// A core, and the time that it is given.
-struct Scene {
-    core: Core,
-    now: Instant,
+pub(super) struct Scene {
+    pub(super) core: Core,
+    pub(super) now: Instant,
 }
 
 impl Scene {
     fn new(engine: EngineKind) -> Self {
+        Self::with_settings(engine, false)
+    }
+
+    /// A core whose jobs have a box each or not.
+    pub(super) fn with_settings(engine: EngineKind, has_boxes: bool) -> Self {
         let lease = Lease {
             schema: lease::SCHEMA_VERSION,
             pid: holder().pid,
@@ -46,7 +52,8 @@ impl Scene {
             clock: None,
             groups: BTreeMap::new(),
         };
-        let settings = CoreSettings { container_name: "platform".to_owned(), ..CoreSettings::default() };
+        let settings =
+            CoreSettings { container_name: "platform".to_owned(), has_boxes, ..CoreSettings::default() };
         let core = Core::new(lease, &SavedState::default(), settings);
         Self { core, now: Instant::now() }
     }
@@ -59,14 +66,14 @@ impl Scene {
         scene
     }
 
-    fn advance(&mut self, time: Duration) -> &mut Self {
+    pub(super) fn advance(&mut self, time: Duration) -> &mut Self {
         self.now += time;
         self
     }
 
     /// Passes an input to the core and compares the effects with `expected`.
     #[track_caller]
-    fn check(&mut self, input: Input, expected: &[&str]) -> &mut Self {
+    pub(super) fn check(&mut self, input: Input, expected: &[&str]) -> &mut Self {
         let input_text = format!("{input:?}");
         let effects = self.core.handle(input, self.now);
         let effects: Vec<String> = effects.iter().filter_map(describe_effect).collect();
@@ -143,7 +150,7 @@ fn job_found(job: &str) -> Input {
     found_record(record(job, State::Queued, None))
 }
 
-fn found_record(record: JobRecord) -> Input {
+pub(super) fn found_record(record: JobRecord) -> Input {
     Input::JobFound(Box::new(FoundJob { record, is_record_stale: false }))
 }
 
@@ -156,7 +163,7 @@ fn agent_connected(agent: &str, number: ConnectionNumber, jobs: &[&str]) -> Inpu
         Platform { system: "linux".into(), isolation: Isolation::None, codex: None, codex_problem: None };
     let jobs = jobs.iter().map(|job| JobProgress { job: id(job), epoch: 1, last_seq: 0 }).collect();
     let hello = Hello::new(agent, 1, platform, jobs);
-    Input::Connected(Connection { number, hello, is_platform: true })
+    Input::Connected(Connection { number, hello, holder: HolderKind::Platform })
 }
 
 fn connection(agent: &str, number: ConnectionNumber) -> ConnectionId {

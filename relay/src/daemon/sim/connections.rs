@@ -12,6 +12,7 @@ use crate::daemon::frames;
 use crate::daemon::latest_map::LatestMap;
 use crate::daemon::liveness::IdleTimeout;
 use crate::daemon::writer::WriterCommand;
+use crate::state_dir::tokens::HolderKind;
 
 impl SimRelay {
     pub(super) fn receive_hello(&mut self, id: u64, hello: Hello) {
@@ -66,7 +67,7 @@ impl SimRelay {
         frames::remove_closed_jobs(&mut hello, &durable);
         let (protocol, now) = (hello.protocol_max, world.clock.now());
         world.send(id, RelayFrame::Welcome { protocol, durable, exit_cause: None, now });
-        self.handle(Input::Connected(Connection { number: id, hello, is_platform: true }));
+        self.handle(Input::Connected(Connection { number: id, hello, holder: HolderKind::Platform }));
     }
 
     /// Handles the end of a connection.

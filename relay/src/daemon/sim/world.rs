@@ -164,7 +164,12 @@ impl CoreEnvironment for SimWorld {
             | Effect::PublishLease(..)
             | Effect::ExtendLimit(_)
             | Effect::Engine(
-                EngineEffect::StopPlatform | EngineEffect::StopPlatformAndWait | EngineEffect::OpenGateway,
+                EngineEffect::StopPlatform
+                | EngineEffect::StopPlatformAndWait
+                | EngineEffect::OpenGateway
+                | EngineEffect::StartBox(_)
+                | EngineEffect::RestartBox(_)
+                | EngineEffect::RemoveBox(_),
             )
             | Effect::Notify(_)
             | Effect::CloseSubscribers => {}

@@ -1,0 +1,36 @@
+//! Jobs that have a container each in the real podman.
+
+use std::process::Command;
+
+use common::event::FailureKind;
+use common::record::State;
+use relay_tests::harness::podman::{BASE_IMAGE, build_base_image, podman};
+use relay_tests::harness::site::outcome;
+use relay_tests::harness::{Site, until};
+
+use super::SETTING;
+
+#[test]
+#[ignore = "needs Docker and podman"]
+fn jobs_in_podman_have_a_container_each_survive_their_relay_and_leave_nothing() {
+    let site = Site::in_podman("localhost/relay-test-podman-boxes:1");
+    build_base_image();
+    site.configure(&format!("{SETTING}base = \"{BASE_IMAGE}\"\n"));
+    site.relay(&["up", "--build"]);
+    let job = site.launch_shell("cat /etc/hostname; until test -e go; do sleep 0.02; done", &[]);
+    let name = site.box_of(&job);
+    until("the job has begun", || (site.log(&job).len() > 1).then_some(()));
+    let hostname = podman(&["inspect", "--format", "{{.Config.Hostname}}", &name]);
+    let pid = site.daemon_pid().to_string();
+    assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+    site.relay(&["up"]);
+    assert_eq!(site.boxes(), [name]);
+    site.write("workspace-projects/demo/go", "");
+    assert_eq!(outcome(&site.ended(&job)), (State::Completed, None));
+    assert_eq!(site.log(&job), format!("{hostname}\n"));
+    site.wait_for_no_box();
+    let killed = site.launch_running("sleep 1000", &[]);
+    podman(&["kill", &site.box_of(&killed)]);
+    assert_eq!(outcome(&site.ended(&killed)), (State::Failed, Some(FailureKind::ContainerExited)));
+    site.wait_for_no_box();
+}
