@@ -143,12 +143,15 @@ mod tests {
 
     /// Returns a run that was interrupted after its first event, as the next agent finds it.
     fn interrupted_run(dir: &std::path::Path) -> Spool {
+        // Folders of runs are beside the state folder.
+        let state = dir.join("state");
+        std::fs::create_dir(&state).unwrap();
         let run = RunId { job: "demo#1".parse().unwrap(), epoch: 1 };
-        let spool = Spool::open(dir).unwrap();
+        let spool = Spool::open(&state).unwrap();
         let job_spool = spool.create_run(run, "{}", Arc::default()).unwrap();
         job_spool.append(EventBody::Message { text: "at work".into() });
         drop((job_spool, spool));
-        Spool::open(dir).unwrap()
+        Spool::open(&state).unwrap()
     }
 
     async fn last_event(run: &JobSpool) -> EventBody {

@@ -19,17 +19,21 @@ use crate::support::{Agent, Relay, Run, StartOptions, eventually, relay_and_agen
 struct Setup {
     relay: Relay,
     agent: Agent,
+    /// Folder of the job's repository, unless it is in the agent's folder.
+    _folder: Option<tempfile::TempDir>,
     bare: PathBuf,
     base: String,
 }
 
 async fn setup(files: &[(&str, &[u8])]) -> Setup {
+    // Before the agent connects, because no ping is sent while git works here.
+    let folder = tempfile::tempdir().unwrap();
+    let (bare, commit) = job_repository(folder.path(), files);
     // A home folder without settings of git.
     let home = serde_json::json!({"env": {"HOME": "/nonexistent"}});
     let (mut relay, agent) = relay_and_agent_with(&home, &StartOptions::default()).await;
-    let (bare, commit) = job_repository(agent.dir.path(), files);
     relay.streams.repository = Some(bare.clone());
-    Setup { relay, agent, bare, base: commit }
+    Setup { relay, agent, _folder: Some(folder), bare, base: commit }
 }
 
 impl Setup {
@@ -375,7 +379,7 @@ async fn a_place_belongs_to_the_worker_s_user_and_is_closed_to_other_users() {
     std::fs::set_permissions(agent.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let (bare, commit) = job_repository(agent.dir.path(), &[("a", b"1\n")]);
     relay.streams.repository = Some(bare.clone());
-    let mut setup = Setup { relay, agent, bare, base: commit };
+    let mut setup = Setup { relay, agent, _folder: None, bare, base: commit };
     let place = setup.place();
     let line =
         "id -un; stat -c '%U %a' .; git commit -qm one --allow-empty; echo 2 > a; ls .. || echo no list";
@@ -411,7 +415,7 @@ async fn in_codex_s_sandbox_a_worker_commits_in_its_clone_and_writes_nowhere_els
         relay_and_agent_with(&config, &StartOptions { state: Some(&state), wrapper: &[] }).await;
     let (bare, commit) = job_repository(&home, &[("sub/a", b"1\n"), (".codex/config.toml", b"x = 1\n")]);
     relay.streams.repository = Some(bare.clone());
-    let mut setup = Setup { relay, agent, bare, base: commit };
+    let mut setup = Setup { relay, agent, _folder: None, bare, base: commit };
     let line = format!(
         "pwd; echo 2 > a; git commit -qam mine && echo committed; echo 3 > ../.codex/config.toml; \
          echo x > {home}/victim || echo kept; ls {home}/state || echo hidden",
