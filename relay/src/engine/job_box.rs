@@ -127,8 +127,8 @@ impl Container<'_> {
         content.threads.as_deref().map_or(Ok(()), |threads| copy(threads, CODEX_HOME))
     }
 
-    /// Returns an archive with the login that a person made in the platform's container, if the job has no key. No worker
-    /// ever runs in that container.
+    /// Returns an archive with the login that a person made in the platform's container, if the job has no key. No
+    /// worker runs in that container.
     fn read_login(&self, agent_config: &AgentConfig) -> Option<Vec<u8>> {
         let has_key = MODEL_KEYS.iter().any(|key| agent_config.env.contains_key(*key));
         if has_key || codex_home::host_files().iter().any(|(name, _)| *name == LOGIN_FILE) {
