@@ -9,7 +9,8 @@
 //! * `cli`: the command line, one file per command. `daemon`: the process that records events, schedules jobs and
 //!   keeps the platform up; `start_daemon`: its start in the background.
 //! * `registry`: the files in `platform/workers/`. `state_dir`: the state folder, which no session can write;
-//!   `job_identity`: names of a job's data in it; `job_box`: the container of a single job. `files`, `bounded_file`: reading what others may have written.
+//!   `job_identity`: names of a job's data in it; `job_box`: the container of a single job. `files`, `bounded_file`:
+//!   reading what others may have written.
 //! * `config`, `project`: `relay.toml`, and where it is. `approval`, `policy`: settings that a person has
 //!   approved, and jobs that agree with them; `protected_paths`: folders where no worker may work.
 //! * `engine`, `engine_kind`, `container_state`: Docker, podman or this machine. `pinned_versions`: versions of

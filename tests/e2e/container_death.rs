@@ -353,7 +353,7 @@ fn jobs_of_a_container_that_can_not_come_back_are_ended_by_the_relay() {
 #[ignore = "needs Docker"]
 fn the_process_that_follows_the_engine_s_events_ends_with_the_relay() {
     let site = Site::up(Engine::Docker);
-    let follows = format!("container={}", site.container());
+    let follows = format!("label=relay.registry={}", site.registry().display());
     until("a process follows", || (!processes::running(&follows).is_empty()).then_some(()));
     processes::kill(site.daemon_pid());
     until("no process follows any more", || processes::running(&follows).is_empty().then_some(()));

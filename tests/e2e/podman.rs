@@ -121,7 +121,7 @@ fn check_down(site: &Site) {
     site.relay(&["down"]);
     let filter = format!("name={}", site.container());
     assert_eq!(podman(&["ps", "--all", "--quiet", "--filter", &filter]), "");
-    let follower = format!("container={}", site.container());
+    let follower = format!("label=relay.registry={}", site.registry().display());
     until("no process follows the events", || processes::running(&follower).is_empty().then_some(()));
 }
 

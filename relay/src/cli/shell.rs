@@ -62,8 +62,8 @@ pub fn run(args: &ShellArgs, context: &Context) -> Result<ExitCode, Failure> {
                 format!("{job} has no container yet: `relay status {job}` says what it waits for")
             }
             _ => format!(
-                "{job} has no container of its own: [platform] isolation = \"job\" gives each job one; {engine} exec opens \
-                 a shell in the shared one"
+                "{job} has no container of its own: [platform] isolation = \"job\" gives each job one; `{engine} exec` \
+                 opens a shell in the shared one"
             ),
         }));
     };

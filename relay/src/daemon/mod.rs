@@ -27,7 +27,8 @@
 //!   jobs' tokens and routes.
 //! * [`subscribe`]: the event stream for subscribers. [`token`]: the token that subscribers present.
 //! * [`writer`]: the sole writer of logs and records, on a thread of its own because it waits for disks.
-//! * [`platform`]: slow engine calls. [`boxes`]: those for the containers of single jobs. [`engine_events`]: the engine's event stream for the container.
+//! * [`platform`]: slow engine calls. [`boxes`]: those for the containers of single jobs. [`engine_events`]: the engine's
+//!   event stream for the containers.
 //! * [`deliver`]: delivers completion notices.
 //! * [`job_repositories`]: repositories of jobs with a clone of their own. [`results`]: publishes the results of these
 //!   jobs. [`receipts`]: signs receipts of results. [`leftover_state`]: state of jobs that the registry does not have.

@@ -50,8 +50,8 @@ fn isolation_finding(is_container: bool, has_boxes: bool) -> Finding {
         ),
         (false, _) => Finding::skipped(
             ISOLATION_CHECK,
-            "engine local gives jobs no container: they share this machine's processes, home, memory and network; docker \
-             and podman can give each job its own",
+            "engine local gives jobs no container: they share this machine's processes, home, memory and network; \
+             docker and podman can give each job its own",
         ),
     }
 }

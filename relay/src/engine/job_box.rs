@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use common::ids::JobId;
 use sha2::{Digest, Sha256};
 
-use super::agent_config::AgentConfig;
+use super::agent_config::{AgentConfig, MODEL_KEYS};
 use super::codex_home::{self, CODEX_HOME};
 use super::command::{ACTION_TIMEOUT, run_with_bytes, run_with_input, run_with_output};
 use super::container::{AGENT_STATE_PATH, Container, REGISTRY_LABEL, labeled_containers, query};
@@ -35,6 +35,10 @@ pub const LAUNCHED_LABEL: &str = "relay.launched";
 const THREADS_FOLDER: &str = "sessions";
 /// Maximum length of the archive with the threads of a job, in bytes. A long thread has some MiB.
 const MAX_THREADS_BYTES: u64 = 64 << 20;
+/// File with Codex's login in Codex's home.
+const LOGIN_FILE: &str = "auth.json";
+/// Maximum length of the archive with a login, in bytes.
+const MAX_LOGIN_BYTES: u64 = 1 << 20;
 /// Length of the part of a digest that makes the name of a box unique on its engine, in hexadecimal digits.
 const NAME_DIGITS: usize = 8;
 
@@ -117,7 +121,21 @@ impl Container<'_> {
             run_with_input(&mut copy, archive, ACTION_TIMEOUT).map_err(copy_error)
         };
         copy(&archive, "/")?;
+        if let Some(login) = self.read_login(content.agent_config) {
+            copy(&login, CODEX_HOME)?;
+        }
         content.threads.as_deref().map_or(Ok(()), |threads| copy(threads, CODEX_HOME))
+    }
+
+    /// Returns an archive with the login that a person made in the platform's container, if the job has no key. No
+    /// worker runs in that container.
+    fn read_login(&self, agent_config: &AgentConfig) -> Option<Vec<u8>> {
+        let has_key = MODEL_KEYS.iter().any(|key| agent_config.env.contains_key(*key));
+        if has_key || codex_home::host_files().iter().any(|(name, _)| *name == LOGIN_FILE) {
+            return None;
+        }
+        let source = format!("{}:{CODEX_HOME}/{LOGIN_FILE}", self.platform.name);
+        run_with_bytes(&mut self.command(&["cp", &source, "-"]), ACTION_TIMEOUT, MAX_LOGIN_BYTES).ok()
     }
 
     fn build_archive(&self, content: &BoxContent<'_>) -> io::Result<Vec<u8>> {

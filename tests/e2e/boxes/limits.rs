@@ -14,8 +14,8 @@ fn a_container_has_limits_few_capabilities_and_no_way_to_more() {
     let look = "cat /proc/self/oom_score_adj /proc/1/oom_score_adj; until test -e go; do sleep 0.02; done";
     let job = site.launch_running(look, &[]);
     let name = site.box_of(&job);
-    let format = "{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} {{.HostConfig.PidsLimit}} {{.HostConfig.NanoCpus}} \
-                  {{.HostConfig.CapDrop}} {{len .HostConfig.CapAdd}} {{.HostConfig.SecurityOpt}} {{.HostConfig.Privileged}}";
+    let format = "{{with .HostConfig}}{{.Memory}} {{.MemorySwap}} {{.PidsLimit}} {{.NanoCpus}} {{.CapDrop}} \
+                  {{len .CapAdd}} {{.SecurityOpt}} {{.Privileged}}{{end}}";
     let limits = docker(&["inspect", "--format", format, &name]);
     let four_gib = 4_u64 << 30;
     assert_eq!(limits, format!("{four_gib} {four_gib} 512 1500000000 [ALL] 6 [no-new-privileges] false"));
