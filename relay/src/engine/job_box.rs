@@ -127,11 +127,12 @@ impl Container<'_> {
         content.threads.as_deref().map_or(Ok(()), |threads| copy(threads, CODEX_HOME))
     }
 
-    /// Returns an archive with the login that a person made in the platform's container, if the job has no key. No
-    /// worker runs in that container.
+    /// Returns an archive with the login that a person made in the platform's container, if the job has no other way to
+    /// the model. No worker runs in that container.
     fn read_login(&self, agent_config: &AgentConfig) -> Option<Vec<u8>> {
         let has_key = MODEL_KEYS.iter().any(|key| agent_config.env.contains_key(*key));
-        if has_key || codex_home::host_files().iter().any(|(name, _)| *name == LOGIN_FILE) {
+        let has_login = || codex_home::host_files(false).iter().any(|(name, _)| *name == LOGIN_FILE);
+        if agent_config.model_gateway || has_key || has_login() {
             return None;
         }
         let source = format!("{}:{CODEX_HOME}/{LOGIN_FILE}", self.platform.name);
