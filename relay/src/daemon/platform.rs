@@ -37,6 +37,8 @@ pub(super) struct Platform {
     model_gateway: bool,
     pub(super) registry_dir: PathBuf,
     state_dir: PathBuf,
+    /// Folder for the copies that podman makes of the files of a box.
+    pub(super) copies: PathBuf,
     port: u16,
     certificate: Arc<str>,
     pub(super) tokens: AgentTokens,
@@ -66,6 +68,7 @@ impl Platform {
             model_gateway: config.model_gateway,
             registry_dir: registry.dir().to_owned(),
             state_dir: state.agent(),
+            copies: state.copies(),
             port,
             certificate: Arc::clone(&identity.certificate),
             tokens: state.tokens(),

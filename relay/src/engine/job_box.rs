@@ -7,8 +7,15 @@
 //! The files go through the engine's own copy command, as an archive. So the token and the model key are in no argument
 //! and no environment, and no process of relay opens a file that a worker can replace.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a folder in the user's state folder, which no session may write"
+)]
+
 use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use common::ids::JobId;
@@ -52,6 +59,17 @@ pub struct BoxContent<'a> {
     pub mount: Option<(PathBuf, String)>,
     /// Archive with the threads of an earlier job, which this job continues.
     pub threads: Option<Vec<u8>>,
+    /// Folder of relay's own for the copies that podman makes of what it gets on stdin, and does not remove.
+    pub copies: PathBuf,
+}
+
+/// Creates an empty folder that only this user can enter. What an earlier process left there is removed.
+fn private_folder(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 /// Returns the identity of a box from the labels of its container; `None` for a container that is no box.
@@ -116,15 +134,18 @@ impl Container<'_> {
     fn fill_box(&self, name: &str, content: &BoxContent<'_>) -> Result<(), String> {
         let copy_error = |e: io::Error| format!("its files could not be copied into it: {e}");
         let archive = self.build_archive(content).map_err(copy_error)?;
+        private_folder(&content.copies).map_err(copy_error)?;
         let copy = |archive: &[u8], target: &str| {
             let mut copy = self.command(&["cp", "-", &format!("{name}:{target}")]);
-            run_with_input(&mut copy, archive, ACTION_TIMEOUT).map_err(copy_error)
+            run_with_input(copy.env("TMPDIR", &content.copies), archive, ACTION_TIMEOUT).map_err(copy_error)
         };
-        copy(&archive, "/")?;
-        if let Some(login) = self.read_login(content.agent_config) {
-            copy(&login, CODEX_HOME)?;
-        }
-        content.threads.as_deref().map_or(Ok(()), |threads| copy(threads, CODEX_HOME))
+        let copied = copy(&archive, "/")
+            .and_then(|()| {
+                self.read_login(content.agent_config).map_or(Ok(()), |login| copy(&login, CODEX_HOME))
+            })
+            .and_then(|()| content.threads.as_deref().map_or(Ok(()), |threads| copy(threads, CODEX_HOME)));
+        fs::remove_dir_all(&content.copies).map_err(copy_error)?;
+        copied
     }
 
     /// Returns an archive with the login that a person made in the platform's container, if the job has no other way to

@@ -11,6 +11,7 @@
 //!   repositories/  a git repository for each job with a clone of its own
 //!   outputs/       the output of jobs, an archive each
 //!   threads/       the Codex threads of jobs that had a container of their own, an archive each
+//!   copies/        files of a container that is being created
 //!   receipts/      the key for receipts, and the receipts
 //!   leftovers/     state of jobs that the registry does not have, in a folder for each day on which it was found
 //! ```
@@ -120,6 +121,11 @@ impl StateDir {
     /// Returns the folder with the output of the jobs.
     pub fn outputs(&self) -> PathBuf {
         self.dir.join("outputs")
+    }
+
+    /// Returns the folder for the copies that podman makes of the files of a container that is being created.
+    pub fn copies(&self) -> PathBuf {
+        self.dir.join("copies")
     }
 
     /// Returns the Codex threads of jobs that had a container of their own.

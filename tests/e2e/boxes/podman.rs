@@ -1,5 +1,8 @@
 //! Jobs that have a container each in the real podman.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use common::event::FailureKind;
@@ -10,11 +13,21 @@ use relay_tests::harness::{Site, until};
 
 use super::SETTING;
 
+/// Returns the files in podman's folder for temporary files that have the configuration of an agent, with its token.
+fn copied_configurations() -> BTreeSet<PathBuf> {
+    let files = fs::read_dir("/var/tmp").unwrap().map(|entry| entry.unwrap().path());
+    let has_token = |path: &PathBuf| {
+        fs::read(path).is_ok_and(|bytes| bytes.windows(8).any(|window| window == b"\"token\":"))
+    };
+    files.filter(has_token).collect()
+}
+
 #[test]
 #[ignore = "needs Docker and podman"]
 fn jobs_in_podman_have_a_container_each_survive_their_relay_and_leave_nothing() {
     let site = Site::in_podman("localhost/relay-test-podman-boxes:1");
     build_base_image();
+    let copies_before = copied_configurations();
     site.configure(&format!("{SETTING}base = \"{BASE_IMAGE}\"\n"));
     site.relay(&["up", "--build"]);
     let job = site.launch_shell("cat /etc/hostname; until test -e go; do sleep 0.02; done", &[]);
@@ -33,4 +46,5 @@ fn jobs_in_podman_have_a_container_each_survive_their_relay_and_leave_nothing() 
     podman(&["kill", &site.box_of(&killed)]);
     assert_eq!(outcome(&site.ended(&killed)), (State::Failed, Some(FailureKind::ContainerExited)));
     site.wait_for_no_box();
+    assert_eq!(copied_configurations(), copies_before, "podman keeps copies of what it gets on stdin");
 }
