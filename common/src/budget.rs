@@ -11,6 +11,9 @@ const MICROS: u64 = 1_000_000;
 /// Maximum cost that can be set, in dollars. It bounds sums.
 const MAX_DOLLARS: u64 = 1_000_000;
 
+/// Beginning of the reason why a job may send no further request; what is used follows.
+pub const USED_UP: &str = "the job's budget for the model is used up: ";
+
 /// Budget of a job. Without a value there is no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -37,7 +40,7 @@ impl Budget {
     /// Returns the reason why no further request is allowed, one line without the job's name.
     pub fn exceeded(&self, total: &ModelUsage) -> Option<String> {
         let used_up = self.uses(total).find(|part| part.used >= part.limit)?;
-        Some(format!("the job's budget for the model is used up: {}", used_up.text))
+        Some(format!("{USED_UP}{}", used_up.text))
     }
 
     /// Returns a warning once most of the budget is used, one line.
@@ -50,14 +53,23 @@ impl Budget {
     }
 
     fn uses(&self, total: &ModelUsage) -> impl Iterator<Item = Use> + use<> {
-        let used = total.usage.input_tokens.saturating_add(total.usage.output_tokens);
+        let counted = total.usage.input_tokens.saturating_add(total.usage.output_tokens);
+        let used = counted.saturating_add(total.estimated_tokens);
+        let estimated = |estimate: u64, text: String| match estimate {
+            0 => String::new(),
+            _ => format!(", of which {text} are estimated"),
+        };
+        let estimated_tokens = estimated(total.estimated_tokens, total.estimated_tokens.to_string());
+        let estimated_cost = total.estimated_cost_micros;
+        let cost = total.cost_micros.unwrap_or_default().saturating_add(estimated_cost);
+        let estimated_cost = estimated(estimated_cost, format_cost(estimated_cost));
         let tokens = self.max_tokens.map(|limit| {
-            let text = format!("{used} of {limit} tokens");
+            let text = format!("{used} of {limit} tokens{estimated_tokens}");
             Use { used, limit, text }
         });
-        let cost = self.max_cost_micros.zip(total.cost_micros).map(|(limit, used)| {
-            let text = format!("{} of {}", format_cost(used), format_cost(limit));
-            Use { used, limit, text }
+        let cost = self.max_cost_micros.map(|limit| {
+            let text = format!("{} of {}{estimated_cost}", format_cost(cost), format_cost(limit));
+            Use { used: cost, limit, text }
         });
         tokens.into_iter().chain(cost)
     }

@@ -15,9 +15,18 @@ pub struct ModelUsage {
     pub answers: u64,
     /// Number of answers without token counts: interrupted, failed, or of a server that sends none.
     pub unmetered: u64,
-    /// Cost of these tokens, in millionths of a US dollar; `None` if the price of a model is not known.
+    /// Cost of the answers whose price is known, in millionths of a US dollar; `None` without such an answer.
     #[serde(default)]
     pub cost_micros: Option<u64>,
+    /// Number of answers of models whose price is not known.
+    #[serde(default)]
+    pub unpriced: u64,
+    /// Tokens of the answers without counts, estimated from the sizes of request and answer. Only the budget has them.
+    #[serde(default)]
+    pub estimated_tokens: u64,
+    /// Cost of the estimated tokens, in millionths of a US dollar.
+    #[serde(default)]
+    pub estimated_cost_micros: u64,
 }
 
 /// Problem of the account with the model.

@@ -52,6 +52,7 @@ mod job_identity;
 mod machine_text;
 mod mcp;
 mod min_free;
+mod model_server;
 mod notice;
 mod output;
 mod pinned_versions;

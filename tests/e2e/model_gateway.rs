@@ -125,7 +125,7 @@ fn a_server_without_a_key_gets_none_and_its_settings_about_retries_hold() {
 
 #[test]
 #[ignore = "needs the real Codex"]
-fn a_launch_without_the_model_s_key_is_refused_with_what_is_missing() {
+fn a_launch_without_the_model_s_key_is_refused_until_the_key_is_there() {
     let (model, site) = site(Engine::Local, [Script::new("works").say("Done.")]);
     site.relay(&["up"]);
     let launch_args = ["launch", "-q", "--share", "-w", "workspace-projects/demo", "[script:works] Work."];
@@ -133,9 +133,10 @@ fn a_launch_without_the_model_s_key_is_refused_with_what_is_missing() {
     let reason = "the model provider \"scripted\" takes its key from SCRIPTED_KEY, which is not set";
     assert!(refused.contains(reason), "{refused}");
     assert!(!site.file_path("demo#1", "json").exists(), "a refused launch leaves no job");
-    site.relay(&["down"]);
-    up(&site);
-    let record = site.ended(&launch(&site, "[script:works] Work."));
+    edit_codex_config(&site, "env_key = \"SCRIPTED_KEY\"", &format!("experimental_bearer_token = \"{KEY}\""));
+    let launch_succeeds = || site.command(&launch_args).output().unwrap().status.success();
+    until("the relay has found the key, without a restart", || launch_succeeds().then_some(()));
+    let record = site.ended("demo#1");
     assert_eq!((outcome(&record), model.requests().len()), ((State::Completed, None), 1));
 }
 

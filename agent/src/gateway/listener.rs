@@ -4,22 +4,31 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream as StdStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::stream::{GitService, MAX_MODEL_STREAMS};
-use tokio::io::copy_bidirectional;
+use common::wire::ModelToken;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::Semaphore;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
+use tokio::time::timeout;
 
 use crate::git_stream::{OpenedStream, StreamOpener};
 use crate::spool::RunId;
 
 /// Maximum number of connections of a run at once, many times what Codex opens with several agents in one thread.
-/// Further ones wait in the system's queue.
+/// Further ones take the place of connections without a token, or wait in the system's queue.
 const MAX_CONNECTIONS: usize = 32;
 /// Pause after a failed `accept`: the system has no more file descriptors for now.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Time limit for the head of the first request. Codex connects when it has one to send.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum number of bytes in which a connection has to show the token, as many as the relay reads of a head.
+const MAX_HEAD: usize = 64 * 1024;
+/// End of the head of a request.
+const HEAD_END: &[u8] = b"\r\n\r\n";
 
 /// Streams to the model that all runs of an agent share.
 #[derive(Debug, Clone)]
@@ -43,14 +52,15 @@ pub(crate) struct ModelListener {
 }
 
 impl ModelListener {
-    /// Listens on a free port for the connections of a run.
+    /// Listens on a free port for the connections of a run, which show this token.
     ///
     /// # Errors
     /// The system has no free port or file descriptor.
-    pub(crate) async fn bind(run: RunId, streams: ModelStreams) -> io::Result<Self> {
+    pub(crate) async fn bind(run: RunId, token: ModelToken, streams: ModelStreams) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let port = listener.local_addr()?.port();
-        let task = tokio::spawn(accept_connections(listener, run, streams));
+        let port_of_run = RunPort { run, token, streams };
+        let task = tokio::spawn(accept_connections(listener, Arc::new(port_of_run)));
         Ok(Self { port, task })
     }
 
@@ -66,16 +76,46 @@ impl Drop for ModelListener {
     }
 }
 
-async fn accept_connections(listener: TcpListener, run: RunId, streams: ModelStreams) {
-    let mut connections = JoinSet::new();
+/// Parts that all connections of a run need.
+struct RunPort {
+    run: RunId,
+    token: ModelToken,
+    streams: ModelStreams,
+}
+
+/// A connection that is being carried.
+struct OpenConnection {
+    task: AbortHandle,
+    has_token: Arc<AtomicBool>,
+}
+
+impl OpenConnection {
+    /// Returns true for a connection that has not shown the token.
+    fn is_stranger(&self) -> bool {
+        !self.has_token.load(Ordering::Relaxed) && !self.task.is_finished()
+    }
+}
+
+async fn accept_connections(listener: TcpListener, port: Arc<RunPort>) {
+    let mut tasks = JoinSet::new();
+    // Connections, the oldest first.
+    let mut open: Vec<OpenConnection> = Vec::new();
     loop {
+        let has_room = tasks.len() < MAX_CONNECTIONS || open.iter().any(OpenConnection::is_stranger);
         // Cancel-safe: `accept` and `join_next` lose nothing when the other branch wins.
         tokio::select! {
-            Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                Ok((connection, _)) => drop(connections.spawn(carry(connection, run.clone(), streams.clone()))),
+            Some(_) = tasks.join_next() => open.retain(|connection| !connection.task.is_finished()),
+            accepted = listener.accept(), if has_room => match accepted {
+                Ok((connection, _)) => {
+                    if tasks.len() >= MAX_CONNECTIONS {
+                        end_oldest_stranger(&mut open);
+                    }
+                    let has_token = Arc::new(AtomicBool::new(false));
+                    let task = tasks.spawn(carry(connection, Arc::clone(&port), Arc::clone(&has_token)));
+                    open.push(OpenConnection { task, has_token });
+                }
                 Err(error) => {
-                    tracing::warn!("{}: a connection to the model can't be accepted: {error}", run.job);
+                    tracing::warn!("{}: a connection to the model can't be accepted: {error}", port.run.job);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -83,26 +123,156 @@ async fn accept_connections(listener: TcpListener, run: RunId, streams: ModelStr
     }
 }
 
-/// Carries one connection to its end. Without a connection to the relay, it waits for one: Codex waits for its answer,
-/// and the limit of the model's step covers that.
-async fn carry(connection: TcpStream, run: RunId, streams: ModelStreams) {
-    if let Err(error) = try_carry(connection, &run, &streams).await {
-        // Codex tries again, and reports if that fails, too.
-        tracing::info!("{}: a connection to the model ended early: {error}", run.job);
+/// Ends the oldest connection without the token, so that connections of other programs can't keep Codex out.
+fn end_oldest_stranger(open: &mut Vec<OpenConnection>) {
+    if let Some(oldest) = open.iter().position(OpenConnection::is_stranger) {
+        open.remove(oldest).task.abort();
     }
 }
 
-async fn try_carry(mut connection: TcpStream, run: &RunId, streams: &ModelStreams) -> io::Result<()> {
+/// Carries one connection to its end. Without a connection to the relay, it waits for one: Codex waits for its answer,
+/// and the limit of the model's step covers that.
+async fn carry(connection: TcpStream, port: Arc<RunPort>, has_token: Arc<AtomicBool>) {
+    if let Err(error) = try_carry(connection, &port, &has_token).await {
+        // Codex tries again, and reports if that fails, too.
+        tracing::info!("{}: a connection to the model ended early: {error}", port.run.job);
+    }
+}
+
+async fn try_carry(mut connection: TcpStream, port: &RunPort, has_token: &AtomicBool) -> io::Result<()> {
     // Tokens of the model arrive one by one, in packets that must not wait for each other.
     connection.set_nodelay(true)?;
-    let _permit = streams.permits.acquire().await.map_err(io::Error::other)?;
-    let OpenedStream { job_end, result } = streams.opener.open(run, GitService::Model).await?;
+    let token = port.token.as_str().as_bytes();
+    // A connection takes none of the shared streams before it has sent its first head.
+    let head = timeout(HEAD_TIMEOUT, read_head(&mut connection, token)).await??;
+    // Without the token, the relay counts the request and refuses it.
+    has_token.store(contains(&head, token), Ordering::Relaxed);
+    let _permit = port.streams.permits.acquire().await.map_err(io::Error::other)?;
+    let OpenedStream { job_end, result } = port.streams.opener.open(&port.run, GitService::Model).await?;
     let socket = StdStream::from(job_end);
     socket.set_nonblocking(true)?;
     let mut socket = UnixStream::from_std(socket)?;
+    let copying = async {
+        socket.write_all(&head).await?;
+        copy_bidirectional(&mut connection, &mut socket).await.map(drop)
+    };
     // A stream that failed ends the connection at once. One that is complete leaves bytes in the socket to pass on.
     tokio::select! {
-        copied = copy_bidirectional(&mut connection, &mut socket) => copied.map(drop),
+        copied = copying => copied,
         Err(error) = result.wait() => Err(io::Error::other(error)),
+    }
+}
+
+/// Reads until the token or the end of the first head has arrived. Returns all bytes that were read.
+async fn read_head(connection: &mut TcpStream, token: &[u8]) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    while !contains(&head, token) && !contains(&head, HEAD_END) && head.len() < MAX_HEAD {
+        if connection.read_buf(&mut head).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(head)
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len().max(1)).any(|window| window == part)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use common::stream::StreamEnd;
+    use tokio::sync::{mpsc, oneshot};
+
+    use super::*;
+    use crate::git_stream::{self, StreamRequest, StreamResult};
+
+    const TOKEN: &str = "t0ken-of-this-job";
+
+    async fn listener() -> (ModelListener, mpsc::Receiver<StreamRequest>) {
+        let (opener, requests) = git_stream::queue();
+        let run = RunId { job: "a#1".parse().unwrap(), epoch: 1 };
+        let streams = ModelStreams::new(opener);
+        (ModelListener::bind(run, ModelToken::new(TOKEN.to_owned()), streams).await.unwrap(), requests)
+    }
+
+    async fn connect(listener: &ModelListener) -> TcpStream {
+        TcpStream::connect((Ipv4Addr::LOCALHOST, listener.port())).await.unwrap()
+    }
+
+    /// Opens the next requested stream. Returns the relay's end, and what ends the stream.
+    async fn open_next(
+        requests: &mut mpsc::Receiver<StreamRequest>,
+    ) -> (UnixStream, oneshot::Sender<StreamEnd>) {
+        let request = requests.recv().await.unwrap();
+        let (job_end, relay_end) = StdStream::pair().unwrap();
+        let (end, result) = oneshot::channel();
+        let stream = OpenedStream { job_end: job_end.into(), result: StreamResult(result) };
+        request.opened.send(Ok(stream)).unwrap();
+        relay_end.set_nonblocking(true).unwrap();
+        (UnixStream::from_std(relay_end).unwrap(), end)
+    }
+
+    #[tokio::test]
+    async fn silent_connections_neither_keep_codex_out_nor_take_streams() {
+        let (listener, mut requests) = listener().await;
+        let mut silent = Vec::new();
+        for _ in 0..2 * MAX_CONNECTIONS {
+            silent.push(connect(&listener).await);
+        }
+        let mut codex = connect(&listener).await;
+        let head = format!("POST / HTTP/1.1\r\nauthorization: Bearer {TOKEN}\r\n");
+        codex.write_all(head.as_bytes()).await.unwrap();
+        let (mut stream, _end) = open_next(&mut requests).await;
+        let mut received = Vec::new();
+        while received.len() < head.len() {
+            assert_ne!(stream.read_buf(&mut received).await.unwrap(), 0);
+        }
+        assert_eq!(received, head.as_bytes());
+        assert!(requests.try_recv().is_err(), "a silent connection has asked for a stream");
+    }
+
+    #[tokio::test]
+    async fn connections_with_the_token_are_not_ended_for_others() {
+        let (listener, mut requests) = listener().await;
+        let (mut codex, mut streams) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            let mut connection = connect(&listener).await;
+            connection.write_all(TOKEN.as_bytes()).await.unwrap();
+            streams.push(open_next(&mut requests).await);
+            codex.push(connection);
+        }
+        let mut strangers = Vec::new();
+        for _ in 0..2 * MAX_CONNECTIONS {
+            strangers.push(connect(&listener).await);
+        }
+        // The oldest stranger has been ended once there were too many.
+        assert!(!matches!(strangers[0].read(&mut [0]).await, Ok(1..)));
+        for ((stream, _), connection) in streams.iter_mut().zip(&mut codex) {
+            stream.write_all(b"answer").await.unwrap();
+            let mut answer = [0; 6];
+            connection.read_exact(&mut answer).await.unwrap();
+            assert_eq!(&answer, b"answer");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_without_the_token_reaches_the_relay_to_be_refused() {
+        let (listener, mut requests) = listener().await;
+        let mut stranger = connect(&listener).await;
+        stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        let (mut stream, _end) = open_next(&mut requests).await;
+        let mut received = [0; 18];
+        stream.read_exact(&mut received).await.unwrap();
+        assert_eq!(&received, b"GET / HTTP/1.1\r\n\r\n");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_sends_no_head_is_closed() {
+        let (listener, _requests) = listener().await;
+        let (mut silent, begin) = (connect(&listener).await, Instant::now());
+        assert_eq!(silent.read(&mut [0]).await.unwrap(), 0);
+        assert!(begin.elapsed() < 12 * HEAD_TIMEOUT);
     }
 }

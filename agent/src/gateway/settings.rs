@@ -1,6 +1,6 @@
 //! Codex's arguments and variables for a model behind the relay. Pure.
 
-use common::wire::{ModelToken, RetrySettings};
+use common::wire::{ModelGrant, ModelToken};
 
 use crate::environment::Variables;
 
@@ -18,15 +18,18 @@ const LOOPBACK_HOSTS: &str = "127.0.0.1,localhost";
 
 /// Returns the arguments that make Codex use the model at a port on loopback. They follow all other arguments and so
 /// take precedence: the job has a key for no other model.
-pub(crate) fn codex_args(port: u16, retries: RetrySettings) -> Vec<String> {
+pub(crate) fn codex_args(port: u16, grant: &ModelGrant) -> Vec<String> {
+    let retries = grant.retries;
     let retries = [
         ("request_max_retries", retries.request_max_retries),
         ("stream_max_retries", retries.stream_max_retries),
         ("stream_idle_timeout_ms", retries.stream_idle_timeout_ms),
     ];
     let retries = retries.into_iter().filter_map(|(name, value)| Some(format!(",{name}={}", value?)));
+    // Codex recognizes Azure by this name, because it doesn't see the server's address.
+    let name = if grant.is_azure { "azure" } else { "relay" };
     let provider = format!(
-        "model_providers.relay={{name=\"relay\",base_url=\"http://127.0.0.1:{port}/v1\",\
+        "model_providers.relay={{name=\"{name}\",base_url=\"http://127.0.0.1:{port}/v1\",\
          env_key=\"{TOKEN_VARIABLE}\",wire_api=\"responses\"{}}}",
         retries.collect::<String>()
     );
@@ -47,6 +50,8 @@ pub(crate) fn set_variables(env: &mut Variables, job_env: &Variables, token: &Mo
 
 #[cfg(test)]
 mod tests {
+    use common::wire::RetrySettings;
+
     use super::*;
 
     fn variables(pairs: &[(&str, &str)]) -> Variables {
@@ -78,7 +83,8 @@ mod tests {
     fn the_arguments_name_the_port_and_the_variable() {
         let provider = "model_providers.relay={name=\"relay\",base_url=\"http://127.0.0.1:4111/v1\",\
                         env_key=\"RELAY_JOB_TOKEN\",wire_api=\"responses\"}";
-        let args = codex_args(4111, RetrySettings::default());
+        let grant = |retries, is_azure| ModelGrant { token: ModelToken::new("t".into()), retries, is_azure };
+        let args = codex_args(4111, &grant(RetrySettings::default(), false));
         assert_eq!(args, ["-c", "model_provider=\"relay\"", "-c", provider]);
         let retries = RetrySettings {
             request_max_retries: Some(2),
@@ -86,6 +92,8 @@ mod tests {
             stream_idle_timeout_ms: None,
         };
         let with_retries = provider.replace('}', ",request_max_retries=2,stream_max_retries=0}");
-        assert_eq!(codex_args(4111, retries).last(), Some(&with_retries));
+        assert_eq!(codex_args(4111, &grant(retries, false)).last(), Some(&with_retries));
+        let azure = provider.replace("name=\"relay\"", "name=\"azure\"");
+        assert_eq!(codex_args(4111, &grant(RetrySettings::default(), true)).last(), Some(&azure));
     }
 }

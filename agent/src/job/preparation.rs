@@ -235,9 +235,10 @@ impl JobManager {
         run: &RunId,
         grant: &ModelGrant,
     ) -> Result<ModelListener, String> {
-        let listener = ModelListener::bind(run.clone(), self.model_streams.clone()).await;
+        let listener =
+            ModelListener::bind(run.clone(), grant.token.clone(), self.model_streams.clone()).await;
         let listener = listener.map_err(|error| format!("no port for the model can be opened: {error}"))?;
-        spec.codex.args.extend(settings::codex_args(listener.port(), grant.retries));
+        spec.codex.args.extend(settings::codex_args(listener.port(), grant));
         settings::set_variables(env, &spec.env, &grant.token);
         Ok(listener)
     }

@@ -12,10 +12,10 @@ const TOKEN: &str = "t0ken-of-this-job";
 /// Shell commands that put the port of the model into `port`.
 const FIND_PORT: &str = r#"port=$(printf '%s\n' "$@" | sed -n 's|.*http://127.0.0.1:\([0-9]*\)/v1.*|\1|p')"#;
 
-/// Returns a bash command that sends a line to the model and prints the answer, or `lost` if none arrives.
+/// Returns a bash command that sends a line and the token to the model, and prints the answer, or `lost` if none arrives.
 fn ask(line: &str) -> String {
     format!(
-        "exec 3<>/dev/tcp/127.0.0.1/$port; echo \"{line}\" >&3; \
+        "exec 3<>/dev/tcp/127.0.0.1/$port; printf \"%s\\n\" \"{line}\" $RELAY_JOB_TOKEN >&3; \
          if read -r answer <&3; then echo \"got $answer\" >&2; else echo lost >&2; fi; exec 3>&-"
     )
 }

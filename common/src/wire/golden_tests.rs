@@ -109,7 +109,7 @@ fn additions_of_protocol_6() {
 fn additions_of_protocol_7() {
     let open = AgentFrame::StreamOpen { stream: 1, job: job(), epoch: 2, service: GitService::Model };
     let retries = RetrySettings { request_max_retries: Some(2), ..RetrySettings::default() };
-    let model = ModelGrant { token: ModelToken::new("ab".into()), retries };
+    let model = ModelGrant { token: ModelToken::new("ab".into()), retries, is_azure: false };
     let start = RelayFrame::StartWithModel { job: job(), epoch: 1, spec: "{}".into(), model };
     assert_eq!(format!("{start:?}"), "StartWithModel { abe-smoke#1, 1, 2 bytes }");
     insta::assert_snapshot!([hex(&open), hex(&start)].join("\n"));

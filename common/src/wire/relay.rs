@@ -101,6 +101,8 @@ pub struct ModelGrant {
     pub token: ModelToken,
     /// The user's settings about retries.
     pub retries: RetrySettings,
+    /// True if the model's server is one of Azure: Codex has to know, because it shapes its requests differently.
+    pub is_azure: bool,
 }
 
 /// Codex's settings about failed requests to the model; `None` for its own default.

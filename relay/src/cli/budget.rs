@@ -6,7 +6,7 @@ use common::job::Runner;
 use crate::config::Config;
 use crate::exit::Failure;
 
-/// Checks that the budget can be enforced.
+/// Checks that the budget can be enforced. `default_model` is the model of a job that names none, if it is known.
 ///
 /// # Errors
 /// Exit code 2 with one line that says what is missing.
@@ -14,6 +14,7 @@ pub(super) fn check_budget(
     budget: &Budget,
     runner: Runner,
     model: Option<&str>,
+    default_model: impl FnOnce() -> Option<String>,
     config: &Config,
 ) -> Result<(), Failure> {
     if budget.is_unlimited() {
@@ -30,7 +31,11 @@ pub(super) fn check_budget(
              gateway counts tokens",
         ));
     }
-    match model.filter(|model| budget.max_cost_micros.is_some() && config.prices.price(model).is_none()) {
+    if budget.max_cost_micros.is_none() {
+        return Ok(());
+    }
+    let model = model.map(str::to_owned).or_else(default_model);
+    match model.filter(|model| config.prices.price(model).is_none()) {
         Some(model) => Err(Failure::usage(format!(
             "no price is known for the model {model}, so its cost can't be limited: add \
              \"{model}\" = {{ input = USD, cached_input = USD, output = USD }} (for a million tokens) to [prices] in \
@@ -49,9 +54,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let config = Config::load(dir.path()).unwrap();
         let cost = Budget { max_cost_micros: Some(1), ..Budget::default() };
-        let check = |budget: &Budget, runner, model, model_gateway| {
+        let check_with = |budget: &Budget, runner, model, default: Option<&str>, model_gateway| {
             let config = Config { model_gateway, ..config.clone() };
-            check_budget(budget, runner, model, &config).map_err(|failure| failure.message)
+            let default = || default.map(str::to_owned);
+            check_budget(budget, runner, model, default, &config).map_err(|failure| failure.message)
+        };
+        let check = |budget: &Budget, runner, model, model_gateway| {
+            check_with(budget, runner, model, None, model_gateway)
         };
         assert_eq!(check(&Budget::default(), Runner::Shell, None, false), Ok(()));
         assert!(check(&cost, Runner::Codex, None, false).unwrap_err().contains("[model] gateway = true"));
@@ -61,5 +70,8 @@ mod tests {
         for (budget, model) in [(&tokens, Some("m")), (&cost, Some("gpt-5")), (&cost, None)] {
             assert_eq!(check(budget, Runner::Codex, model, true), Ok(()));
         }
+        let with_default = |model, default| check_with(&cost, Runner::Codex, model, Some(default), true);
+        assert!(with_default(None, "own").unwrap_err().contains("the model own,"));
+        assert_eq!((with_default(None, "gpt-5"), with_default(Some("gpt-5"), "own")), (Ok(()), Ok(())));
     }
 }

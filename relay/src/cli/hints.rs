@@ -30,9 +30,9 @@ pub(super) fn hint_missing_path_folders(
     if target.engine != EngineKind::Local || has_path_flag || context.initiator() != Initiator::Person {
         return;
     }
-    let Some(worker_path) = target.lease().and_then(|lease| path_of_process(lease.pid)) else { return };
+    let Some(worker_path) = target.lease().and_then(|lease| lease.path.as_deref()) else { return };
     let Ok(caller_path) = context.caller_variable("PATH") else { return };
-    let missing = missing_folders(&caller_path, &worker_path);
+    let missing = missing_folders(&caller_path, worker_path);
     if missing.is_empty() {
         return;
     }
@@ -87,14 +87,6 @@ fn missing_folders(caller_path: &str, worker_path: &str) -> Vec<String> {
         .map(|folder| folder.display().to_string())
         .take(MAX_NAMED_FOLDERS)
         .collect()
-}
-
-/// Reads the `PATH` of a process of this user; `None` if it can't be read.
-#[expect(clippy::disallowed_methods, reason = "a file of the kernel, not of the registry")]
-fn path_of_process(pid: u32) -> Option<String> {
-    let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
-    let path = environment.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(b"PATH="))?;
-    String::from_utf8(path.to_vec()).ok()
 }
 
 #[cfg(test)]

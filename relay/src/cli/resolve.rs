@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::engine::workspace::Workspace;
 use crate::engine_kind::EngineKind;
 use crate::exit::Failure;
+use crate::model_server::UpstreamSettings;
 use crate::policy::JobPolicy;
 use crate::registry::create::Schedule;
 
@@ -159,7 +160,13 @@ impl Launch {
                 "the job takes {len} bytes, more than {MAX_SPEC}: put long texts into files of the workspace"
             )));
         }
-        budget::check_budget(&self.limits.budget, self.runner, self.codex.model.as_deref(), context.config)?;
+        budget::check_budget(
+            &self.limits.budget,
+            self.runner,
+            self.codex.model.as_deref(),
+            UpstreamSettings::default_model,
+            context.config,
+        )?;
         let policy = JobPolicy::new(context.engine, context.config);
         let authorized =
             if self.workspace.is_source { policy.authorize_for_clone(spec) } else { policy.authorize(spec) };

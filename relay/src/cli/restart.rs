@@ -52,7 +52,7 @@ pub fn run(args: &RestartArgs, context: &Context) -> Result<ExitCode, Failure> {
     start_daemon::ensure_daemon(&context.root, registry, &settings, context.initiator())?;
     up::print_relay_state(context, &start_daemon::wait_for_platform(registry)?);
     if let (true, ApprovalState::Changed(lines)) = (is_running, &approval) {
-        up::print_platform_changes(context, &up::split_changed_settings(lines).1);
+        up::print_platform_changes(context, &up::ChangedSettings::from_lines(lines).platform);
     }
     Ok(ExitCode::Done)
 }

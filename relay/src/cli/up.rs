@@ -86,25 +86,48 @@ pub fn run(args: &UpArgs, context: &Context) -> Result<ExitCode, Failure> {
     })?;
     print_relay_state(context, &lease);
     if is_running && let ApprovalState::Changed(lines) = approval::approval_state(&context.root, &settings) {
-        let (daemon_settings, platform_settings) = split_changed_settings(&lines);
-        if !daemon_settings.is_empty() {
-            let names = daemon_settings.join(", ");
+        let changed = ChangedSettings::from_lines(&lines);
+        if !changed.daemon.is_empty() {
+            let names = changed.daemon.join(", ");
             context
                 .output
                 .print_note(&format!("restart needed for {names}: `relay restart` (workers go on)"));
         }
-        print_platform_changes(context, &platform_settings);
+        print_platform_changes(context, &changed.platform);
+        if !changed.launch.is_empty() {
+            let names = changed.launch.join(", ");
+            context.output.print_note(&format!("the next launch uses the new {names}: nothing to do"));
+        }
     }
     Ok(ExitCode::Done)
 }
 
-/// Splits the names of changed settings: settings that the daemon reads at its start, and settings with which the
-/// platform is created.
-pub(super) fn split_changed_settings(lines: &[String]) -> (Vec<&str>, Vec<&str>) {
-    let is_daemon_setting = |name: &&str| {
-        ["relay.", "notify.", "codex.", "platform.min_free_"].iter().any(|table| name.starts_with(table))
-    };
-    approval::changed_names(lines).into_iter().partition(is_daemon_setting)
+/// Names of changed settings, by what applies them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct ChangedSettings<'a> {
+    /// Settings that the daemon reads at its start.
+    daemon: Vec<&'a str>,
+    /// Settings with which the platform is created.
+    pub(super) platform: Vec<&'a str>,
+    /// Settings that each launch reads.
+    launch: Vec<&'a str>,
+}
+
+impl<'a> ChangedSettings<'a> {
+    /// Sorts the settings in the lines of a change.
+    pub(super) fn from_lines(lines: &'a [String]) -> Self {
+        const DAEMON: [&str; 5] = ["relay.", "notify.", "codex.", "platform.min_free_", "prices."];
+        let mut changed = Self::default();
+        for name in approval::changed_names(lines) {
+            let is_daemon_setting = DAEMON.iter().any(|table| name.starts_with(table));
+            match name {
+                _ if is_daemon_setting => changed.daemon.push(name),
+                _ if name.starts_with("budget.") => changed.launch.push(name),
+                _ => changed.platform.push(name),
+            }
+        }
+        changed
+    }
 }
 
 /// Prints the changed settings that take effect with the next platform.
@@ -147,5 +170,20 @@ pub(super) fn print_relay_state(context: &Context, lease: &Lease) {
         if let Some(problem) = codex_problem {
             context.output.print_note(&format!("no Codex worker can run: {problem}"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changed_settings_are_named_by_what_applies_them() {
+        let lines =
+            ["+ prices.m.input = 2.0", "- budget.job = 5", "+ budget.job = 6", "+ model.gateway = true"];
+        let lines = lines.map(str::to_owned);
+        let changed = ChangedSettings::from_lines(&lines);
+        assert_eq!((changed.daemon, changed.launch), (vec!["prices.m.input"], vec!["budget.job"]));
+        assert_eq!(changed.platform, ["model.gateway"]);
     }
 }

@@ -28,7 +28,6 @@ use super::handshake;
 use super::latest_map::LatestMap;
 use super::liveness::IdleTimeout;
 use super::message::Message as CoreMessage;
-use super::model_access::ModelAccess;
 use super::upgrade::AppState;
 use super::writer::Receipt;
 use crate::state_dir::tokens::TokenId;
@@ -98,9 +97,6 @@ async fn serve_until_end(
     number: ConnectionNumber,
 ) -> Result<std::convert::Infallible, EndReason> {
     let (mut hello, protocol) = handshake::receive_hello(socket).await?;
-    if let Some(problem) = app.model.as_ref().and_then(ModelAccess::problem) {
-        hello.platform.codex_problem.get_or_insert(problem);
-    }
     let holder = handshake::bind_token(app, token, &hello)?;
     let connection_id = ConnectionId { agent: hello.agent.as_str().into(), number };
     let cause = handshake::register(&connection_id.agent, app).await?;

@@ -3,20 +3,27 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use common::event::EventBody;
 use common::ids::JobId;
 use common::job::JobSpec;
 use common::record::JobRecord;
 use common::wire::ModelGrant;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-use super::gateway::{JobMeter, JobReadings, JobRoute, MeterSettings, Secret, Upstream, UpstreamSettings};
+use super::core::Input;
+use super::gateway::{JobMeter, JobReadings, JobRoute, MeterSettings, Upstream};
+use super::message::Message;
 use super::writer::{WriterCommand, WriterHandle};
 use crate::config::prices::Prices;
+use crate::model_server::{Secret, UpstreamSettings};
 use crate::registry::Registry;
 use crate::registry::read;
 use crate::state_dir::model_secret::ModelSecret;
+
+/// Interval between two checks of the settings of the model's server: two small files are read.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Access to the model.
 #[derive(Debug, Clone)]
@@ -58,9 +65,26 @@ impl ModelAccess {
     /// One line with the reason.
     pub(super) fn grant(&self, job: &JobId, epoch: u32) -> Result<ModelGrant, String> {
         let settings = UpstreamSettings::of_this_process()?;
-        let retries = settings.retries;
+        let (retries, is_azure) = (settings.retries, settings.is_azure);
         self.lock().upstream(settings)?;
-        Ok(ModelGrant { token: self.secret.token(job, epoch)?, retries })
+        Ok(ModelGrant { token: self.secret.token(job, epoch)?, retries, is_azure })
+    }
+
+    /// Reports changes of [`Self::problem`] from now on: a login or a changed file needs no restart.
+    pub(super) fn spawn_checks(self, mut reported: Option<String>, core: mpsc::Sender<Message>) {
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(CHECK_INTERVAL).await;
+                let problem = self.problem();
+                if problem == reported {
+                    continue;
+                }
+                if core.send(Input::ModelChecked(problem.clone()).into()).await.is_err() {
+                    return;
+                }
+                reported = problem;
+            }
+        });
     }
 
     /// Returns the reason why no job can use the model, one line; `None` if jobs can.
@@ -76,25 +100,48 @@ impl ModelAccess {
     pub(super) fn route(&self, record: &JobRecord) -> Result<Arc<JobRoute>, String> {
         let token = self.secret.token(&record.job, record.epoch)?;
         let settings = UpstreamSettings::of_this_process()?;
-        let meter_settings = || self.meter_settings(record, settings.model.clone());
-        let mut shared = self.lock();
-        let meter = shared.meter(record, meter_settings, &self.writer);
-        let upstream = shared.upstream(settings)?;
+        let (meter, upstream) = {
+            let mut shared = self.lock();
+            let meter = shared.meter(record, || self.meter_settings(record, &settings), &self.writer)?;
+            (meter, shared.upstream(settings)?)
+        };
+        // The job may have ended since its record was read. Then nothing else would remove its meter.
+        if self.has_ended(&record.job) {
+            self.remove_job(&record.job);
+            return Err("the job has ended".to_owned());
+        }
         Ok(Arc::new(JobRoute::new(Secret::new(token.as_str()), upstream, meter)))
     }
 
-    /// Returns the settings of a job's meter. A spec that can't be read has no budget: then its job was not started.
-    fn meter_settings(&self, record: &JobRecord, default_model: Option<String>) -> MeterSettings {
-        let spec = self.registry.spec(&record.job).read_text(read::MAX_FILE_SIZE).ok();
-        let spec = spec.and_then(|text| serde_json::from_str::<JobSpec>(&text).ok());
-        let budget = spec.map(|spec| spec.limits.budget).unwrap_or_default();
-        let model = record.model.clone().or(default_model);
-        MeterSettings { budget, prices: self.prices.clone(), model }
+    /// Returns the settings of a job's meter. Without its spec, its budget is not known.
+    fn meter_settings(
+        &self,
+        record: &JobRecord,
+        settings: &UpstreamSettings,
+    ) -> Result<MeterSettings, String> {
+        let unreadable = |reason: String| {
+            format!("its spec can't be read ({reason}), so its budget is not known: launch it again")
+        };
+        let spec = self.registry.spec(&record.job).read_text(read::MAX_FILE_SIZE);
+        let spec = spec.map_err(|e| unreadable(e.to_string()))?;
+        let spec: JobSpec = serde_json::from_str(&spec).map_err(|e| unreadable(e.to_string()))?;
+        Ok(MeterSettings {
+            budget: spec.limits.budget,
+            prices: self.prices.clone(),
+            model: record.model.clone().or_else(|| settings.model.clone()),
+            service_tier: settings.service_tier.clone(),
+        })
     }
 
-    /// Removes the meter of a job that has ended.
+    fn has_ended(&self, job: &JobId) -> bool {
+        read::load_record(&self.registry, job).is_ok_and(|stored| stored.record.state.is_final())
+    }
+
+    /// Removes the meter of a job that has ended. Its open connections can begin no further request.
     pub(super) fn remove_job(&self, job: &JobId) {
-        self.lock().meters.remove(job);
+        if let Some(meter) = self.lock().meters.remove(job) {
+            meter.close();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -110,7 +157,7 @@ impl Shared {
         {
             return Ok(Arc::clone(upstream));
         }
-        let upstream = Arc::new(Upstream::new(settings.clone()).map_err(|e| e.to_string())?);
+        let upstream = Arc::new(Upstream::new(&settings).map_err(|e| e.to_string())?);
         self.upstream = Some((settings, Arc::clone(&upstream)));
         Ok(upstream)
     }
@@ -119,21 +166,21 @@ impl Shared {
     fn meter(
         &mut self,
         record: &JobRecord,
-        settings: impl FnOnce() -> MeterSettings,
+        settings: impl FnOnce() -> Result<MeterSettings, String>,
         writer: &WriterHandle,
-    ) -> Arc<JobMeter> {
+    ) -> Result<Arc<JobMeter>, String> {
         if let Some(meter) = self.meters.get(&record.job) {
-            return Arc::clone(meter);
+            return Ok(Arc::clone(meter));
         }
         let readings = JobReadings {
             total: record.model_usage.unwrap_or_default(),
             problem: record.model_problem.clone(),
             ..JobReadings::default()
         };
-        let meter = Arc::new(JobMeter::new(record.job.clone(), settings(), readings));
+        let meter = Arc::new(JobMeter::new(record.job.clone(), settings()?, readings));
         tokio::spawn(record_readings(record.job.clone(), meter.readings(), writer.clone()));
         self.meters.insert(record.job.clone(), Arc::clone(&meter));
-        meter
+        Ok(meter)
     }
 }
 
@@ -162,11 +209,11 @@ fn events_between(recorded: &JobReadings, current: &JobReadings) -> Vec<EventBod
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::files::atomic::Durability;
     use common::event::{FailureKind, Queued, Usage};
     use common::model_usage::{ModelProblem, ModelUsage};
-    use tokio::sync::mpsc;
-
-    use super::*;
+    use common::record::State;
 
     fn record(model_usage: Option<ModelUsage>) -> JobRecord {
         let at = jiff::Timestamp::UNIX_EPOCH;
@@ -180,14 +227,47 @@ mod tests {
         let writer = WriterHandle::new(commands);
         let mut shared = Shared::default();
         let total = ModelUsage { answers: 7, ..ModelUsage::default() };
-        let meter = shared.meter(&record(Some(total)), MeterSettings::default, &writer);
-        assert_eq!(meter.readings().borrow().total, total);
-        assert!(Arc::ptr_eq(&meter, &shared.meter(&record(None), MeterSettings::default, &writer)));
+        let mut meter =
+            |usage| shared.meter(&record(usage), || Ok(MeterSettings::default()), &writer).unwrap();
+        let first = meter(Some(total));
+        assert_eq!(first.readings().borrow().total, total);
+        assert!(Arc::ptr_eq(&first, &meter(None)));
         shared.meters.remove(&"a#1".parse().unwrap());
-        assert_eq!(
-            shared.meter(&record(None), MeterSettings::default, &writer).readings().borrow().total,
-            ModelUsage::default()
-        );
+        let new = shared.meter(&record(None), || Ok(MeterSettings::default()), &writer).unwrap();
+        assert_eq!(new.readings().borrow().total, ModelUsage::default());
+    }
+
+    /// Returns the access of a new registry, with its folder and the queue of its writer.
+    fn access() -> (tempfile::TempDir, ModelAccess, mpsc::Receiver<WriterCommand>) {
+        let dir = tempfile::tempdir().unwrap();
+        let (commands, queue) = mpsc::channel(16);
+        let (registry, writer) = (Registry::for_project(dir.path()), WriterHandle::new(commands));
+        registry.ensure().unwrap();
+        let secret = dir.path().join("model-secret");
+        let access = ModelAccess::load(&secret, registry, Prices::default(), writer).unwrap();
+        (dir, access, queue)
+    }
+
+    #[tokio::test]
+    async fn a_job_whose_spec_can_t_be_read_gets_no_meter_without_a_budget() {
+        let (_dir, access, _queue) = access();
+        let settings = || access.meter_settings(&record(None), &UpstreamSettings::default());
+        assert!(settings().unwrap_err().contains("its budget is not known"));
+        access.registry.spec(&record(None).job).replace(b"{}", Durability::Cached).unwrap();
+        assert!(settings().unwrap_err().contains("its budget is not known"));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_job_closes_its_meter_also_if_it_comes_first() {
+        let (_dir, access, _queue) = access();
+        let open = record(None);
+        let meter = access.lock().meter(&open, || Ok(MeterSettings::default()), &access.writer).unwrap();
+        assert!(!access.has_ended(&open.job));
+        let ended = JobRecord { state: State::Completed, ..open.clone() };
+        access.registry.record(&open.job).replace(&ended.to_bytes().unwrap(), Durability::Cached).unwrap();
+        assert!(access.has_ended(&open.job));
+        access.remove_job(&open.job);
+        assert!(meter.is_closed() && access.lock().meters.is_empty());
     }
 
     #[test]
@@ -211,7 +291,8 @@ mod tests {
         let (kind, message) = (FailureKind::Overloaded, "busy".to_owned());
         let problem = Some(ModelProblem { kind, message, resets_at: None });
         let warnings = vec!["most is used".to_owned()];
-        let after = JobReadings { total, refused: 3, problem: problem.clone(), warnings };
+        let after =
+            JobReadings { total, refused: 3, problem: problem.clone(), warnings, ..JobReadings::default() };
         let expected = [
             EventBody::ModelUsage(Box::new(total)),
             EventBody::Warning { message: "most is used".to_owned() },

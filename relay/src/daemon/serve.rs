@@ -19,6 +19,7 @@ use super::driver::Driver;
 use super::effects::Executor;
 use super::job_repositories::JobRepositories;
 use super::latest_map::LatestMap;
+use super::message::Message;
 use super::model_access::ModelAccess;
 use super::platform::Platform;
 use super::receipts::ReceivedEvidence;
@@ -52,6 +53,9 @@ const LOCK_TIMEOUT: Duration = Duration::from_millis(300);
 /// # Errors
 /// A one-line message if the registry is in use or not writable, a port is in use, or the system refuses a call.
 pub fn serve(config: &Config, root: &Path, registry: &Registry, engine: EngineKind) -> Result<(), Failure> {
+    // The memory of this process has the model's key and the agents' tokens. Without this call, processes of the same
+    // user, which may include workers, could read them.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     inheritance::prepare_daemon(root)
         .map_err(|e| Failure::unreachable(format!("{} can't be entered: {e}", root.display())))?;
     registry.ensure()?;
@@ -148,7 +152,7 @@ async fn run_daemon(
         repositories: repositories.clone(),
         evidence: evidence.clone(),
         outputs: outputs.clone(),
-        model,
+        model: model.clone(),
         subscribers,
         clock: clock.clone(),
         connection_counter: Arc::default(),
@@ -178,11 +182,25 @@ async fn run_daemon(
     let inputs = app.core.clone();
     freeze_detector::spawn_checks(inputs.clone());
     listen::spawn_server(listener, app);
+    check_model(model, &mut driver, inputs.clone()).await;
     engine_events::spawn(platform, inputs);
     driver.handle_input(Input::Listening).await;
     main_loop::run(&mut driver, &mut messages, &changes).await?;
     shut_down(driver, &changes).await;
     Ok(())
+}
+
+/// Reports the reason why workers can't reach their model, now and whenever it changes.
+async fn check_model(
+    model: Option<ModelAccess>,
+    driver: &mut Driver<Executor>,
+    inputs: mpsc::Sender<Message>,
+) {
+    if let Some(model) = model {
+        let problem = model.problem();
+        driver.handle_input(Input::ModelChecked(problem.clone())).await;
+        model.spawn_checks(problem, inputs);
+    }
 }
 
 fn core_settings(config: &Config, platform: &Platform) -> CoreSettings {
@@ -234,5 +252,6 @@ pub(super) fn first_lease(
         last_exit: saved_state.last_exit.clone(),
         clock: clock.boot_scale(),
         groups: BTreeMap::new(),
+        path: std::env::var("PATH").ok(),
     }
 }

@@ -6,6 +6,10 @@ use common::wire::{MODEL_PROTOCOL, RelayFrame, STREAM_PROTOCOL};
 
 use super::model_access::ModelAccess;
 
+/// Reason to refuse a job with a budget on a relay that counts no tokens.
+const NO_GATEWAY: &str = "the job has a budget for the model, and this relay was started without [model] gateway = true, \
+                          so it counts no tokens: run `relay restart`, then launch it again";
+
 /// Returns the frame that starts a run of a job on an agent of this protocol. With access to a model, a Codex job gets
 /// a token for it.
 ///
@@ -19,11 +23,14 @@ pub(super) fn start_frame(
 ) -> Result<RelayFrame, String> {
     let parsed = serde_json::from_str::<JobSpec>(&spec);
     let has_place = parsed.as_ref().is_ok_and(|spec| spec.place.is_some());
-    let is_codex = parsed.is_ok_and(|spec| spec.runner == Runner::Codex);
+    let is_codex = parsed.as_ref().is_ok_and(|spec| spec.runner == Runner::Codex);
+    let has_budget = parsed.is_ok_and(|spec| !spec.limits.budget.is_unlimited());
     if protocol < STREAM_PROTOCOL && has_place {
         return Err(too_old("make a clone for a job"));
     }
     match model.filter(|_| is_codex) {
+        // This relay may be older than the settings with which the job was launched.
+        None if is_codex && has_budget => Err(NO_GATEWAY.to_owned()),
         None => Ok(RelayFrame::Start { job, epoch, spec }),
         Some(_) if protocol < MODEL_PROTOCOL => Err(too_old("reach the model through the relay")),
         Some(model) => {
@@ -60,6 +67,19 @@ mod tests {
         spec.place = Some(PlaceSpec::new(&id, &id, "relay/a-1", "").unwrap());
         assert!(start(&spec, STREAM_PROTOCOL).is_ok());
         assert!(start(&spec, STREAM_PROTOCOL - 1).unwrap_err().contains("relay up"));
+    }
+
+    #[test]
+    fn a_relay_that_counts_no_tokens_starts_no_job_with_a_budget() {
+        let mut spec = JobSpec::new("a#1".parse().unwrap(), Runner::Codex, "task", "/w");
+        let start = |spec: &JobSpec| {
+            start_frame(MODEL_PROTOCOL, None, (spec.job.clone(), 1), serde_json::to_string(spec).unwrap())
+        };
+        assert!(matches!(start(&spec), Ok(RelayFrame::Start { .. })));
+        spec.limits.budget.max_tokens = Some(1);
+        assert!(start(&spec).unwrap_err().contains("run `relay restart`"));
+        spec.runner = Runner::Shell;
+        assert!(matches!(start(&spec), Ok(RelayFrame::Start { .. })));
     }
 
     #[test]

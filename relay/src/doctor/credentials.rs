@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::context::CheckContext;
 use super::finding::Finding;
+use crate::model_server::UpstreamSettings;
 use crate::registry::lease::PlatformStatus;
 
 const CREDENTIALS_CHECK: &str = "credentials";
@@ -54,7 +55,7 @@ pub(super) fn check_credentials(context: &CheckContext) -> Vec<Finding> {
     let found_kinds: Vec<CredentialKind> =
         candidates.into_iter().filter(|(_, is_present)| *is_present).map(|(kind, _)| kind).collect();
     if context.has_model_gateway() {
-        return vec![assess_gateway_credentials(&found_kinds, &context.up_command())];
+        return vec![assess_gateway(UpstreamSettings::of_this_process())];
     }
     let name = context.config.as_ref().map_or("platform", |config| &config.platform.name);
     let login_advice = context.engine.is_container().then(|| {
@@ -64,25 +65,20 @@ pub(super) fn check_credentials(context: &CheckContext) -> Vec<Finding> {
     vec![assess_credentials(&found_kinds, login_advice.as_deref(), context.platform(), &context.up_command())]
 }
 
-/// Assesses the credentials that the relay uses for all workers.
-fn assess_gateway_credentials(kinds: &[CredentialKind], up_command: &str) -> Finding {
-    let key_advice = format!("set CODEX_API_KEY before {up_command}, or remove gateway from [model]");
-    match kinds.first() {
-        Some(CredentialKind::Login) => Finding::fail(
+/// Assesses the settings with which the relay reaches the model for all workers.
+fn assess_gateway(settings: Result<UpstreamSettings, String>) -> Finding {
+    match settings {
+        Ok(settings) if settings.key.is_some() => Finding::ok(
             CREDENTIALS_CHECK,
-            "the gateway to the model can't use a ChatGPT login yet",
-            key_advice,
+            format!("the relay has a key for {}, and keeps it", settings.host()),
         ),
-        Some(CredentialKind::OpenaiKey) => {
-            Finding::ok(CREDENTIALS_CHECK, "OPENAI_API_KEY is set, and stays with the relay")
+        Ok(settings) => {
+            Finding::ok(CREDENTIALS_CHECK, format!("the relay reaches {} without a key", settings.host()))
         }
-        Some(kind) => {
-            Finding::ok(CREDENTIALS_CHECK, format!("{}, and keys stay with the relay", kind.describe()))
-        }
-        None => Finding::fail(
+        Err(problem) => Finding::fail(
             CREDENTIALS_CHECK,
-            "neither CODEX_API_KEY, nor OPENAI_API_KEY, nor a model provider was found",
-            key_advice,
+            format!("the gateway can't reach the model: {problem}"),
+            "do what it says, or remove gateway from [model]",
         ),
     }
 }
@@ -152,25 +148,22 @@ fn read_file(path: &Path) -> String {
 mod tests {
     use super::super::finding::State;
     use super::*;
+    use crate::model_server::Secret;
 
     #[test]
-    fn the_gateway_needs_a_key_or_a_provider_and_no_login() {
-        for (kinds, state, detail_start) in [
-            (
-                &[CredentialKind::CodexKey, CredentialKind::Login][..],
-                State::Ok,
-                "CODEX_API_KEY is set, and keys",
-            ),
-            (&[CredentialKind::OpenaiKey], State::Ok, "OPENAI_API_KEY is set, and stays"),
-            (&[CredentialKind::Provider, CredentialKind::Login], State::Ok, "config.toml names"),
-            (&[CredentialKind::Login], State::Fail, "the gateway to the model can't use a ChatGPT login"),
-            (&[], State::Fail, "neither CODEX_API_KEY"),
+    fn the_gateway_s_own_settings_decide_whether_it_has_a_key() {
+        let settings = |key| UpstreamSettings {
+            base_url: "https://h:8/v1".to_owned(),
+            key,
+            ..UpstreamSettings::default()
+        };
+        for (settings, state, detail) in [
+            (Ok(settings(Some(Secret::new("k")))), State::Ok, "the relay has a key for h:8, and keeps it"),
+            (Ok(settings(None)), State::Ok, "the relay reaches h:8 without a key"),
+            (Err("no key".to_owned()), State::Fail, "the gateway can't reach the model: no key"),
         ] {
-            let finding = assess_gateway_credentials(kinds, "`relay up`");
-            assert!(
-                finding.state == state && finding.detail.starts_with(detail_start),
-                "{kinds:?}: {finding:?}"
-            );
+            let finding = assess_gateway(settings);
+            assert_eq!((finding.state, &*finding.detail), (state, detail));
         }
     }
 

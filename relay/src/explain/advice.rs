@@ -2,10 +2,11 @@
 //!
 //! Placeholders: `{job}`, `{thread}` (the job if it has a thread to resume), `{no_thread}` (the job if not), `{kind}`
 //! (of the step), `{more}` (twice the step's limit), `{stall}` (half of the step's limit), `{total}` (duration of the
-//! job) and `{address}` (the address that a process waited for). A line is omitted if the value of one of its
-//! placeholders is unknown. `{not_found}` is only such a condition: its value is empty text if the output reports a
+//! job), `{budget_flag}` (the flag of the budget that is used up) and `{address}` (the address that a process waited
+//! for). A line is omitted if the value of one of its placeholders is unknown. `{not_found}` is only such a condition: its value is empty text if the output reports a
 //! missing file or program, and otherwise unknown.
 
+use common::budget;
 use common::duration;
 use common::event::FailureKind;
 use common::job::StepKind;
@@ -170,7 +171,7 @@ const ADVICE_TABLE: &[(FailureKind, StepFilter, &[&str])] = &[
         FailureKind::BudgetExceeded,
         StepFilter::Any,
         &[
-            "`relay resume {thread} 'go on' --max-tokens N` continues with a new budget; it remembers its work",
+            "`relay resume {thread} 'go on' {budget_flag}` continues with a new budget; it remembers its work",
             "a smaller task or another model (--model) needs less",
         ],
     ),
@@ -282,6 +283,7 @@ fn fill_placeholders(
         ("{more}", limit.map(|ms| duration::format_limit(ms.saturating_mul(2)))),
         ("{stall}", limit.map(|ms| duration::format_limit(ms / 2))),
         ("{total}", Some(duration::format_duration(explanation.total_ms))),
+        ("{budget_flag}", budget_flag(explanation).map(str::to_owned)),
         ("{address}", explanation.waited_for_address().map(str::to_owned)),
     ];
     let mut text = row.to_owned();
@@ -291,6 +293,16 @@ fn fill_placeholders(
         }
     }
     Some(text)
+}
+
+/// Returns the flag of the budget that is used up. The job's error names it as tokens or as a cost.
+fn budget_flag(explanation: &Explanation) -> Option<&'static str> {
+    flag_of_message(&explanation.cause.as_ref()?.message)
+}
+
+fn flag_of_message(message: &str) -> Option<&'static str> {
+    let (_, used) = message.split_once(budget::USED_UP)?;
+    Some(if used.contains('$') { "--max-cost USD" } else { "--max-tokens N" })
 }
 
 fn reports_missing_file(explanation: &Explanation) -> bool {
@@ -337,6 +349,14 @@ mod tests {
             Kind::BudgetExceeded => None,
         };
         std::iter::successors(Some(Kind::SpawnFailed), |kind| next(*kind)).collect()
+    }
+
+    #[test]
+    fn the_advice_after_a_budget_names_the_limit_that_was_reached() {
+        for (used, flag) in [("5 of 5 tokens", "--max-tokens N"), ("$1.00 of $1.00", "--max-cost USD")] {
+            assert_eq!(flag_of_message(&format!("{}{used}", budget::USED_UP)), Some(flag));
+        }
+        assert_eq!(flag_of_message("the job's cost can't be limited"), None);
     }
 
     #[test]

@@ -64,6 +64,9 @@ pub struct Lease {
     /// Maximum number of concurrent jobs of each group that has a limit. Only for readers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub groups: BTreeMap<JobName, u32>,
+    /// `PATH` of the daemon, which the workers of engine `local` have. Only for readers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
 }
 
 /// Identity of a daemon, unique within a registry.

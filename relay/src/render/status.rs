@@ -3,6 +3,7 @@
 use common::budget;
 use common::duration;
 use common::event::FailureKind;
+use common::model_usage::ModelUsage;
 use common::record::{JobRecord, Link, SCHEMA_VERSION, State};
 use common::step::Step;
 use common::{summary, text_format};
@@ -237,10 +238,11 @@ impl LabeledRows<'_> {
         if let Some(usage) = record.usage {
             let cost = record.model_usage.and_then(|total| total.cost_micros);
             let cost = cost.map(|cost| format!(", {}", budget::format_cost(cost))).unwrap_or_default();
+            let uncounted = record.model_usage.map(|total| format_uncounted(&total)).unwrap_or_default();
             self.add(
                 "usage",
                 &format!(
-                    "{} tokens in ({} cached), {} out ({} reasoning){}{cost}",
+                    "{} tokens in ({} cached), {} out ({} reasoning){}{cost}{uncounted}",
                     usage.input_tokens,
                     usage.cached_input_tokens,
                     usage.output_tokens,
@@ -271,6 +273,15 @@ impl LabeledRows<'_> {
 }
 
 /// Returns the warnings to show: the newest one, and for a completed job also some earlier ones.
+/// Describes the answers whose tokens are not in the sums.
+fn format_uncounted(total: &ModelUsage) -> String {
+    if total.unmetered == 0 {
+        return String::new();
+    }
+    let answers = plural::format_count(total.unmetered, "answer", "answers");
+    format!(", {answers} without counts (about {} tokens)", total.estimated_tokens)
+}
+
 fn shown_warnings(record: &JobRecord) -> Vec<&str> {
     if record.state == State::Completed && record.warnings.count > 1 {
         return record.warnings.latest(MAX_WARNINGS).0.iter().map(String::as_str).collect();

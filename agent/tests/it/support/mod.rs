@@ -207,7 +207,7 @@ impl Relay {
     /// Starts a job whose worker reaches the model through this relay.
     pub(crate) async fn start_with_model(&mut self, spec: &JobSpec, token: &str) {
         let retries = RetrySettings::default();
-        let model = ModelGrant { token: ModelToken::new(token.to_owned()), retries };
+        let model = ModelGrant { token: ModelToken::new(token.to_owned()), retries, is_azure: false };
         let (job, spec) = (spec.job.clone(), serde_json::to_string(spec).unwrap());
         self.send(&RelayFrame::StartWithModel { job, epoch: 1, spec, model }).await;
     }

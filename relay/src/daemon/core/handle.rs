@@ -105,6 +105,7 @@ impl Core {
             Input::Vitals { connection_id, vitals } => self.on_vitals(&connection_id, *vitals, context),
             Input::RecordsChanged(records) => self.on_records_changed(records, context),
             Input::ProcessFrozen(time) => self.warn_of_freeze(time, context),
+            Input::ModelChecked(problem) => self.on_model_checked(problem, context),
             Input::Heartbeat(at) => {
                 self.platform.lease.heartbeat_at = at;
                 self.publish_state(Durability::Cached, context);

@@ -48,6 +48,8 @@ pub(in crate::daemon) enum Input {
     RecordsChanged(BTreeMap<JobId, JobRecord>),
     /// This process did not run for this time, because it was stopped or the machine slept.
     ProcessFrozen(Duration),
+    /// The user's settings of the model have changed: reason why workers can't reach it, `None` if they can.
+    ModelChecked(Option<String>),
     /// The periodic work begins: publish a heartbeat with this time.
     Heartbeat(Timestamp),
     /// The registry was removed or replaced.

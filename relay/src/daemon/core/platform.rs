@@ -47,6 +47,8 @@ pub(super) struct PlatformState {
     /// Attempt to start the platform that is in progress.
     pub(super) running_attempt: Option<StartAttempt>,
     gateway: GatewayState,
+    /// Reason why no Codex worker can reach its model through this relay.
+    model_problem: Option<String>,
 }
 
 /// State of the listener on the address at which containers reach this host.
@@ -103,6 +105,7 @@ impl PlatformState {
             next_attempt_at: None,
             running_attempt: None,
             gateway: GatewayState::Unknown,
+            model_problem: None,
         }
     }
 }
@@ -159,11 +162,21 @@ impl Core {
             version: hello.version.clone(),
             max_jobs: hello.max_jobs,
             codex: hello.platform.codex.clone(),
-            codex_problem: hello.platform.codex_problem.clone(),
+            codex_problem: hello
+                .platform
+                .codex_problem
+                .clone()
+                .or_else(|| self.platform.model_problem.clone()),
             agents: self.agents.connections.shared_agents().count(),
             vitals: hello.vitals.clone(),
             shortage: self.shortage(&hello.agent),
         }
+    }
+
+    /// Handles a change of the reason why workers can't reach their model.
+    pub(super) fn on_model_checked(&mut self, problem: Option<String>, context: &mut InputContext) {
+        self.platform.model_problem = problem;
+        self.publish_agent(context);
     }
 
     /// Returns the resource of which an agent's machine has too little for another job, if any.

@@ -51,6 +51,7 @@ impl Scene {
             last_exit: None,
             clock: None,
             groups: BTreeMap::new(),
+            path: None,
         };
         let settings =
             CoreSettings { container_name: "platform".to_owned(), has_boxes, ..CoreSettings::default() };
@@ -191,6 +192,23 @@ fn container_killed() -> Input {
 }
 
 const KILLED_MESSAGE: &str = "the container 'platform' exited with code 137: it was killed";
+
+#[test]
+fn a_key_that_is_missing_is_published_until_it_is_there() {
+    let mut scene = Scene::new(EngineKind::Local);
+    let problem = |scene: &Scene| match &scene.core.lease().platform {
+        PlatformStatus::Ready { codex_problem, .. } => codex_problem.clone(),
+        status => panic!("{status:?}"),
+    };
+    scene
+        .check(Input::Listening, &["Engine(StartPlatform)"])
+        .check(Input::ModelChecked(Some("no key".to_owned())), &[])
+        .check(Input::Register("x".into()), &["admit"])
+        .check(agent_connected("x", 1, &[]), &["publish Cached: x of 1"]);
+    assert_eq!(problem(&scene), Some("no key".to_owned()));
+    scene.check(Input::ModelChecked(None), &["publish Cached: x of 1"]);
+    assert_eq!(problem(&scene), None);
+}
 
 #[test]
 fn a_job_is_offered_to_the_agent_that_connects_and_announced_once_it_has_ended() {

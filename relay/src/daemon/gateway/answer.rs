@@ -12,15 +12,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use hyper::http::response::Parts;
 use hyper::{Response, StatusCode, Version};
 
 use super::account;
-use super::endpoint::Endpoint;
 use super::headers;
 use super::meter::{ErrorFields, Meter};
 use super::metered_body::MeteredBody;
+use super::pending_answer::PendingAnswer;
 use super::refusal::Refusal;
 use super::route::JobRoute;
 use crate::time;
@@ -33,10 +33,10 @@ const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Body of an answer to a worker.
 pub(super) type AnswerBody = Either<Full<Bytes>, MeteredBody>;
 
-/// Turns an answer of the model's server into the answer to the worker.
+/// Turns an answer of the model's server into the answer to the worker. `pending` is the request, if it uses the model.
 pub(super) async fn pass_on(
     answer: Response<Incoming>,
-    endpoint: Endpoint,
+    pending: Option<PendingAnswer>,
     route: &Arc<JobRoute>,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let (mut head, body) = answer.into_parts();
@@ -45,11 +45,17 @@ pub(super) async fn pass_on(
     head.extensions.clear();
     let status = head.status;
     if status.is_success() {
+        let encoding = head.headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity");
+        if pending.is_some() && encoding.is_some() {
+            let reason = "it has a content-encoding that was not asked for, so its tokens can't be counted";
+            return Err(bad_answer(route, reason.to_owned()));
+        }
         let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let meter = (endpoint != Endpoint::Models).then(|| Meter::new(content_type.unwrap_or_default()));
-        let body = MeteredBody::new(body, meter, Arc::clone(route));
+        let metering = pending.map(|pending| (Meter::new(content_type.unwrap_or_default()), pending));
+        let body = MeteredBody::new(body, metering);
         return Ok(Response::from_parts(head, Either::Right(body)));
     }
+    pending.into_iter().for_each(PendingAnswer::forgive);
     if status.is_client_error() || status.is_server_error() {
         return Ok(pass_on_error(head, body, route).await.map(Either::Left));
     }

@@ -94,8 +94,8 @@ async fn a_request_that_is_too_large_is_refused() {
         "POST /v1/responses HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {TOKEN}\r\nconnection: close\r\n"
     );
     let announced = format!("{head}content-length: 67108865\r\n\r\n");
-    let chunked =
-        format!("{head}transfer-encoding: chunked\r\n\r\n4000001\r\n{}\r\n0\r\n\r\n", "x".repeat(0x400_0001));
+    let body = format!("{{\"a\":\"{}", "x".repeat(0x400_0001 - 6));
+    let chunked = format!("{head}transfer-encoding: chunked\r\n\r\n4000001\r\n{body}\r\n0\r\n\r\n");
     for request in [announced, chunked] {
         let answer = exchange(&server.route(), &request).await;
         let (status, body) = status_and_body(&answer);

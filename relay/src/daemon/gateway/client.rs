@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http_body_util::Limited;
 use hyper::Uri;
-use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
@@ -21,6 +19,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
+use super::worker_body::WorkerBody;
+
 /// Time limit for a connection, including name resolution and the TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Idle time after which a pooled connection is closed. Load balancers keep an idle connection for a minute or more.
@@ -31,7 +31,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const MAX_HEAD: usize = 128 * 1024;
 
 /// Client with its pool of connections.
-pub(super) type UpstreamClient = Client<Connector, Limited<Incoming>>;
+pub(super) type UpstreamClient = Client<Connector, WorkerBody>;
 
 /// Creates a client. A client without TLS settings serves only plain HTTP.
 pub(super) fn new_client(tls: Option<Arc<ClientConfig>>, proxy: Matcher) -> UpstreamClient {
@@ -115,7 +115,7 @@ impl Service<Uri> for Connector {
 }
 
 /// Returns true for this machine, which no proxy reaches.
-fn is_loopback(target: &Uri) -> bool {
+pub(super) fn is_loopback(target: &Uri) -> bool {
     let host = target.host().unwrap_or_default().trim_matches(['[', ']']);
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }

@@ -7,7 +7,7 @@ use hyper::header::{
     UPGRADE, VIA,
 };
 
-use super::secret::Secret;
+use crate::model_server::Secret;
 
 /// Headers of one hop (RFC 9110, section 7.6.1), and those that frame a message, which hyper writes itself.
 const HOP_BY_HOP: [HeaderName; 10] = [

@@ -1,13 +1,20 @@
 //! Meter of one job: the sum of its answers, and the problem of the account with the model.
 
 use common::budget::Budget;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use common::event::{FailureKind, Usage};
 use common::ids::JobId;
 use common::model_usage::{ModelProblem, ModelUsage};
+use common::text_format;
 use tokio::sync::watch;
 
 use super::meter::Reading;
+use super::request_check::RequestRules;
 use crate::config::prices::Prices;
+
+/// Maximum length of a model's name in messages, in bytes. The worker can choose the name.
+const MAX_MODEL: usize = 80;
 
 /// Readings of a job's meter. A reader may skip versions, because the counts only grow.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,6 +23,8 @@ pub struct JobReadings {
     pub total: ModelUsage,
     /// Number of requests without the job's token.
     pub refused: u64,
+    /// First model whose price is not known.
+    pub unpriced_model: Option<String>,
     /// Problem of the account in the newest answer that tells one; `None` after an answer without an error.
     pub problem: Option<ModelProblem>,
     /// Warnings about the job's budget so far, at most one of each kind.
@@ -31,6 +40,8 @@ pub struct MeterSettings {
     pub prices: Prices,
     /// Model of answers that don't name theirs.
     pub model: Option<String>,
+    /// Processing tier that the user's own Codex is set to.
+    pub service_tier: Option<String>,
 }
 
 /// Meter of one job. All connections of the job share it.
@@ -39,12 +50,29 @@ pub struct JobMeter {
     job: JobId,
     settings: MeterSettings,
     readings: watch::Sender<JobReadings>,
+    is_closed: AtomicBool,
 }
 
 impl JobMeter {
     /// Creates the meter of a job that has these readings already.
     pub fn new(job: JobId, settings: MeterSettings, readings: JobReadings) -> Self {
-        Self { job, settings, readings: watch::Sender::new(readings) }
+        Self { job, settings, readings: watch::Sender::new(readings), is_closed: AtomicBool::new(false) }
+    }
+
+    /// Ends the job's use of the model: no further request is admitted.
+    pub fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+    }
+
+    /// Returns true after [`Self::close`].
+    pub fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    /// Returns the rules for the job's requests.
+    pub(super) fn rules(&self) -> RequestRules {
+        let has_cost_limit = self.settings.budget.max_cost_micros.is_some();
+        RequestRules { has_cost_limit, own_tier: self.settings.service_tier.clone() }
     }
 
     /// Returns the readings, now and whenever they change.
@@ -69,49 +97,71 @@ impl JobMeter {
         }
     }
 
-    /// Adds the result of an answer. `problem` is the problem of the account that its error tells.
-    pub(super) fn record_answer(&self, reading: &Reading, problem: Option<ModelProblem>) {
+    /// Adds the result of an answer. `estimate` counts for the budget if the answer has no token counts, unless it is an
+    /// error. `problem` is the problem of the account that its error tells.
+    pub(super) fn record_answer(&self, reading: &Reading, estimate: Usage, problem: Option<ModelProblem>) {
         let is_success = reading.usage.is_some() && reading.error.is_none();
         self.readings.send_modify(|readings| {
             let before = readings.total;
-            match reading.usage {
-                Some(usage) => self.add_answer(&mut readings.total, usage, reading.model.as_deref()),
-                None => readings.total.unmetered = readings.total.unmetered.saturating_add(1),
-            }
-            readings.warnings.extend(self.new_warnings(&before, &readings.total));
+            self.add_answer(readings, reading, estimate);
+            readings.warnings.extend(self.new_warnings(&before, readings));
             if is_success || problem.is_some() {
-                readings.problem = problem;
+                set_problem(readings, problem);
             }
         });
     }
 
-    fn add_answer(&self, total: &mut ModelUsage, usage: Usage, model: Option<&str>) {
-        let model = model.or(self.settings.model.as_deref());
-        let cost = model.and_then(|model| self.settings.prices.price(model)).map(|p| p.cost_micros(&usage));
-        let before = if total.answers == 0 { Some(0) } else { total.cost_micros };
-        total.cost_micros = before.zip(cost).map(|(before, cost)| before.saturating_add(cost));
-        total.answers = total.answers.saturating_add(1);
-        add_usage(&mut total.usage, usage);
+    fn add_answer(&self, readings: &mut JobReadings, reading: &Reading, estimate: Usage) {
+        let total = &mut readings.total;
+        let model = reading.model.as_deref().or(self.settings.model.as_deref());
+        let price = model.and_then(|model| self.settings.prices.price(model));
+        let cost = |usage: &Usage| price.map_or(0, |price| price.cost_micros(usage));
+        if let Some(usage) = reading.usage {
+            total.answers = total.answers.saturating_add(1);
+            add_usage(&mut total.usage, usage);
+            if price.is_some() {
+                total.cost_micros = Some(total.cost_micros.unwrap_or_default().saturating_add(cost(&usage)));
+            }
+        } else {
+            total.unmetered = total.unmetered.saturating_add(1);
+            if reading.error.is_some() {
+                return;
+            }
+            let tokens = estimate.input_tokens.saturating_add(estimate.output_tokens);
+            total.estimated_tokens = total.estimated_tokens.saturating_add(tokens);
+            total.estimated_cost_micros = total.estimated_cost_micros.saturating_add(cost(&estimate));
+        }
+        if price.is_none() {
+            total.unpriced = total.unpriced.saturating_add(1);
+            readings.unpriced_model = readings.unpriced_model.take().or_else(|| model.map(str::to_owned));
+        }
     }
 
     /// Returns the warnings about the budget that are due since `before`.
-    fn new_warnings(&self, before: &ModelUsage, total: &ModelUsage) -> Vec<String> {
+    fn new_warnings(&self, before: &ModelUsage, readings: &JobReadings) -> Vec<String> {
         let budget = &self.settings.budget;
-        let near = budget.warning(total).filter(|_| budget.warning(before).is_none());
-        let has_lost_price =
-            total.cost_micros.is_none() && (before.cost_micros.is_some() || before.answers == 0);
-        let is_unpriced = budget.max_cost_micros.is_some() && total.answers > 0 && has_lost_price;
-        let unpriced = is_unpriced.then(|| {
-            "the price of the job's model is not known, so its cost can't be limited: add it to [prices] in \
-             platform/relay.toml"
-                .to_owned()
-        });
+        let near = budget.warning(&readings.total).filter(|_| budget.warning(before).is_none());
+        let unpriced = self.unpriced_reason(readings).filter(|_| before.unpriced == 0);
         near.into_iter().chain(unpriced).collect()
+    }
+
+    /// Returns the reason why the job's cost can't be limited, if it has a limit.
+    fn unpriced_reason(&self, readings: &JobReadings) -> Option<String> {
+        self.settings.budget.max_cost_micros.filter(|_| readings.total.unpriced > 0)?;
+        let model = text_format::one_line(readings.unpriced_model.as_deref().unwrap_or("MODEL"), MAX_MODEL);
+        Some(format!(
+            "the job's cost can't be limited, because the price of its model is not known: add \"{model}\" = {{ input = \
+             USD, cached_input = USD, output = USD }} (for a million tokens) to [prices] in platform/relay.toml, run \
+             `relay restart`, and launch the job again"
+        ))
     }
 
     /// Returns the reason why the job may send no further request, and records it as the job's problem.
     pub(super) fn exceeded_budget(&self) -> Option<String> {
-        let reason = self.settings.budget.exceeded(&self.readings.borrow().total)?;
+        let reason = {
+            let readings = self.readings.borrow();
+            self.settings.budget.exceeded(&readings.total).or_else(|| self.unpriced_reason(&readings))?
+        };
         let (kind, message) = (FailureKind::BudgetExceeded, reason.clone());
         self.record_problem(Some(ModelProblem { kind, message, resets_at: None }));
         Some(reason)
@@ -120,8 +170,16 @@ impl JobMeter {
     /// Records the problem of an answer that is an error, if it has one that is known.
     pub(super) fn record_problem(&self, problem: Option<ModelProblem>) {
         if problem.is_some() {
-            self.readings.send_modify(|readings| readings.problem = problem);
+            self.readings.send_modify(|readings| set_problem(readings, problem));
         }
+    }
+}
+
+/// Sets the problem of the newest answer. An exceeded budget stays: answers that were open before end after it.
+fn set_problem(readings: &mut JobReadings, problem: Option<ModelProblem>) {
+    let is_over = |problem: &ModelProblem| problem.kind == FailureKind::BudgetExceeded;
+    if !readings.problem.as_ref().is_some_and(is_over) {
+        readings.problem = problem;
     }
 }
 
@@ -146,6 +204,7 @@ fn is_power_of_ten(mut number: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::meter::ErrorFields;
     use super::*;
 
     fn reading(tokens: u64, model: Option<&str>) -> Reading {
@@ -163,11 +222,11 @@ mod tests {
         let meter = meter(Budget { max_tokens: Some(100), ..Budget::default() });
         for tokens in [79, 1, 5] {
             assert_eq!(meter.exceeded_budget(), None);
-            meter.record_answer(&reading(tokens, None), None);
+            meter.record_answer(&reading(tokens, None), Usage::default(), None);
         }
         let readings = meter.readings();
         assert_eq!(readings.borrow().warnings.len(), 1, "{:?}", readings.borrow().warnings);
-        meter.record_answer(&reading(15, None), None);
+        meter.record_answer(&reading(15, None), Usage::default(), None);
         let reason = meter.exceeded_budget().unwrap();
         assert!(reason.ends_with("100 of 100 tokens"), "{reason}");
         let problem = readings.borrow().problem.clone().unwrap();
@@ -176,17 +235,45 @@ mod tests {
     }
 
     #[test]
-    fn a_model_without_a_price_makes_the_cost_unknown_and_warns_once() {
+    fn the_known_cost_stays_and_an_unknown_price_ends_a_job_with_a_cost_limit() {
         let meter = meter(Budget { max_cost_micros: Some(10_000_000), ..Budget::default() });
-        let cost = || meter.readings().borrow().total.cost_micros;
-        meter.record_answer(&reading(1_000_000, None), None);
-        meter.record_answer(&reading(1_000_000, Some("gpt-5-mini")), None);
-        assert_eq!(cost(), Some(1_250_000 + 250_000));
-        for model in ["other", "gpt-5", "other"] {
-            meter.record_answer(&reading(1, Some(model)), None);
-            assert_eq!(cost(), None);
+        let record = |tokens, model| meter.record_answer(&reading(tokens, model), Usage::default(), None);
+        let total = || meter.readings().borrow().total;
+        record(1_000_000, None);
+        record(1_000_000, Some("gpt-5-mini"));
+        assert_eq!((total().cost_micros, meter.exceeded_budget()), (Some(1_250_000 + 250_000), None));
+        for model in ["other", "gpt-5", "third"] {
+            record(8, Some(model));
         }
-        let warnings = meter.readings().borrow().warnings.clone();
-        assert!(warnings.len() == 1 && warnings[0].contains("[prices]"), "{warnings:?}");
+        assert_eq!((total().cost_micros, total().unpriced), (Some(1_250_000 + 250_000 + 10), 2));
+        let reason = meter.exceeded_budget().unwrap();
+        assert!(reason.contains("\"other\" = {") && reason.contains("relay restart"), "{reason}");
+        assert_eq!(meter.readings().borrow().warnings, [reason]);
+    }
+
+    #[test]
+    fn answers_without_counts_are_estimated_for_the_budget() {
+        let meter = meter(Budget { max_tokens: Some(100), max_cost_micros: Some(1_000_000) });
+        let estimate = Usage { input_tokens: 80, output_tokens: 20, ..Usage::default() };
+        let unmetered = |error| Reading { usage: None, model: None, error };
+        meter.record_answer(&unmetered(Some(ErrorFields::default())), estimate, None);
+        assert_eq!((meter.readings().borrow().total.unmetered, meter.exceeded_budget()), (1, None));
+        meter.record_answer(&unmetered(None), estimate, None);
+        let total = meter.readings().borrow().total;
+        assert_eq!((total.usage, total.unmetered, total.estimated_tokens), (Usage::default(), 2, 100));
+        assert_eq!(total.estimated_cost_micros, 300);
+        assert!(meter.exceeded_budget().unwrap().ends_with("100 of 100 tokens, of which 100 are estimated"));
+    }
+
+    #[test]
+    fn an_exceeded_budget_stays_the_problem_when_a_parallel_answer_ends() {
+        let meter = meter(Budget { max_tokens: Some(1), ..Budget::default() });
+        meter.record_answer(&reading(1, None), Usage::default(), None);
+        assert!(meter.exceeded_budget().is_some());
+        meter.record_answer(&reading(1, None), Usage::default(), None);
+        let (kind, message) = (FailureKind::Overloaded, "busy".to_owned());
+        meter.record_problem(Some(ModelProblem { kind, message, resets_at: None }));
+        let problem = meter.readings().borrow().problem.clone();
+        assert_eq!(problem.map(|problem| problem.kind), Some(FailureKind::BudgetExceeded));
     }
 }

@@ -1,8 +1,8 @@
 //! Meter of one answer of the model: reads token counts and errors from the body as it passes (pure).
 //!
 //! ```text
-//!  text/event-stream ─► event_stream ─► json_fields ─┬─ response.completed, .incomplete ─► usage
-//!  application/json ───────────────────► json_fields ─┘─ response.failed, error ─► error, usage
+//!  stream of events ─► event_stream ─► json_fields ─┬─ response.completed, .incomplete ─► usage
+//!  JSON object ──────────────────────► json_fields ─┘─ response.failed, error ─► error, usage
 //! ```
 
 use common::event::Usage;
@@ -10,6 +10,9 @@ use serde_json::Value;
 
 use super::event_stream::{EventStream, Piece};
 use super::json_fields::{Field, JsonFields};
+
+/// Largest count that is read from a number with a decimal point: larger ones are not exact.
+const MAX_WHOLE_FLOAT: f64 = 9_007_199_254_740_992.0;
 
 /// Result of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +68,8 @@ impl ErrorFields {
 /// Format of an answer.
 #[derive(Debug)]
 enum Format {
+    /// Before the first byte that tells the format. True if the content type names a stream of events.
+    Unknown(bool),
     Events(EventStream),
     Json,
     /// A format without token counts.
@@ -80,19 +85,31 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    /// Creates a meter for an answer with this content type.
+    /// Creates a meter for an answer with this content type. The first byte decides where the content type is wrong or
+    /// missing, because Codex reads such answers, too.
     pub(super) fn new(content_type: &str) -> Self {
         let essence = content_type.split(';').next().unwrap_or_default().trim();
-        let format = match essence.to_ascii_lowercase().as_str() {
-            "text/event-stream" => Format::Events(EventStream::new()),
-            "application/json" => Format::Json,
+        let format = Format::Unknown(essence.eq_ignore_ascii_case("text/event-stream"));
+        Self { format, fields: JsonFields::default(), reading: None }
+    }
+
+    /// Finds the format from the first byte that is neither white space nor part of a byte order mark.
+    fn find_format(&mut self, bytes: &[u8]) {
+        let Format::Unknown(is_stream) = self.format else { return };
+        let is_filler = |byte: u8| byte.is_ascii_whitespace() || matches!(byte, 0xef | 0xbb | 0xbf);
+        let Some(first) = bytes.iter().find(|byte| !is_filler(**byte)) else { return };
+        self.format = match first {
+            b'{' => Format::Json,
+            // Lines begin with data, event, id, retry, or a colon for a comment.
+            b'd' | b'e' | b'i' | b'r' | b':' => Format::Events(EventStream::new()),
+            _ if is_stream => Format::Events(EventStream::new()),
             _ => Format::Other,
         };
-        Self { format, fields: JsonFields::default(), reading: None }
     }
 
     /// Takes the next bytes of the body.
     pub(super) fn feed(&mut self, bytes: &[u8]) {
+        self.find_format(bytes);
         let Self { format, fields, reading } = self;
         match format {
             Format::Events(stream) => stream.feed(bytes, &mut |piece| match piece {
@@ -104,7 +121,7 @@ impl Meter {
                 }
             }),
             Format::Json => fields.feed(bytes),
-            Format::Other => {}
+            Format::Unknown(_) | Format::Other => {}
         }
     }
 
@@ -157,16 +174,30 @@ fn read_model(fields: &JsonFields) -> Option<String> {
     model.as_str().map(str::to_owned)
 }
 
-/// Reads token counts. A count that is missing or not a number is 0.
+/// Reads token counts, in the names of the Responses API or of older APIs; `None` without any. A detail that is missing
+/// is 0.
 fn read_usage(usage: &Value) -> Option<Usage> {
-    let usage = usage.is_object().then_some(usage)?;
-    let count = |value: &Value| value.as_u64().unwrap_or_default();
+    let count = |names: [&str; 2]| names.iter().find_map(|name| read_count(&usage[*name]));
+    let detail =
+        |names: [&str; 2], detail: &str| names.iter().find_map(|name| read_count(&usage[*name][detail]));
+    let input = count(["input_tokens", "prompt_tokens"]);
+    let output = count(["output_tokens", "completion_tokens"]);
+    input.or(output)?;
+    let cached = detail(["input_tokens_details", "prompt_tokens_details"], "cached_tokens");
+    let reasoning = detail(["output_tokens_details", "completion_tokens_details"], "reasoning_tokens");
     Some(Usage {
-        input_tokens: count(&usage["input_tokens"]),
-        cached_input_tokens: count(&usage["input_tokens_details"]["cached_tokens"]),
-        output_tokens: count(&usage["output_tokens"]),
-        reasoning_output_tokens: count(&usage["output_tokens_details"]["reasoning_tokens"]),
+        input_tokens: input.unwrap_or_default(),
+        cached_input_tokens: cached.unwrap_or_default(),
+        output_tokens: output.unwrap_or_default(),
+        reasoning_output_tokens: reasoning.unwrap_or_default(),
     })
+}
+
+/// Reads a whole number. Some servers write it with a decimal point.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked")]
+fn read_count(value: &Value) -> Option<u64> {
+    let whole = |count: &f64| count.fract() == 0.0 && (0.0..=MAX_WHOLE_FLOAT).contains(count);
+    value.as_u64().or_else(|| value.as_f64().filter(whole).map(|count| count as u64))
 }
 
 #[cfg(test)]

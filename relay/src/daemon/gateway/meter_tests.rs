@@ -52,7 +52,52 @@ fn tokens_are_read_where_codex_reads_them() {
     assert_eq!(found, [metered(100)]);
     let whole = completed(100, "done")["response"].to_string();
     assert_eq!(readings("application/json", whole.as_bytes(), &[7]), [metered(100)]);
-    assert_eq!(readings("text/plain", stream.as_bytes(), &[7]), []);
+    assert_eq!(readings("text/plain", b"usage: none", &[7]), []);
+}
+
+#[test]
+fn the_first_bytes_tell_the_format_where_the_content_type_does_not() {
+    let stream = sse(&[completed(100, "done")]);
+    let whole = completed(100, "done")["response"].to_string();
+    for content_type in
+        ["", "text/plain", "application/octet-stream", "application/json", "text/event-stream"]
+    {
+        for body in [
+            &stream,
+            &whole,
+            &format!("\u{feff}{stream}"),
+            &format!(" \n{whole}"),
+            &format!(": ping\n\n{stream}"),
+        ] {
+            assert_eq!(
+                readings(content_type, body.as_bytes(), &[1]),
+                [metered(100)],
+                "{content_type} {body}"
+            );
+        }
+    }
+}
+
+#[test]
+fn token_counts_have_other_names_and_forms_and_none_is_no_count() {
+    let usage = |usage: Value| {
+        let body = json!({ "usage": usage }).to_string();
+        let reading = readings("application/json", body.as_bytes(), &[9]).pop()?;
+        reading.usage.map(|usage| (usage.input_tokens, usage.cached_input_tokens, usage.output_tokens))
+    };
+    let older =
+        json!({"prompt_tokens": 7, "prompt_tokens_details": {"cached_tokens": 2}, "completion_tokens": 3});
+    assert_eq!(usage(older), Some((7, 2, 3)));
+    assert_eq!(usage(json!({"input_tokens": 7.0, "output_tokens": 3.0})), Some((7, 0, 3)));
+    assert_eq!(usage(json!({"output_tokens": 3})), Some((0, 0, 3)));
+    for none in [
+        json!({}),
+        json!({"total_tokens": 5}),
+        json!({"input_tokens": 1.5, "output_tokens": -1}),
+        json!(null),
+    ] {
+        assert_eq!(usage(none.clone()), None, "{none}");
+    }
 }
 
 #[test]
@@ -92,7 +137,7 @@ fn a_stream_that_breaks_off_or_is_garbage_has_no_result() {
     }
     let odd = json!({"type": "response.completed", "response": {"usage": {"input_tokens": -1, "output_tokens": 1e99}}});
     let found = readings("text/event-stream", sse(&[odd]).as_bytes(), &[5]);
-    assert_eq!(found, [Reading { usage: Some(Usage::default()), model: None, error: None }]);
+    assert_eq!(found, [Reading { usage: None, model: None, error: None }]);
 }
 
 proptest! {
@@ -136,7 +181,7 @@ proptest! {
             let inner = value.get("response").and_then(|response| response.get("usage"));
             // With both, the later one counts.
             prop_assume!(own.is_none() || inner.is_none());
-            let is_found = own.or(inner).is_some_and(Value::is_object);
+            let is_found = own.or(inner).is_some_and(|usage| usage["input_tokens"].is_u64());
             prop_assert_eq!(!found.is_empty(), is_found, "{}", text);
         }
     }

@@ -1,43 +1,47 @@
 //! Body of an answer on its way to a worker: passed on byte for byte, and metered.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::meter::{Meter, Reading};
-use super::route::JobRoute;
+use super::pending_answer::PendingAnswer;
 
 /// Body of an answer, with its meter.
 pub(super) struct MeteredBody {
     body: Incoming,
-    /// Meter, until the answer has its reading; `None` for an answer without token counts.
-    meter: Option<Meter>,
-    route: Arc<JobRoute>,
+    /// Meter and request, until the answer has its reading; `None` for an answer without token counts.
+    metering: Option<(Meter, PendingAnswer)>,
 }
 
 impl MeteredBody {
     /// Wraps the body of an answer.
-    pub(super) fn new(body: Incoming, meter: Option<Meter>, route: Arc<JobRoute>) -> Self {
-        Self { body, meter, route }
+    pub(super) fn new(body: Incoming, metering: Option<(Meter, PendingAnswer)>) -> Self {
+        Self { body, metering }
     }
 
     fn take_bytes(&mut self, bytes: &[u8]) {
-        let Some(meter) = &mut self.meter else { return };
+        let Some((meter, pending)) = &mut self.metering else { return };
+        pending.add_received(bytes.len());
         meter.feed(bytes);
         if let Some(reading) = meter.take_reading() {
-            self.meter = None;
-            self.route.record_answer(&reading);
+            self.settle(&reading);
         }
     }
 
-    /// Records the end of the answer, once.
+    fn settle(&mut self, reading: &Reading) {
+        if let Some((_, pending)) = self.metering.take() {
+            pending.settle(reading);
+        }
+    }
+
+    /// Records the end of the answer, once. Without a reading, its tokens are estimated.
     fn end(&mut self) {
-        if let Some(mut meter) = self.meter.take() {
-            let reading = meter.finish().unwrap_or(Reading { usage: None, model: None, error: None });
-            self.route.record_answer(&reading);
+        let Some((mut meter, pending)) = self.metering.take() else { return };
+        if let Some(reading) = meter.finish() {
+            pending.settle(&reading);
         }
     }
 }

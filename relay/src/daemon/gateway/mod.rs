@@ -10,17 +10,16 @@
 //! ```
 //!
 //! * [`proxy`]: serves a worker's connection. [`route`]: its way to the model; [`job_meter`]: the sum of a job's
-//!   answers. [`answer`]: answers of the model's server; [`metered_body`]: their bodies.
-//! * [`endpoint`]: requests that workers may send. [`refusal`]: answers of the gateway itself. [`headers`]: headers
+//!   answers. [`worker_body`]: bodies of requests. [`answer`]: answers of the model's server; [`metered_body`]: their
+//!   bodies. [`pending_answer`]: a request until its answer is metered.
+//! * [`endpoint`], [`request_check`]: requests that workers may send. [`refusal`]: answers of the gateway itself. [`headers`]: headers
 //!   that are passed on. [`meter`]: token counts of an answer; [`event_stream`] and [`json_fields`] find them in bounded
 //!   memory. [`account`]: problems of the account. All of these are pure.
-//! * [`upstream`]: the model's server. [`codex_settings`]: its settings, from the user's own Codex. [`client`]:
-//!   connections to it. [`secret`]: values that are never shown.
+//! * [`upstream`]: the model's server, with the settings of [`crate::model_server`]. [`client`]: connections to it.
 
 mod account;
 mod answer;
 mod client;
-mod codex_settings;
 mod endpoint;
 mod event_stream;
 mod headers;
@@ -28,16 +27,17 @@ mod job_meter;
 mod json_fields;
 mod meter;
 mod metered_body;
+mod pending_answer;
 mod proxy;
 mod refusal;
+mod request_check;
 mod route;
-mod secret;
 #[cfg(test)]
 mod test_support;
 mod upstream;
+mod worker_body;
 
 pub(super) use job_meter::{JobMeter, JobReadings, MeterSettings};
 pub(super) use proxy::serve_connection;
 pub(super) use route::JobRoute;
-pub(super) use secret::Secret;
-pub(super) use upstream::{Upstream, UpstreamSettings};
+pub(super) use upstream::Upstream;

@@ -2,27 +2,35 @@
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{Either, LengthLimitError, Limited};
+use http_body_util::{Either, LengthLimitError};
 use hyper::body::{Body, Incoming};
+use hyper::header::CONTENT_ENCODING;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
 
 use super::answer::{self, AnswerBody};
 use super::endpoint::Endpoint;
+use super::pending_answer::PendingAnswer;
 use super::refusal::Refusal;
+use super::request_check::{RequestCheck, RequestError};
 use super::route::JobRoute;
 use super::upstream::Upstream;
+use super::worker_body::WorkerBody;
 
 /// Time limit for the head of a request, also of the next one on an idle connection. It exceeds the time for which
 /// Codex keeps an idle connection (90 s), so that no request meets a connection that closes.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
+/// Time limit for the first request with the job's token. Codex connects when it has a request to send.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum length of a request's head, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
 /// Maximum size of a request's body: a context of a million tokens with images is below it.
@@ -34,23 +42,42 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let job = route.job().clone();
-    let service = service_fn(|request| {
-        let route = Arc::clone(&route);
-        async move { Ok::<_, Infallible>(serve_request(request, &route).await) }
+    let has_token = Notify::new();
+    let service = service_fn(|request: Request<Incoming>| {
+        let (route, has_token) = (Arc::clone(&route), &has_token);
+        async move {
+            let is_admitted = route.admits(request.headers());
+            if is_admitted {
+                has_token.notify_one();
+            }
+            Ok::<_, Infallible>(serve_request(request, is_admitted, &route).await)
+        }
     });
-    let served = http1::Builder::new()
+    let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(io), service)
-        .await;
-    if let Err(e) = served {
-        tracing::debug!("{job}: a connection to the model ended: {e}");
+        .serve_connection(TokioIo::new(io), service);
+    let without_token = async {
+        if tokio::time::timeout(TOKEN_TIMEOUT, has_token.notified()).await.is_ok() {
+            pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        served = serving => if let Err(e) = served {
+            tracing::debug!("{job}: a connection to the model ended: {e}");
+        },
+        () = without_token => tracing::debug!("{job}: a connection to the model showed no token"),
     }
 }
 
-async fn serve_request(request: Request<Incoming>, route: &Arc<JobRoute>) -> Response<AnswerBody> {
-    match forward(request, route).await {
+async fn serve_request(
+    request: Request<Incoming>,
+    is_admitted: bool,
+    route: &Arc<JobRoute>,
+) -> Response<AnswerBody> {
+    let answer = if is_admitted { forward(request, route).await } else { Err(Refusal::Token) };
+    match answer {
         Ok(response) => response,
         Err(refusal) => {
             tracing::debug!("{}: the request to the model got {refusal}", route.job());
@@ -62,24 +89,38 @@ async fn serve_request(request: Request<Incoming>, route: &Arc<JobRoute>) -> Res
 /// Passes a request on to the model's server and returns its answer. An answer has no time limit here: the limits of
 /// the step `model` end a run whose model is silent, and its connection with it.
 async fn forward(request: Request<Incoming>, route: &Arc<JobRoute>) -> Result<Response<AnswerBody>, Refusal> {
-    if !route.admits(request.headers()) {
-        return Err(Refusal::Token);
-    }
     let endpoint = Endpoint::of_request(&request)?;
-    // The list of models costs nothing.
-    if let Some(reason) =
-        Some(route).filter(|_| endpoint != Endpoint::Models).and_then(|r| r.exceeded_budget())
-    {
-        return Err(Refusal::Budget(reason));
-    }
     let limit = MAX_BODY_MIB * 1024 * 1024;
     if request.body().size_hint().lower() > limit {
         return Err(Refusal::BodyTooLarge(MAX_BODY_MIB));
     }
-    let request = request.map(|body| Limited::new(body, usize::try_from(limit).unwrap_or(usize::MAX)));
-    let sent = route.upstream().send(endpoint, request).await;
-    let response = sent.map_err(|e| failed_request(&e, route.upstream()))?;
-    answer::pass_on(response, endpoint, route).await
+    // The list of models costs nothing.
+    let pending = if endpoint == Endpoint::Models { None } else { Some(begin(&request, route)?) };
+    let metering = pending.as_ref().map(|pending| (RequestCheck::new(route.rules()), pending.sent()));
+    let request = request.map(|body| WorkerBody::new(body, limit, metering));
+    match route.upstream().send(endpoint, request).await {
+        Ok(response) => answer::pass_on(response, pending, route).await,
+        Err(error) => {
+            let refusal = failed_request(&error, route.upstream());
+            // After a bad answer, the model may have worked on the request.
+            if let (Some(pending), false) = (pending, matches!(refusal, Refusal::BadAnswer { .. })) {
+                pending.forgive();
+            }
+            Err(refusal)
+        }
+    }
+}
+
+/// Begins a request that uses the model, if the job may send one.
+fn begin(request: &Request<Incoming>, route: &Arc<JobRoute>) -> Result<PendingAnswer, Refusal> {
+    if let Some(reason) = route.exceeded_budget() {
+        return Err(Refusal::Budget(reason));
+    }
+    // An encoded body can't be checked.
+    if request.headers().contains_key(CONTENT_ENCODING) {
+        return Err(Refusal::EncodedBody);
+    }
+    Ok(PendingAnswer::new(route))
 }
 
 /// Finds the reason of a failed request: the worker's body, the way to the server, or its answer.
@@ -87,6 +128,10 @@ fn failed_request(error: &legacy::Error, upstream: &Upstream) -> Refusal {
     let causes = || std::iter::successors(Some(error as &(dyn Error + 'static)), |&cause| cause.source());
     if causes().any(<dyn Error + 'static>::is::<LengthLimitError>) {
         return Refusal::BodyTooLarge(MAX_BODY_MIB);
+    }
+    let rejected = causes().find_map(|cause| cause.downcast_ref::<RequestError>());
+    if let Some(error) = rejected {
+        return Refusal::Rejected(error.clone());
     }
     let is_user_body = |cause: &(dyn Error + 'static)| {
         cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_user)

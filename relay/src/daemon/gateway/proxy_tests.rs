@@ -1,12 +1,15 @@
 use std::sync::Arc;
+use std::time::Instant;
 
 use common::event::{FailureKind, Usage};
+use common::model_usage::ModelUsage;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Barrier, Mutex, mpsc};
 
 use super::super::test_support::{
     KEY, ScriptedServer, TOKEN, connect, exchange, http_answer, post, status_and_body,
 };
+use super::HEAD_TIMEOUT;
 
 const SSE: &str = "text/event-stream";
 const COMPLETED: &str = "data: {\"type\":\"response.completed\",\"response\":{\"usage\":{\"input_tokens\":100,\
@@ -46,6 +49,28 @@ async fn a_wrong_or_missing_token_never_reaches_the_server() {
 }
 
 #[tokio::test]
+async fn only_a_connection_with_a_token_stays_open() {
+    let server = ScriptedServer::answering(http_answer("200 OK", SSE, COMPLETED)).await;
+    let route = server.route();
+    let begin = Instant::now();
+    let mut codex = connect(&route);
+    let request = format!("GET /v1/files HTTP/1.1\r\nauthorization: Bearer {TOKEN}\r\n\r\n");
+    codex.write_all(request.as_bytes()).await.unwrap();
+    assert_ne!(codex.read(&mut [0; 4096]).await.unwrap(), 0);
+    let (mut silent, mut slow) = (connect(&route), connect(&route));
+    slow.write_all(b"POST /v1/responses HTTP/1.1\r\n").await.unwrap();
+    assert_eq!(silent.read(&mut [0]).await.unwrap(), 0);
+    assert_eq!(slow.read(&mut [0]).await.unwrap(), 0);
+    let wrong = post("/v1/responses", "{}").replace(TOKEN, "wrong").replace("connection: close\r\n", "");
+    let answer = exchange(&route, &wrong).await;
+    assert!(answer.contains("HTTP/1.1 401") && answer.contains("connection: close"), "{answer}");
+    assert!(begin.elapsed() < HEAD_TIMEOUT, "{:?}", begin.elapsed());
+    // This connection is older than those that were closed.
+    codex.write_all(request.as_bytes()).await.unwrap();
+    assert_ne!(codex.read(&mut [0; 4096]).await.unwrap(), 0);
+}
+
+#[tokio::test]
 async fn tokens_of_all_answers_add_up() {
     let server = ScriptedServer::answering(http_answer("200 OK", SSE, COMPLETED)).await;
     let route = server.route();
@@ -56,6 +81,85 @@ async fn tokens_of_all_answers_add_up() {
     let usage =
         Usage { input_tokens: 200, cached_input_tokens: 20, output_tokens: 40, reasoning_output_tokens: 0 };
     assert_eq!((readings.total.usage, readings.total.answers, readings.total.unmetered), (usage, 2, 0));
+}
+
+#[tokio::test]
+async fn an_answer_that_a_worker_does_not_wait_for_is_estimated() {
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
+    for answer in ["", &format!("{head}data: {{\"type\":\"response.created\"}}\n\n")] {
+        let (asked, mut request) = mpsc::channel(1);
+        let answer = answer.to_owned();
+        let server = ScriptedServer::with(move |mut stream| {
+            let (asked, answer) = (asked.clone(), answer.clone());
+            async move {
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                asked.send(()).await.unwrap();
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+            }
+        })
+        .await;
+        let route = server.route();
+        let mut worker = connect(&route);
+        let body = format!("{{\"input\":\"{}\"}}", "x".repeat(400));
+        worker.write_all(post("/v1/responses", &body).as_bytes()).await.unwrap();
+        request.recv().await.unwrap();
+        drop(worker);
+        let mut readings = route.readings();
+        let readings = readings.wait_for(|readings| readings.total.unmetered == 1).await.unwrap();
+        assert!(readings.total.estimated_tokens >= 100, "{readings:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_could_not_be_metered_is_refused() {
+    let server = ScriptedServer::answering(http_answer("200 OK", SSE, COMPLETED)).await;
+    let route = server.route();
+    let answer = exchange(&route, &post("/v1/responses", "{\"background\":true,\"store\":true}")).await;
+    assert_eq!(status_and_body(&answer).0, "HTTP/1.1 400 Bad Request");
+    assert!(answer.contains("background must be false"), "{answer}");
+    let encoded = post("/v1/responses", "{}").replace("host: ", "content-encoding: zstd\r\nhost: ");
+    let answer = exchange(&route, &encoded).await;
+    assert_eq!(status_and_body(&answer).0, "HTTP/1.1 415 Unsupported Media Type");
+    assert!(
+        server.requests().iter().all(|request| !request.contains("background")),
+        "{:?}",
+        server.requests()
+    );
+    assert_eq!(route.readings().borrow().total, ModelUsage::default());
+}
+
+#[tokio::test]
+async fn an_answer_with_an_encoding_that_was_not_asked_for_is_refused() {
+    let encoded = http_answer("200 OK", &format!("{SSE}\r\ncontent-encoding: gzip"), COMPLETED);
+    let server = ScriptedServer::answering(encoded).await;
+    let route = server.route();
+    let answer = exchange(&route, &post("/v1/responses", "{\"input\":\"text\"}")).await;
+    assert_eq!(status_and_body(&answer).0, "HTTP/1.1 502 Bad Gateway");
+    let total = route.readings().borrow().total;
+    assert!(total.unmetered == 1 && total.estimated_tokens > 0, "{total:?}");
+}
+
+#[tokio::test]
+async fn a_job_that_has_ended_sends_no_further_request_on_an_open_connection() {
+    let server = ScriptedServer::answering(http_answer("200 OK", SSE, COMPLETED)).await;
+    let route = server.route();
+    let mut worker = connect(&route);
+    let request = post("/v1/responses", "{}").replace("connection: close\r\n", "");
+    worker.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while memchr::memmem::find(&answer, b"response.completed").is_none() {
+        assert_ne!(worker.read_buf(&mut answer).await.unwrap(), 0);
+    }
+    route.close_job();
+    worker.write_all(request.as_bytes()).await.unwrap();
+    answer.clear();
+    worker.read_to_end(&mut answer).await.unwrap();
+    assert!(
+        String::from_utf8_lossy(&answer).contains("HTTP/1.1 401"),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+    assert_eq!(server.requests().len(), 1);
 }
 
 #[tokio::test]

@@ -6,6 +6,8 @@ use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
+use super::request_check::RequestError;
+
 /// Reason why the gateway answers a request itself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
@@ -27,6 +29,12 @@ pub(super) enum Refusal {
     /// The request's body ended early or was not valid.
     #[error("the request could not be read to its end")]
     BrokenBody,
+    /// The request's body is encoded.
+    #[error("the request has a content-encoding: send it without one")]
+    EncodedBody,
+    /// The request asks for something that a worker may not choose.
+    #[error("the request is not passed on: {0}")]
+    Rejected(RequestError),
     /// The model's server can't be reached.
     #[error("the model's server {host} can't be reached: {reason}")]
     Unreachable {
@@ -52,7 +60,8 @@ impl Refusal {
             Self::WebSocket => StatusCode::UPGRADE_REQUIRED,
             Self::UnknownEndpoint => StatusCode::NOT_FOUND,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::BrokenBody | Self::Budget(_) => StatusCode::BAD_REQUEST,
+            Self::EncodedBody => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::BrokenBody | Self::Rejected(_) | Self::Budget(_) => StatusCode::BAD_REQUEST,
             Self::Unreachable { .. } | Self::BadAnswer { .. } => StatusCode::BAD_GATEWAY,
         }
     }
@@ -65,7 +74,8 @@ impl Refusal {
             Self::UnknownEndpoint => ("invalid_request_error", "unknown_url"),
             Self::Budget(_) => ("invalid_request_error", "budget_exceeded"),
             Self::BodyTooLarge(_) => ("invalid_request_error", "request_too_large"),
-            Self::BrokenBody => ("invalid_request_error", "invalid_body"),
+            Self::BrokenBody | Self::EncodedBody => ("invalid_request_error", "invalid_body"),
+            Self::Rejected(_) => ("invalid_request_error", "unsupported_parameter"),
             Self::Unreachable { .. } => ("server_error", "upstream_unreachable"),
             Self::BadAnswer { .. } => ("server_error", "upstream_invalid"),
         }
@@ -84,8 +94,13 @@ impl Refusal {
             Self::WebSocket => {
                 headers.insert(UPGRADE, HeaderValue::from_static("HTTP/1.1"));
             }
-            // The rest of the request has not been read.
-            Self::Budget(_) | Self::BodyTooLarge(_) | Self::BrokenBody => {
+            // The rest of the request has not been read. Without a valid token, a connection is not kept open.
+            Self::Token
+            | Self::Budget(_)
+            | Self::BodyTooLarge(_)
+            | Self::BrokenBody
+            | Self::EncodedBody
+            | Self::Rejected(_) => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             _ => {}

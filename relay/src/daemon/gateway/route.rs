@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use common::event::Usage;
 use common::ids::JobId;
 use common::model_usage::ModelProblem;
 use hyper::header::{AUTHORIZATION, HeaderValue};
@@ -10,8 +11,9 @@ use hyper::{HeaderMap, StatusCode};
 use super::account;
 use super::job_meter::JobMeter;
 use super::meter::Reading;
-use super::secret::Secret;
+use super::request_check::RequestRules;
 use super::upstream::Upstream;
+use crate::model_server::Secret;
 use crate::time;
 
 /// The way of one connection of a job to the model.
@@ -34,6 +36,12 @@ impl JobRoute {
         self.meter.readings()
     }
 
+    /// Ends the job's use of the model.
+    #[cfg(test)]
+    pub fn close_job(&self) {
+        self.meter.close();
+    }
+
     /// Returns the job.
     pub(super) fn job(&self) -> &JobId {
         self.meter.job()
@@ -44,10 +52,16 @@ impl JobRoute {
         &self.upstream
     }
 
-    /// Returns true if a request presents the job's token. Refused requests are counted.
+    /// Returns the rules for the job's requests.
+    pub(super) fn rules(&self) -> RequestRules {
+        self.meter.rules()
+    }
+
+    /// Returns true if a request presents the job's token and the job has not ended. Refused requests are counted.
     pub(super) fn admits(&self, headers: &HeaderMap) -> bool {
         let presented = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
-        let is_admitted = presented.and_then(bearer_token).is_some_and(|token| self.token.matches(token));
+        let has_token = presented.and_then(bearer_token).is_some_and(|token| self.token.matches(token));
+        let is_admitted = has_token && !self.meter.is_closed();
         if !is_admitted {
             self.meter.count_refused();
         }
@@ -59,14 +73,14 @@ impl JobRoute {
         self.meter.exceeded_budget()
     }
 
-    /// Adds the result of an answer.
-    pub(super) fn record_answer(&self, reading: &Reading) {
+    /// Adds the result of an answer. `estimate` counts if the answer has no token counts.
+    pub(super) fn record_answer(&self, reading: &Reading, estimate: Usage) {
         let problem = reading.error.as_ref().and_then(|error| {
             let mut error = error.clone();
             error.message = self.upstream.mask(&error.message);
             account::classify(StatusCode::OK, &HeaderMap::new(), &error, time::now())
         });
-        self.meter.record_answer(reading, problem);
+        self.meter.record_answer(reading, estimate, problem);
     }
 
     /// Records the problem of an answer that is an error, if it has one that is known.

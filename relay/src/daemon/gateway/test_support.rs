@@ -8,9 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::client::{UpstreamClient, new_client};
-use super::{
-    JobMeter, JobReadings, JobRoute, MeterSettings, Secret, Upstream, UpstreamSettings, serve_connection,
-};
+use super::{JobMeter, JobReadings, JobRoute, MeterSettings, Upstream, serve_connection};
+use crate::model_server::{Secret, UpstreamSettings};
 
 pub(super) const KEY: &str = "sk-real-key-of-the-user";
 pub(super) const TOKEN: &str = "token-of-the-job";
@@ -83,10 +82,10 @@ pub(super) fn route_through(base_url: &str, client: UpstreamClient) -> Arc<JobRo
         base_url: base_url.to_owned(),
         key: Some(Secret::new(KEY)),
         headers: vec![("x-team".to_owned(), Secret::new("blue"))],
-        query: vec![("api-version".to_owned(), "2026-11 a".to_owned())],
+        query: vec![("api-version".to_owned(), Secret::new("2026-11 a"))],
         ..UpstreamSettings::default()
     };
-    let upstream = Arc::new(Upstream::with_client(settings, client).unwrap());
+    let upstream = Arc::new(Upstream::with_client(&settings, client).unwrap());
     let meter = JobMeter::new("proj#1".parse().unwrap(), MeterSettings::default(), JobReadings::default());
     Arc::new(JobRoute::new(Secret::new(TOKEN), upstream, Arc::new(meter)))
 }

@@ -2,10 +2,8 @@
 
 use std::fmt;
 
-use common::wire::RetrySettings;
-use http_body_util::Limited;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue, PROXY_AUTHORIZATION};
 use hyper::http::uri::{PathAndQuery, Scheme};
 use hyper::{HeaderMap, Request, Response, Uri};
 use hyper_util::client::legacy;
@@ -15,24 +13,8 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use super::client::{self, UpstreamClient};
 use super::endpoint::Endpoint;
 use super::headers;
-use super::secret::Secret;
-
-/// Settings of the model's server.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct UpstreamSettings {
-    /// URL of the API, without its endpoints' paths: `https://api.openai.com/v1`.
-    pub base_url: String,
-    /// Key, sent as a bearer token; `None` for a server without keys.
-    pub key: Option<Secret>,
-    /// Further headers of each request.
-    pub headers: Vec<(String, Secret)>,
-    /// Parameters of each request's URL.
-    pub query: Vec<(String, String)>,
-    /// Settings about retries, for the worker's Codex.
-    pub retries: RetrySettings,
-    /// Model that Codex uses if a job names none.
-    pub model: Option<String>,
-}
+use super::worker_body::WorkerBody;
+use crate::model_server::{Secret, UpstreamSettings};
 
 /// Reason why the model's server can't be used. It contains no value of a setting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +28,11 @@ pub enum UpstreamError {
     /// The key is not valid.
     #[error("the model's key has characters that a header can't hold")]
     Key,
+    /// The environment names a proxy of a kind that the gateway can't use.
+    #[error(
+        "the proxy for the model's server begins with {0}://, which the gateway can't use: set one with http://"
+    )]
+    Proxy(String),
     /// TLS is not available.
     #[error("{0}")]
     Tls(String),
@@ -65,15 +52,34 @@ impl Upstream {
     ///
     /// # Errors
     /// Returns an error for settings that can't be used.
-    pub fn new(settings: UpstreamSettings) -> Result<Self, UpstreamError> {
-        let needs_tls = parse_base_url(&settings.base_url)?.scheme() == Some(&Scheme::HTTPS);
+    pub fn new(settings: &UpstreamSettings) -> Result<Self, UpstreamError> {
+        Self::through_proxy(settings, Matcher::from_env())
+    }
+
+    /// Prepares a server that is reached through these proxies.
+    fn through_proxy(settings: &UpstreamSettings, proxies: Matcher) -> Result<Self, UpstreamError> {
+        let base = parse_base_url(&settings.base_url)?;
+        let proxy = proxies.intercept(&base).filter(|_| !client::is_loopback(&base));
+        if let Some(scheme) =
+            proxy.as_ref().and_then(|proxy| proxy.uri().scheme_str()).filter(|s| *s != "http")
+        {
+            return Err(UpstreamError::Proxy(scheme.to_owned()));
+        }
+        let needs_tls = base.scheme() == Some(&Scheme::HTTPS);
+        // A tunnel has its own request to the proxy; without one, each request goes to the proxy.
+        let proxy_auth = proxy.as_ref().filter(|_| !needs_tls).and_then(|proxy| proxy.basic_auth().cloned());
         let tls = needs_tls.then(client::system_tls).transpose().map_err(UpstreamError::Tls)?;
-        Self::with_client(settings, client::new_client(tls, Matcher::from_env()))
+        let mut upstream = Self::with_client(settings, client::new_client(tls, proxies))?;
+        if let Some(mut auth) = proxy_auth {
+            auth.set_sensitive(true);
+            upstream.headers.insert(PROXY_AUTHORIZATION, auth);
+        }
+        Ok(upstream)
     }
 
     /// Prepares a server that is reached with this client.
     pub(super) fn with_client(
-        settings: UpstreamSettings,
+        settings: &UpstreamSettings,
         client: UpstreamClient,
     ) -> Result<Self, UpstreamError> {
         let base = parse_base_url(&settings.base_url)?;
@@ -87,8 +93,8 @@ impl Upstream {
             let bearer = header_value(&format!("Bearer {}", key.expose())).ok_or(UpstreamError::Key)?;
             headers.insert(AUTHORIZATION, bearer);
         }
-        let secrets = settings.key.into_iter().chain(settings.headers.into_iter().map(|(_, value)| value));
-        Ok(Self { base, query: encode_query(&settings.query), headers, secrets: secrets.collect(), client })
+        let (query, secrets) = (encode_query(&settings.query), masked_values(settings));
+        Ok(Self { base, query, headers, secrets, client })
     }
 
     /// Returns the host of the server, for messages.
@@ -110,7 +116,7 @@ impl Upstream {
     pub(super) async fn send(
         &self,
         endpoint: Endpoint,
-        request: Request<Limited<Incoming>>,
+        request: Request<WorkerBody>,
     ) -> Result<Response<Incoming>, legacy::Error> {
         let (worker, body) = request.into_parts();
         let mut request = Request::new(body);
@@ -151,10 +157,30 @@ fn header_value(value: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-fn encode_query(parameters: &[(String, String)]) -> String {
-    let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-    let encoded = parameters.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value)));
+fn encode_query(parameters: &[(String, Secret)]) -> String {
+    let encoded = parameters
+        .iter()
+        .map(|(name, value)| format!("{}={}", percent_encode(name), percent_encode(value.expose())));
     encoded.collect::<Vec<_>>().join("&")
+}
+
+fn percent_encode(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
+
+/// Returns everything that must not reach a worker: the values of the settings, the credentials after a header's
+/// scheme, and each of them as it is written in a URL. Long texts come first, so that no part of one is left.
+fn masked_values(settings: &UpstreamSettings) -> Vec<Secret> {
+    let headers = settings.headers.iter().map(|(_, value)| value.expose());
+    let credentials = headers.clone().filter_map(|value| Some(value.trim().split_once(' ')?.1.trim()));
+    let query = settings.query.iter().map(|(_, value)| value.expose());
+    let key = settings.key.iter().map(Secret::expose);
+    let mut values: Vec<String> =
+        key.chain(headers).chain(credentials).chain(query).map(str::to_owned).collect();
+    values.extend(values.clone().iter().map(|value| percent_encode(value)));
+    values.sort_by_key(|value| std::cmp::Reverse(value.len()));
+    values.dedup();
+    values.into_iter().map(Secret::new).collect()
 }
 
 fn parse_base_url(url: &str) -> Result<Uri, UpstreamError> {
@@ -176,7 +202,7 @@ mod tests {
     use super::*;
 
     fn upstream(base_url: &str) -> Result<Upstream, UpstreamError> {
-        Upstream::new(UpstreamSettings { base_url: base_url.to_owned(), ..UpstreamSettings::default() })
+        Upstream::new(&UpstreamSettings { base_url: base_url.to_owned(), ..UpstreamSettings::default() })
     }
 
     #[test]
@@ -195,6 +221,43 @@ mod tests {
     }
 
     #[test]
+    fn a_proxy_for_plain_http_gets_its_password_and_others_are_refused() {
+        let through = |proxy: &str, base_url: &str| {
+            let settings = UpstreamSettings { base_url: base_url.to_owned(), ..UpstreamSettings::default() };
+            Upstream::through_proxy(&settings, Matcher::builder().all(proxy).build())
+        };
+        let auth = |proxy: &str, base_url: &str| {
+            let upstream = through(proxy, base_url).unwrap();
+            upstream.headers.get(PROXY_AUTHORIZATION).map(|auth| auth.to_str().unwrap().to_owned())
+        };
+        assert_eq!(auth("http://user:word@proxy:1", "http://h/v1").as_deref(), Some("Basic dXNlcjp3b3Jk"));
+        assert_eq!(auth("http://user:word@proxy:1", "http://127.0.0.1:1/v1"), None);
+        assert_eq!(auth("http://proxy:1", "http://h/v1"), None);
+        for scheme in ["socks5", "socks5h", "https"] {
+            let error = through(&format!("{scheme}://user:word@proxy:1"), "https://h/v1").unwrap_err();
+            assert_eq!(error, UpstreamError::Proxy(scheme.to_owned()));
+            assert!(through(&format!("{scheme}://proxy:1"), "http://localhost:1/v1").is_ok());
+        }
+    }
+
+    #[test]
+    fn all_keys_of_the_settings_are_masked_in_each_form() {
+        let settings = UpstreamSettings {
+            base_url: "http://h/v1".to_owned(),
+            headers: vec![("authorization".to_owned(), Secret::new("Bearer header/secret"))],
+            query: vec![("key".to_owned(), Secret::new("query+secret"))],
+            ..UpstreamSettings::default()
+        };
+        assert!(!format!("{settings:?}").contains("query+secret"), "{settings:?}");
+        let upstream = Upstream::new(&settings).unwrap();
+        for text in
+            ["Bearer header/secret", "header/secret", "header%2Fsecret", "query+secret", "query%2Bsecret"]
+        {
+            assert_eq!(upstream.mask(&format!("bad: {text}!")), "bad: [secret]!");
+        }
+    }
+
+    #[test]
     fn a_server_that_can_t_be_used_is_refused_without_its_values() {
         for url in ["", "h", "/v1", "ftp://h/v1", "http://", "http://u:hidden@h/v1", "http://h/v1?key=hidden"]
         {
@@ -205,7 +268,7 @@ mod tests {
             let headers = header.map(|(name, value)| (name.to_owned(), Secret::new(value)));
             let base_url = "http://h/v1".to_owned();
             let (key, headers) = (key.map(Secret::new), headers.into_iter().collect());
-            Upstream::new(UpstreamSettings { base_url, key, headers, ..UpstreamSettings::default() })
+            Upstream::new(&UpstreamSettings { base_url, key, headers, ..UpstreamSettings::default() })
                 .unwrap_err()
         };
         assert_eq!(with(Some("hidden\n"), None), UpstreamError::Key);

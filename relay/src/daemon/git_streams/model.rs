@@ -43,13 +43,14 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::daemon::gateway::{JobMeter, JobReadings, MeterSettings, Secret, Upstream, UpstreamSettings};
+    use crate::daemon::gateway::{JobMeter, JobReadings, MeterSettings, Upstream};
+    use crate::model_server::{Secret, UpstreamSettings};
 
     #[tokio::test]
     async fn a_worker_that_sends_no_more_ends_its_open_request() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
-        let upstream = Upstream::new(UpstreamSettings { base_url, ..UpstreamSettings::default() }).unwrap();
+        let upstream = Upstream::new(&UpstreamSettings { base_url, ..UpstreamSettings::default() }).unwrap();
         let job = "a#1".parse().unwrap();
         let meter = JobMeter::new(job, MeterSettings::default(), JobReadings::default());
         let route = JobRoute::new(Secret::new("token"), Arc::new(upstream), Arc::new(meter));

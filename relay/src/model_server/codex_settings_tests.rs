@@ -43,13 +43,25 @@ fn a_provider_of_the_user_has_its_own_key_headers_and_parameters() {
     assert_eq!(address_and_key(&settings), ("https://h/openai", Some(KEY)));
     let headers: Vec<_> = settings.headers.iter().map(|(name, value)| (&**name, value.expose())).collect();
     assert_eq!(headers, [("a", "1"), ("b", "2")]);
-    assert_eq!(settings.query, [("api-version".to_owned(), "2026".to_owned())]);
+    assert_eq!(settings.query, [("api-version".to_owned(), Secret::new("2026"))]);
     let retries = RetrySettings {
         request_max_retries: Some(2),
         stream_max_retries: Some(0),
         stream_idle_timeout_ms: Some(4000),
     };
     assert_eq!(settings.retries, retries);
+}
+
+#[test]
+fn azure_is_found_by_the_name_or_the_address_of_the_provider() {
+    let is_azure = |name: &str, url: &str| {
+        let config =
+            format!("model_provider = \"p\"\n[model_providers.p]\nname = \"{name}\"\nbase_url = \"{url}\"\n");
+        settings(&config, "", &[]).unwrap().is_azure
+    };
+    assert!(is_azure("Azure", "https://proxy.example/v1"));
+    assert!(is_azure("x", "https://Mine.OpenAI.Azure.com/openai") && is_azure("x", "https://x.azurefd.net/"));
+    assert!(!is_azure("x", "https://proxy.example/azure") && !is_azure("azure 2", "https://h/v1"));
 }
 
 #[test]

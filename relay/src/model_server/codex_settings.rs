@@ -9,7 +9,7 @@ use common::wire::RetrySettings;
 use serde::Deserialize;
 
 use super::secret::Secret;
-use super::upstream::UpstreamSettings;
+use super::settings::UpstreamSettings;
 use crate::bounded_file::read_bounded;
 
 const OPENAI: &str = "openai";
@@ -20,6 +20,16 @@ const LOCAL_PROVIDERS: [(&str, &str); 2] =
 /// Headers of the provider `openai` that come from variables.
 const OPENAI_VARIABLES: [(&str, &str); 2] =
     [("OpenAI-Organization", "OPENAI_ORGANIZATION"), ("OpenAI-Project", "OPENAI_PROJECT")];
+
+/// Parts of the addresses that Codex takes for Azure (`codex-api`, `is_azure_responses_wire_base_url`).
+const AZURE_ADDRESSES: [&str; 6] = [
+    "openai.azure.",
+    "cognitiveservices.azure.",
+    "aoai.azure.",
+    "azure-api.",
+    "azurefd.",
+    "windows.net/openai",
+];
 
 /// Reason why the user's Codex has no settings for the gateway.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,11 +91,13 @@ struct CodexConfig {
     model_provider: Option<String>,
     model_providers: BTreeMap<String, Provider>,
     openai_base_url: Option<String>,
+    service_tier: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Provider {
+    name: Option<String>,
     base_url: Option<String>,
     wire_api: Option<String>,
     env_key: Option<String>,
@@ -118,11 +130,17 @@ impl UpstreamSettings {
     /// # Errors
     /// Returns an error if Codex has no server or key that the gateway can use.
     pub fn of_codex(variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
-        let home = variable("CODEX_HOME").map(PathBuf::from);
-        let home = home.or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(".codex")));
+        let home = codex_home(variable);
         let read =
             |name: &str| home.as_ref().map_or(Ok(Vec::new()), |home| read_if_present(&home.join(name)));
         resolve(&read("config.toml")?, &read("auth.json")?, variable)
+    }
+
+    /// Reads the model that the user's Codex uses if a job names none, also if Codex has no key.
+    pub fn default_model() -> Option<String> {
+        let variable = |name: &str| std::env::var(name).ok();
+        let config = read_if_present(&codex_home(&variable)?.join("config.toml")).ok()?;
+        parse_config(&config).ok()?.model
     }
 
     /// Reads the current settings of the user's Codex, from its files and this process's environment.
@@ -132,6 +150,11 @@ impl UpstreamSettings {
     pub fn of_this_process() -> Result<Self, String> {
         Self::of_codex(&|name| std::env::var(name).ok()).map_err(|e| e.to_string())
     }
+}
+
+fn codex_home(variable: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let home = variable("CODEX_HOME").map(PathBuf::from);
+    home.or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(".codex")))
 }
 
 fn read_if_present(path: &Path) -> Result<Vec<u8>, SettingsError> {
@@ -150,7 +173,7 @@ fn resolve(
     let variable = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
     let mut config = parse_config(config)?;
     let name = config.model_provider.take().unwrap_or_else(|| OPENAI.to_owned());
-    let model = config.model.take();
+    let (model, service_tier) = (config.model.take(), config.service_tier.take());
     let (provider, base_url) = find_provider(config, &name)?;
     check_supported(&provider, &name)?;
     let key = match (&provider.env_key, &provider.experimental_bearer_token) {
@@ -172,14 +195,24 @@ fn resolve(
         .into_iter()
         .filter_map(|(header, name)| variable(&name).map(|value| (header, value)));
     let headers = provider.http_headers.into_iter().chain(from_variables);
+    let is_azure = is_azure(provider.name.as_deref(), &base_url);
     Ok(UpstreamSettings {
         base_url,
         key: key.map(Secret::new),
         headers: headers.map(|(header, value)| (header, Secret::new(value))).collect(),
-        query: provider.query_params.into_iter().collect(),
+        query: provider.query_params.into_iter().map(|(name, value)| (name, Secret::new(value))).collect(),
         retries,
         model,
+        service_tier,
+        is_azure,
     })
+}
+
+/// Returns true for a server of Azure, which Codex finds by the provider's name or a part of its address.
+fn is_azure(name: Option<&str>, base_url: &str) -> bool {
+    let url = base_url.to_ascii_lowercase();
+    name.is_some_and(|name| name.eq_ignore_ascii_case("azure"))
+        || AZURE_ADDRESSES.iter().any(|part| url.contains(part))
 }
 
 fn parse_config(config: &[u8]) -> Result<CodexConfig, SettingsError> {

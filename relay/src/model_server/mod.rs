@@ -1,0 +1,11 @@
+//! The model's server of the user's own Codex: its address, its key and what else requests to it have.
+//!
+//! * [`settings`]: the settings of the server. [`codex_settings`]: reads them from Codex's files and the environment.
+//! * [`secret`]: values that are never shown.
+
+mod codex_settings;
+mod secret;
+mod settings;
+
+pub use secret::Secret;
+pub use settings::UpstreamSettings;

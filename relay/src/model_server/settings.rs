@@ -1,0 +1,35 @@
+//! Settings of the model's server.
+
+use common::wire::RetrySettings;
+
+use super::secret::Secret;
+
+/// Settings of the model's server.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UpstreamSettings {
+    /// URL of the API, without its endpoints' paths: `https://api.openai.com/v1`.
+    pub base_url: String,
+    /// Key, sent as a bearer token; `None` for a server without keys.
+    pub key: Option<Secret>,
+    /// Further headers of each request.
+    pub headers: Vec<(String, Secret)>,
+    /// Parameters of each request's URL. A value may be a key.
+    pub query: Vec<(String, Secret)>,
+    /// Settings about retries, for the worker's Codex.
+    pub retries: RetrySettings,
+    /// Model that Codex uses if a job names none.
+    pub model: Option<String>,
+    /// Processing tier that Codex asks for.
+    pub service_tier: Option<String>,
+    /// True for a server of Azure, for which Codex shapes its requests differently.
+    pub is_azure: bool,
+}
+
+impl UpstreamSettings {
+    /// Returns host and port of the server, for messages.
+    pub fn host(&self) -> &str {
+        let rest = self.base_url.split_once("://").map_or("", |(_, rest)| rest);
+        let authority = rest.split('/').next().unwrap_or_default();
+        authority.rsplit('@').next().unwrap_or_default()
+    }
+}
