@@ -3,7 +3,7 @@
 use std::env;
 use std::process::Command;
 
-use crate::harness::until;
+use crate::harness::until_engine;
 
 /// Image that `tests/run.sh` builds through `relay up --build`.
 pub const IMAGE: &str = "relay-platform:test";
@@ -23,7 +23,7 @@ pub fn docker(args: &[&str]) -> String {
 
 /// Pauses a container. Tries again if the kernel can't freeze processes that are just starting in it.
 pub fn pause(container: &str) {
-    until(&format!("the engine pauses {container}"), || {
+    until_engine(&format!("the engine pauses {container}"), || {
         let output = Command::new("docker").args(["pause", container]).output();
         let output = output.unwrap_or_else(|e| panic!("docker pause: {e}"));
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -48,12 +48,26 @@ pub fn until<T>(what: &str, check: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Does the same as [`until`], with a given deadline.
-pub fn until_by<T>(deadline: Instant, what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+pub fn until_by<T>(deadline: Instant, what: &str, check: impl FnMut() -> Option<T>) -> T {
+    check_every(Duration::from_millis(10), deadline, what, check)
+}
+
+/// Does the same as [`until`], for a check that starts a program of a container engine: that costs much processor time.
+pub fn until_engine<T>(what: &str, check: impl FnMut() -> Option<T>) -> T {
+    check_every(Duration::from_millis(150), Instant::now() + PATIENCE, what, check)
+}
+
+fn check_every<T>(
+    interval: Duration,
+    deadline: Instant,
+    what: &str,
+    mut check: impl FnMut() -> Option<T>,
+) -> T {
     loop {
         if let Some(found) = check() {
             return found;
         }
         assert!(Instant::now() < deadline, "{what}: not in time");
-        std::thread::park_timeout(Duration::from_millis(10));
+        std::thread::park_timeout(interval);
     }
 }

@@ -15,7 +15,7 @@ use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use super::{docker, processes, programs, until};
+use super::{docker, processes, programs, until, until_engine};
 
 /// Maximum length of a log in the message of a failed test, in bytes.
 const MAX_LOG_TAIL: u64 = 4 * 1024 * 1024;
@@ -160,14 +160,14 @@ impl Site {
     /// Waits until a job has a container of its own, and returns its name.
     pub fn box_of(&self, job: &str) -> String {
         let part = format!("-{}-", job.replace('#', "."));
-        until(&format!("{job} has a container"), || {
+        until_engine(&format!("{job} has a container"), || {
             self.boxes().into_iter().find(|name| name.contains(&part))
         })
     }
 
     /// Waits until no container of a single job is left.
     pub fn wait_for_no_box(&self) {
-        until("no container of a job is left", || self.boxes().is_empty().then_some(()));
+        until_engine("no container of a job is left", || self.boxes().is_empty().then_some(()));
     }
 
     /// Returns the root of the project.
