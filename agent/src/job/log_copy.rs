@@ -104,8 +104,7 @@ impl LogCopy {
     pub(super) fn error(&self) -> Option<String> {
         let queue = self.0.lock_queue();
         let hangs = queue.writing_since.is_some_and(|since| since.elapsed() >= WRITE_TIMEOUT);
-        let hung = || format!("its disk did not respond for {} s", WRITE_TIMEOUT.as_secs());
-        queue.error.clone().or_else(|| hangs.then(hung))
+        queue.error.clone().or_else(|| hangs.then(timeout_message))
     }
 
     /// Waits until everything is written, but no longer than [`WRITE_TIMEOUT`].
@@ -123,9 +122,15 @@ impl LogCopy {
                 drained.await;
             }
         };
-        // A hanging write is abandoned.
-        let _ = timeout(WRITE_TIMEOUT, drained).await;
+        // A hanging write is abandoned. It may have begun later than this wait.
+        if timeout(WRITE_TIMEOUT, drained).await.is_err() {
+            self.0.lock_queue().error.get_or_insert_with(timeout_message);
+        }
     }
+}
+
+fn timeout_message() -> String {
+    format!("its disk did not respond for {} s", WRITE_TIMEOUT.as_secs())
 }
 
 impl Drop for LogCopy {
