@@ -70,7 +70,7 @@ impl ExpectationCheck {
             user: self.user,
             stdin: String::new(),
             interrupt_first: false,
-            exit_report: None,
+            orphan_report: None,
             confine: None,
         };
         if let Some(sandbox) = &self.sandbox {

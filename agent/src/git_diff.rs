@@ -92,7 +92,7 @@ impl GitCall {
         let argv =
             ["sh", "-c", SCRIPT, "sh"].iter().chain(arguments).map(|word| (*word).to_owned()).collect();
         let mut command = Command {
-            exit_report: None,
+            orphan_report: None,
             confine: None,
             argv,
             env: self.env.clone(),

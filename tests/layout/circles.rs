@@ -22,7 +22,7 @@ pub(crate) fn circles(tree: &Tree, is_excepted: &dyn Fn(&Import) -> bool) -> Vec
     found
 }
 
-/// Returns the entry of a folder that contains a module.
+/// Returns the entry of `folder` in which the module `path` is.
 fn inside(folder: &ModulePath, path: &ModulePath) -> Option<String> {
     let rest = path.strip_prefix(folder.as_slice())?;
     // The library's own file puts its modules together.

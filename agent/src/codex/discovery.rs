@@ -173,7 +173,7 @@ async fn query_version(path: &Path, env: &Variables, user: Option<UserIds>) -> R
     let shown = path.display();
     let argv = vec![path.to_string_lossy().into_owned(), "--version".to_owned()];
     let command = Command {
-        exit_report: None,
+        orphan_report: None,
         confine: None,
         argv,
         env: env.clone(),

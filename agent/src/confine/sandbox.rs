@@ -311,7 +311,7 @@ mod tests {
             user: None,
             stdin: String::new(),
             interrupt_first: false,
-            exit_report: None,
+            orphan_report: None,
             confine: None,
         };
         sandbox.wrap(&mut command);

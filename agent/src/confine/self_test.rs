@@ -87,7 +87,7 @@ async fn run_test(shared: &SharedSettings) -> Result<(), String> {
     let pid = std::process::id().to_string();
     let argv = ["sh", "-c", SCRIPT, "sh", &pid, &own_name, &outside.to_string_lossy()];
     let mut command = Command {
-        exit_report: None,
+        orphan_report: None,
         confine: None,
         argv: argv.map(str::to_owned).into(),
         env: shared.env.clone(),

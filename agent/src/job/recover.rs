@@ -18,7 +18,7 @@ use common::wire::TerminationCause;
 use tokio::sync::watch;
 
 use super::manager::JobManager;
-use crate::shim::exit_report;
+use crate::shim::orphan_report;
 use crate::spool::{JobSpool, Spool};
 
 /// Maximum number of agent processes that try to hand over what a run has left. If the hand-over itself ends the agent,
@@ -79,7 +79,7 @@ async fn finish_run(
     jobs: Option<Arc<JobManager>>,
     mut cause_state: watch::Receiver<CauseState>,
 ) {
-    let cleanup = exit_report::read(&run.exit_report()).await;
+    let cleanup = orphan_report::read(&run.orphan_report()).await;
     // An agent that stops before its first welcome leaves the run to the next process.
     let Ok(cause) = cause_state
         .wait_for(|state| matches!(state, CauseState::Received(_)))

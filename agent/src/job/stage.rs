@@ -117,7 +117,7 @@ impl Stage {
         }
         let cwd = ".".to_owned();
         let mut command =
-            Command { argv, env, cwd, user, stdin, interrupt_first, exit_report: None, confine: None };
+            Command { argv, env, cwd, user, stdin, interrupt_first, orphan_report: None, confine: None };
         if let Some(sandbox) = sandbox.filter(|_| !interrupt_first) {
             sandbox.wrap(&mut command);
         }

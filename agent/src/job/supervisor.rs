@@ -219,7 +219,7 @@ impl Supervisor {
         folder: &WorkspaceDir,
     ) -> Result<(), JobError> {
         let env = &self.resources.env;
-        command.exit_report = Some(self.spool.exit_report().display().to_string());
+        command.orphan_report = Some(self.spool.orphan_report().display().to_string());
         let handler = match stage.step_classification(&self.spec, self.steps.rules()) {
             Some(classification) => OutputHandler::shell(classification),
             None => OutputHandler::codex(ActivityDetector::from_env(env), self.resources.mcp_servers.clone()),

@@ -101,7 +101,7 @@ impl JobOutput {
             user: self.user,
             stdin: String::new(),
             interrupt_first: false,
-            exit_report: None,
+            orphan_report: None,
             confine: None,
         };
         if let Some(sandbox) = &self.sandbox {

@@ -168,7 +168,7 @@ impl WritableCache {
             user: None,
             stdin: String::new(),
             interrupt_first: false,
-            exit_report: None,
+            orphan_report: None,
             confine: None,
         }
     }

@@ -130,7 +130,7 @@ impl PreparedClone {
             user,
             stdin: String::new(),
             interrupt_first: false,
-            exit_report: None,
+            orphan_report: None,
             confine: None,
         }
     }

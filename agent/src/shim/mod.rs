@@ -19,13 +19,13 @@
 //! * [`tree`]: the processes below the shim.
 //! * [`kill`]: signalling and reaping.
 //! * [`spawn`]: start of the command.
-//! * [`exit_report`]: the report for the next agent.
+//! * [`orphan_report`]: the report for the next agent.
 //! * [`outer_shim`]: the shim around a command in a sandbox.
 //! * [`output_fds`]: output of a sandboxed command, which bypasses the sandbox's own programs.
 
 pub(crate) mod escalation;
-pub(crate) mod exit_report;
 mod kill;
+pub(crate) mod orphan_report;
 mod outer_shim;
 mod output_fds;
 pub(crate) mod protocol;

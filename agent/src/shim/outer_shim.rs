@@ -23,8 +23,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
-use super::exit_report::ShimReport;
 use super::kill::{self, SignalledProcesses};
+use super::orphan_report::ShimReport;
 use super::output_fds::OutputFds;
 use super::protocol::{Command, Decoder, Report, Request, SandboxLauncher, encode};
 use super::tree::{self, Leader};
@@ -49,7 +49,7 @@ const MAX_STDERR: u64 = 4096;
 pub(super) fn run_in_sandbox(
     control: UnixStream,
     decoder: Decoder,
-    exit_report: Option<ShimReport>,
+    orphan_report: Option<ShimReport>,
     command: &Command,
     confine: &SandboxLauncher,
 ) {
@@ -57,7 +57,7 @@ pub(super) fn run_in_sandbox(
         control,
         requests: decoder,
         is_agent_gone: false,
-        exit_report,
+        orphan_report,
         unsent_outputs: None,
         inner: InnerShimState::default(),
         deadline: None,
@@ -93,7 +93,7 @@ struct OuterShim {
     requests: Decoder,
     /// True once the agent has died or closed the socket.
     is_agent_gone: bool,
-    exit_report: Option<ShimReport>,
+    orphan_report: Option<ShimReport>,
     /// File descriptors for the output that have not been passed to the command yet.
     unsent_outputs: Option<OutputFds>,
     inner: InnerShimState,
@@ -139,7 +139,7 @@ fn start_sandbox(
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| io::Error::other("it has no process id"))?;
     let leader = Leader { pid, pidfd: pidfd_open(pid, PidfdFlags::empty())? };
-    let inner = Command { user: None, exit_report: None, ..command.clone() };
+    let inner = Command { user: None, orphan_report: None, ..command.clone() };
     let request = Request::Enter(Box::new(inner), confine.check.clone());
     // If the reader is gone, a later read returns the end of the socket.
     let _ = outputs.send(&socket);
@@ -213,8 +213,8 @@ impl OuterShim {
         }
         let (inner_killed, inner_survivors) = self.inner.end_counts.unwrap_or_default();
         let (killed, survivors) = (inner_killed + killed, inner_survivors.max(survivors));
-        if let Some(exit_report) = self.exit_report.as_mut().filter(|_| self.is_agent_gone) {
-            exit_report.write(killed, survivors);
+        if let Some(orphan_report) = self.orphan_report.as_mut().filter(|_| self.is_agent_gone) {
+            orphan_report.write(killed, survivors);
         }
         self.send_report(&Report::Ended { killed, survivors });
     }

@@ -31,9 +31,9 @@ pub(crate) struct Command {
     pub(crate) stdin: String,
     /// True if the escalation begins with INT to the leader when the agent is gone.
     pub(crate) interrupt_first: bool,
-    /// File with the report for the next agent, if this agent dies before the command ends; see [`super::exit_report`].
+    /// File with the report for the next agent, if this agent dies before the command ends; see [`super::orphan_report`].
     #[serde(rename = "testament")]
-    pub(crate) exit_report: Option<String>,
+    pub(crate) orphan_report: Option<String>,
     /// Sandbox around the command.
     #[serde(default)]
     pub(crate) confine: Option<Box<SandboxLauncher>>,

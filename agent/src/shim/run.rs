@@ -9,8 +9,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitStatus, pidfd_send_signal};
 
 use super::escalation::{Action, Escalation};
-use super::exit_report::ShimReport;
 use super::kill::{self, SignalledProcesses};
+use super::orphan_report::ShimReport;
 use super::protocol::{Command, Decoder, Report, Request, encode};
 use super::tree::{self, Leader, ProcessKey};
 
@@ -35,7 +35,7 @@ pub(crate) fn run(is_inside_sandbox: bool) -> io::Result<()> {
         super::output_fds::receive(&control)?;
     }
     rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
-    let mut shim = Shim { control, decoder: Decoder::default(), is_agent_gone: false, exit_report: None };
+    let mut shim = Shim { control, decoder: Decoder::default(), is_agent_gone: false, orphan_report: None };
     let mut command = match shim.read_first_request()? {
         Some(Request::Run(command)) => command,
         Some(Request::Enter(command, check)) => {
@@ -48,10 +48,10 @@ pub(crate) fn run(is_inside_sandbox: bool) -> io::Result<()> {
         _ => return Ok(()),
     };
     // The command also runs without this file; the next agent then only has less information.
-    shim.exit_report = command.exit_report.as_deref().and_then(|path| ShimReport::open(path).ok());
+    shim.orphan_report = command.orphan_report.as_deref().and_then(|path| ShimReport::open(path).ok());
     if let Some(confine) = command.confine.take() {
         enter_root_dir();
-        super::outer_shim::run_in_sandbox(shim.control, shim.decoder, shim.exit_report, &command, &confine);
+        super::outer_shim::run_in_sandbox(shim.control, shim.decoder, shim.orphan_report, &command, &confine);
         return Ok(());
     }
     match super::spawn::spawn(&command) {
@@ -99,7 +99,7 @@ struct Shim {
     decoder: Decoder,
     /// True once the agent has died or closed the socket.
     is_agent_gone: bool,
-    exit_report: Option<ShimReport>,
+    orphan_report: Option<ShimReport>,
 }
 
 struct CommandState {
@@ -203,8 +203,8 @@ impl Shim {
         let survivors =
             kill::kill_descendants(|status| self.report_exit(status), pid, &mut state.signalled_processes);
         let killed = state.signalled_processes.count();
-        if let Some(exit_report) = self.exit_report.as_mut().filter(|_| self.is_agent_gone) {
-            exit_report.write(killed, survivors);
+        if let Some(orphan_report) = self.orphan_report.as_mut().filter(|_| self.is_agent_gone) {
+            orphan_report.write(killed, survivors);
         }
         self.send_report(&Report::Ended { killed, survivors });
     }

@@ -174,7 +174,7 @@ impl JobSpool {
     }
 
     /// Returns the path of the shim's exit report.
-    pub(crate) fn exit_report(&self) -> PathBuf {
+    pub(crate) fn orphan_report(&self) -> PathBuf {
         self.dir.join("shim")
     }
 
@@ -183,8 +183,8 @@ impl JobSpool {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends an event with the current time. No event follows `finished`, which is synced to the disk before this
-    /// function returns.
+    /// Appends an event with the current time. `finished` is synced to the disk before this function returns, and events
+    /// after it are dropped.
     pub fn append(&self, body: EventBody) {
         self.append_all([body]);
     }

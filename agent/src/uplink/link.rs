@@ -26,7 +26,7 @@ use crate::spool::RunId;
 const DISCONNECTED_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 /// Time between two checks for a new configuration while there is a connection.
 const CONNECTED_CHECK_INTERVAL: Duration = Duration::from_secs(2);
-/// Pause before the next attempt to connect to a relay of another version.
+/// Pause before the next attempt to connect to a relay without a common protocol version.
 const VERSION_PAUSE: Duration = Duration::from_secs(60);
 
 /// Input of the state machine.

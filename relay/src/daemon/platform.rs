@@ -44,8 +44,9 @@ pub(super) struct Platform {
     pub(super) tokens: AgentTokens,
     /// Codex threads of jobs that had a box.
     pub(super) threads: Threads,
-    /// Mount option of the engine, once it is known.
-    mount_option: Arc<OnceLock<&'static str>>,
+    /// Suffix of `--volume` that lets a container use a folder under `SELinux`, `:z` or nothing, once it was
+    /// queried.
+    selinux_mount_option: Arc<OnceLock<&'static str>>,
     /// Permits for the engine calls about boxes.
     pub(super) box_permits: Arc<Semaphore>,
     /// Limit on open files that this process inherited.
@@ -73,7 +74,7 @@ impl Platform {
             certificate: Arc::clone(&identity.certificate),
             tokens: state.tokens(),
             threads: state.threads(),
-            mount_option: Arc::default(),
+            selinux_mount_option: Arc::default(),
             box_permits: Arc::new(Semaphore::new(MAX_BOX_CALLS)),
             inherited_fd_limit: fd_limit::raise_limit(),
         }
@@ -219,7 +220,7 @@ impl Platform {
             engine: self.engine,
             platform: &self.config,
             registry: &self.registry_dir,
-            mount_option: &self.mount_option,
+            selinux_mount_option: &self.selinux_mount_option,
         }
     }
 }

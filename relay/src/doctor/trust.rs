@@ -113,6 +113,8 @@ fn container_sandbox_finding(platform: Option<&PlatformStatus>) -> Finding {
     }
 }
 
+/// Builds the finding about what confines workers. For a container with Codex's own sandbox it is
+/// [`container_sandbox_finding`].
 fn confinement_finding(is_container: bool, sandbox: Sandbox) -> Finding {
     match (is_container, sandbox) {
         (true, _) => Finding::ok(SANDBOX_CHECK, "the container: workers see the workspaces folder alone"),

@@ -43,8 +43,9 @@ pub struct Container<'a> {
     pub platform: &'a PlatformConfig,
     /// Path of the registry that the container belongs to.
     pub registry: &'a Path,
-    /// Mount option that the engine needs for folders of this machine, once it was queried.
-    pub mount_option: &'a OnceLock<&'static str>,
+    /// Suffix of `--volume` that lets a container use a folder under `SELinux`, `:z` or nothing, once it was
+    /// queried.
+    pub selinux_mount_option: &'a OnceLock<&'static str>,
 }
 
 /// Container that exists, as reported by `inspect`.
@@ -188,7 +189,7 @@ impl Container<'_> {
 
     /// Returns the mount option that lets a container use a folder of the host under `SELinux`.
     fn selinux_mount_option(&self) -> &'static str {
-        self.mount_option.get_or_init(|| self.query_mount_option())
+        self.selinux_mount_option.get_or_init(|| self.query_mount_option())
     }
 
     fn query_mount_option(&self) -> &'static str {

@@ -33,7 +33,8 @@ impl Registry {
         Self { folder: self.folder.reopen() }
     }
 
-    /// Returns the path of the registry's folder, for display.
+    /// Returns the path of the registry's folder, for messages and for the containers' label. Files are opened through
+    /// [`Self::folder`], never by this path.
     pub fn dir(&self) -> &Path {
         self.folder.path()
     }
@@ -49,7 +50,7 @@ impl Registry {
         [vec![self.folder.clone()], subfolders.to_vec()].concat()
     }
 
-    /// Returns true if the registry needs a folder of this name.
+    /// Returns true if the registry has a folder of this name.
     pub fn is_folder(name: &str) -> bool {
         FOLDERS.contains(&name) || name == SESSIONS
     }

@@ -1,4 +1,5 @@
-//! Short form of a record: the fields that a program needs for decisions. The text of the reply contains all fields.
+//! Short form of a record: the fields that a program needs for decisions. The rest is for people, in the text of the
+//! reply, as far as the command prints it.
 
 use serde_json::{Map, Value};
 

@@ -63,14 +63,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("shim");
         assert_eq!(read(&path).await, None);
-        let mut exit_report = ShimReport::open(path.to_str().unwrap()).unwrap();
+        let mut orphan_report = ShimReport::open(path.to_str().unwrap()).unwrap();
         assert!(ShimReport::open(path.to_str().unwrap()).is_err(), "there is one shim at a time");
         let reader = tokio::spawn({
             let path = path.clone();
             async move { read(&path).await }
         });
-        exit_report.write(3, 1);
-        drop(exit_report);
+        orphan_report.write(3, 1);
+        drop(orphan_report);
         assert_eq!(reader.await.unwrap(), Some((3, 1)));
         drop(ShimReport::open(path.to_str().unwrap()).unwrap());
         assert_eq!(read(&path).await, None, "the shim did not outlive its agent");
