@@ -94,7 +94,7 @@ pub enum RelayFrame {
     },
 }
 
-/// What a worker gets for its way to the model.
+/// Access of a worker to the model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelGrant {
     /// Secret that the worker presents in place of the model's key.

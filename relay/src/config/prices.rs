@@ -8,8 +8,8 @@ use toml::Spanned;
 
 use super::serde_util::ConfigError;
 
-/// Default prices, in US dollars for a million tokens: read, read from the cache, written. Published by `OpenAI` in
-/// December 2025, without discounts.
+/// Default prices, in US dollars for a million tokens: read, read from the cache, written. `OpenAI`'s as of
+/// December 2025, without discounts; not checked since.
 const DEFAULTS: [(&str, f64, f64, f64); 12] = [
     ("gpt-5", 1.25, 0.125, 10.0),
     ("gpt-5-codex", 1.25, 0.125, 10.0),

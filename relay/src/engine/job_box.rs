@@ -49,7 +49,7 @@ const MAX_LOGIN_BYTES: u64 = 1 << 20;
 /// Length of the part of a digest that makes the name of a box unique on its engine, in hexadecimal digits.
 const NAME_DIGITS: usize = 8;
 
-/// What a box is made of.
+/// Content of a new box.
 pub struct BoxContent<'a> {
     /// Identity of the box.
     pub id: &'a BoxId,
