@@ -1,11 +1,13 @@
 //! The gateway's meter: tokens and problems of the account are in the record while the job runs.
 
 use std::fs;
+use std::time::Instant;
 
 use common::event::{FailureKind, Usage};
 use common::record::{JobRecord, State};
+use relay_tests::harness::figures::{figure, ms, percentile};
 use relay_tests::harness::site::outcome;
-use relay_tests::harness::{Engine, processes};
+use relay_tests::harness::{Engine, processes, until};
 use relay_tests::scripted_model::script::{Fault, Script};
 use serde_json::json;
 
@@ -56,6 +58,33 @@ fn tokens_are_counted_as_they_pass_and_a_restart_of_the_relay_loses_none() {
     assert_eq!((answers(&next), next.usage), (own, Some(tokens(own))), "{}", site.log("demo#2"));
     let status = site.relay(&["status", "demo#2"]);
     assert!(!status.contains("of the whole thread"), "{status}");
+}
+
+#[test]
+#[ignore = "needs the real Codex"]
+fn the_tokens_of_each_answer_are_in_the_record_at_once() {
+    const ANSWERS: u64 = 5;
+    // Each command waits until the tokens of the answer before it are in the record.
+    let wait = |n: u64| format!("until [ -e go{n} ]; do sleep 0.01; done");
+    let script = (1..ANSWERS).fold(Script::new("waits"), |script, n| script.run(&wait(n))).say("Done.");
+    let (model, site) = site(Engine::Local, [script]);
+    up(&site);
+    let job = launch(&site, "[script:waits] Wait.");
+    let mut times = Vec::new();
+    for n in 1..=ANSWERS {
+        until("the model has been asked", || (model.requests().len() as u64 == n).then_some(()));
+        let asked = Instant::now();
+        until("the tokens are in the record", || (answers(&site.record(&job)) == n).then_some(()));
+        times.push(asked.elapsed());
+        fs::write(site.root().join(format!("workspace-projects/demo/go{n}")), "").unwrap();
+    }
+    let record = site.ended(&job);
+    assert_eq!((outcome(&record), record.usage), ((State::Completed, None), Some(tokens(ANSWERS))));
+    figure(&format!(
+        "tokens of an answer are in the record, seen by `relay status`: p50 {}, at most {} after the request",
+        ms(percentile(times.clone(), 50)),
+        ms(percentile(times, 100))
+    ));
 }
 
 #[test]
