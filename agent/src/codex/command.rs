@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(with_gateway.last().map(String::as_str), Some(NO_LOGIN_SETTING));
         assert_eq!(with_gateway[..args.len()], args);
         let old = [Some("0.168.2"), None].map(|version| model_only_args(version, true));
-        assert_eq!(old, [vec![], vec![]]);
+        assert_eq!(old, [Vec::<String>::new(), Vec::new()]);
     }
 
     #[test]

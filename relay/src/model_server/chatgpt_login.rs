@@ -72,7 +72,8 @@ impl ChatGptLogin {
         let tokens = auth.uses_chatgpt().then_some(auth.tokens).flatten()?;
         let claims = claims(&tokens.id_token);
         let account = &claims[ACCOUNT_CLAIM];
-        let account_id = tokens.account_id.or_else(|| Some(account["chatgpt_account_id"].as_str()?.to_owned()));
+        let account_id =
+            tokens.account_id.or_else(|| Some(account["chatgpt_account_id"].as_str()?.to_owned()));
         Some(Self {
             expires_at: expiry(&tokens.access_token),
             is_fedramp: account["chatgpt_account_is_fedramp"].as_bool().unwrap_or_default(),
@@ -201,7 +202,10 @@ mod tests {
         let tokens = RefreshedTokens::parse(answer.as_bytes()).unwrap();
         let bytes = tokens.update_auth_file(&auth_file(None, None, &old), Timestamp::UNIX_EPOCH).unwrap();
         let login = ChatGptLogin::from_auth_file(&bytes).unwrap();
-        assert_eq!((login.access_token, login.refresh_token), (Secret::new(new), non_empty("refresh-two".into())));
+        assert_eq!(
+            (login.access_token, login.refresh_token),
+            (Secret::new(new), non_empty("refresh-two".into()))
+        );
         assert_eq!(login.account_id.as_deref(), Some("account-of-token"));
         let auth: Value = serde_json::from_slice(&bytes).unwrap();
         assert_eq!((&auth["other"], &auth["last_refresh"]), (&json!(1), &json!("1970-01-01T00:00:00Z")));

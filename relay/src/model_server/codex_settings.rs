@@ -220,10 +220,7 @@ fn parse_config(config: &[u8]) -> Result<CodexConfig, SettingsError> {
 
 /// Returns a provider and its address. Codex's own providers can't be defined again. The default address of `openai`
 /// depends on the login.
-fn find_provider(
-    mut config: CodexConfig,
-    name: &str,
-) -> Result<(Provider, Option<String>), SettingsError> {
+fn find_provider(mut config: CodexConfig, name: &str) -> Result<(Provider, Option<String>), SettingsError> {
     if name == OPENAI {
         let url = config.openai_base_url.take();
         let variables = OPENAI_VARIABLES.map(|(header, name)| (header.to_owned(), name.to_owned()));

@@ -41,7 +41,8 @@ fn a_chatgpt_login_is_used_where_codex_would_use_it() {
         Some(LoginSettings { auth_file, refresh_url })
     };
     let home = ("HOME", "/h");
-    let own = "model_provider = \"p\"\n[model_providers.p]\nbase_url = \"http://h\"\nrequires_openai_auth = true";
+    let own =
+        "model_provider = \"p\"\n[model_providers.p]\nbase_url = \"http://h\"\nrequires_openai_auth = true";
     let elsewhere = (REFRESH_URL_VARIABLE, "http://t");
     for (config, auth, variables, url, key, expected) in [
         ("", tokens, &[home, ("OPENAI_API_KEY", KEY)][..], CHATGPT_URL, None, login(REFRESH_URL)),

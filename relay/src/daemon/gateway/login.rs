@@ -90,7 +90,10 @@ impl Login {
 
     /// Returns the login for a request, refreshed if it has to be. `rejected` is an access token that the model's server
     /// has not accepted.
-    pub(super) async fn access(self: &Arc<Self>, rejected: Option<Secret>) -> Result<ChatGptLogin, LoginError> {
+    pub(super) async fn access(
+        self: &Arc<Self>,
+        rejected: Option<Secret>,
+    ) -> Result<ChatGptLogin, LoginError> {
         let mut state = Arc::clone(&self.state).lock_owned().await;
         let login = self.read_file(&mut state)?;
         if refresh_reason(&login, rejected.as_ref(), time::now()).is_none() {

@@ -97,7 +97,9 @@ async fn many_requests_at_once_refresh_a_login_once() {
     }
     let [expired, rejected] = &fixture.endpoint.requests()[..] else { panic!("more than two refreshes") };
     assert!(expired.contains("\"refresh_token\":\"refresh-0\"") && expired.contains("proactive_expiry"));
-    assert!(rejected.contains("\"refresh_token\":\"refresh-1\"") && rejected.contains("unauthorized_recovery"));
+    assert!(
+        rejected.contains("\"refresh_token\":\"refresh-1\"") && rejected.contains("unauthorized_recovery")
+    );
     assert_eq!(fixture.stored_refresh_token(), Some(Secret::new("refresh-2")));
     let mode = std::fs::metadata(fixture.path("auth.json")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);

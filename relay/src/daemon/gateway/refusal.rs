@@ -68,7 +68,9 @@ impl Refusal {
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::EncodedBody => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BrokenBody | Self::Rejected(_) | Self::Budget(_) => StatusCode::BAD_REQUEST,
-            Self::Unreachable { .. } | Self::BadAnswer { .. } | Self::LoginFailed(_) => StatusCode::BAD_GATEWAY,
+            Self::Unreachable { .. } | Self::BadAnswer { .. } | Self::LoginFailed(_) => {
+                StatusCode::BAD_GATEWAY
+            }
         }
     }
 

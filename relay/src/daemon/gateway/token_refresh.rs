@@ -84,7 +84,9 @@ fn build_request<B>(
     *request.uri_mut() = url.clone();
     let headers = request.headers_mut();
     let agent = concat!("relay/", env!("CARGO_PKG_VERSION"));
-    for (name, value) in [(CONTENT_TYPE, "application/json"), (ACCEPT, "application/json"), (USER_AGENT, agent)] {
+    for (name, value) in
+        [(CONTENT_TYPE, "application/json"), (ACCEPT, "application/json"), (USER_AGENT, agent)]
+    {
         headers.insert(name, hyper::header::HeaderValue::from_static(value));
     }
     request
@@ -122,7 +124,8 @@ mod tests {
         assert_eq!(classify(400, json!({"error": "invalid_grant"})), refused("invalid grant"));
         assert_eq!(classify(400, json!({"code": "refresh_token_expired"})), refused("refresh token expired"));
         assert_eq!(classify(401, code("anything")), refused("status 401"));
-        for (status, body) in [(500, code("server_error")), (429, json!([])), (400, code("invalid_request"))] {
+        for (status, body) in [(500, code("server_error")), (429, json!([])), (400, code("invalid_request"))]
+        {
             assert_eq!(classify(status, body), RefreshError::NoAnswer(format!("it answered {status}")));
         }
     }
