@@ -19,8 +19,8 @@ const MODEL_ONLY_SETTINGS: [&str; 4] = [
     "analytics.enabled=false",
     "check_for_update_on_startup=false",
 ];
-/// Setting that keeps Codex from a login in its home. Codex would refresh a ChatGPT login at its start, also if it does
-/// not use it, and so take its refresh token from the relay, which refreshes it for all jobs.
+/// Setting that keeps Codex from a login in its home. Codex would refresh a `ChatGPT` login at its start, also if it
+/// does not use it, and so take its refresh token from the relay, which refreshes it for all jobs.
 const NO_LOGIN_SETTING: &str = "cli_auth_credentials_store=\"ephemeral\"";
 /// Oldest version of Codex that has these settings.
 const MODEL_ONLY_MIN_VERSION: Version = (0, 169, 0);

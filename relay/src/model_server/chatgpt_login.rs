@@ -97,6 +97,7 @@ impl ChatGptLogin {
 /// Answer of the token endpoint. A token that is missing stays the same.
 #[derive(Default, Deserialize)]
 #[serde(default)]
+#[expect(clippy::struct_field_names, reason = "the names in the answer")]
 pub struct RefreshedTokens {
     id_token: Option<String>,
     access_token: Option<String>,

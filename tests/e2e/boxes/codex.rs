@@ -34,8 +34,9 @@ fn a_thread_is_resumed_in_the_container_of_the_next_job() {
     let second = site.ended(job.trim());
     assert_eq!(outcome(&second), (State::Completed, None), "{}", site.log("demo#2"));
     assert_eq!((first.thread_id.is_some(), &first.thread_id), (true, &second.thread_id));
+    // Codex counts the tokens of the thread, the gateway those of the job.
     let tokens = |record: &JobRecord| record.usage.map(|usage| usage.input_tokens);
-    assert_eq!((tokens(&first), tokens(&second)), (Some(200), Some(400)));
+    assert_eq!((tokens(&first), tokens(&second)), (Some(200), Some(200)));
     site.wait_for_no_box();
 }
 
@@ -58,7 +59,8 @@ fn instructions_that_a_worker_leaves_in_its_home_reach_no_other_job() {
 fn only_named_mcp_servers_of_the_host_come_in_and_a_missing_program_is_a_warning() {
     let (_model, site) = codex_site();
     let config = std::fs::read_to_string(site.codex_home().join("config.toml")).unwrap();
-    let programs = "[mcp_servers.docs]\ncommand = \"/no/such/program\"\n[mcp_servers.private]\ncommand = \"sh\"\n";
+    let programs =
+        "[mcp_servers.docs]\ncommand = \"/no/such/program\"\n[mcp_servers.private]\ncommand = \"sh\"\n";
     site.write_codex("config.toml", &format!("notify = [\"canary\"]\n{config}\n{programs}"));
     site.configure(&format!("{SETTING}[codex]\nmcp = [\"docs\", \"absent\"]\n"));
     let refused = site.refused(2, &["up"]);
