@@ -58,8 +58,12 @@ pub(super) fn check_credentials(context: &CheckContext) -> Vec<Finding> {
         return vec![assess_gateway(UpstreamSettings::of_this_process())];
     }
     let name = context.config.as_ref().map_or("platform", |config| &config.platform.name);
+    let has_boxes = context.config.as_ref().is_ok_and(|config| config.platform.has_boxes(context.engine));
     let login_advice = context.engine.is_container().then(|| {
         let engine = context.engine;
+        if has_boxes {
+            return "remove gateway = false from [model], so that the relay uses the login".to_owned();
+        }
         format!("`{engine} exec -it -u worker {name} codex login --device-auth` logs in inside, once")
     });
     vec![assess_credentials(&found_kinds, login_advice.as_deref(), context.platform(), &context.up_command())]
@@ -72,13 +76,20 @@ fn assess_gateway(settings: Result<UpstreamSettings, String>) -> Finding {
             CREDENTIALS_CHECK,
             format!("the relay has a key for {}, and keeps it", settings.host()),
         ),
+        Ok(settings) if settings.login.is_some() => Finding::ok(
+            CREDENTIALS_CHECK,
+            format!(
+                "the relay has the ChatGPT login of codex for {}, keeps and refreshes it",
+                settings.host()
+            ),
+        ),
         Ok(settings) => {
             Finding::ok(CREDENTIALS_CHECK, format!("the relay reaches {} without a key", settings.host()))
         }
         Err(problem) => Finding::fail(
             CREDENTIALS_CHECK,
             format!("the gateway can't reach the model: {problem}"),
-            "do what it says, or remove gateway from [model]",
+            "do what it says, or set gateway = false in [model]",
         ),
     }
 }
@@ -148,7 +159,7 @@ fn read_file(path: &Path) -> String {
 mod tests {
     use super::super::finding::State;
     use super::*;
-    use crate::model_server::Secret;
+    use crate::model_server::{LoginSettings, Secret};
 
     #[test]
     fn the_gateway_s_own_settings_decide_whether_it_has_a_key() {
@@ -157,9 +168,15 @@ mod tests {
             key,
             ..UpstreamSettings::default()
         };
+        let login = LoginSettings { auth_file: "/h/auth.json".into(), refresh_url: "https://t".to_owned() };
         for (settings, state, detail) in [
             (Ok(settings(Some(Secret::new("k")))), State::Ok, "the relay has a key for h:8, and keeps it"),
             (Ok(settings(None)), State::Ok, "the relay reaches h:8 without a key"),
+            (
+                Ok(UpstreamSettings { login: Some(login), ..settings(None) }),
+                State::Ok,
+                "the relay has the ChatGPT login of codex for h:8, keeps and refreshes it",
+            ),
             (Err("no key".to_owned()), State::Fail, "the gateway can't reach the model: no key"),
         ] {
             let finding = assess_gateway(settings);
