@@ -80,6 +80,7 @@ mod status;
 mod submit;
 mod top;
 mod up;
+mod usage;
 mod verify;
 mod view_context;
 mod wait;
