@@ -52,6 +52,7 @@ mod places;
 mod podman;
 mod port_access;
 mod queue;
+mod quota;
 mod readme;
 mod recovery;
 mod registry;

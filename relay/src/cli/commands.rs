@@ -7,7 +7,7 @@ use super::global::Global;
 use super::{
     apply, cancel, compare, completions, diff, discard, doctor, down, events, explain, extend, help, hook,
     init, launch, logs, mcp, merge, notices, output, prune, receipt, restart, resume, retry, run, schema,
-    serve, shell, status, top, up, verify, wait,
+    serve, shell, status, top, up, usage, verify, wait,
 };
 
 /// A command line of `relay`: the global flags, and a command with its own flags.
@@ -89,6 +89,8 @@ commands! {
     Launch(launch::LaunchArgs) = "launch";
     /// List jobs, or show one in detail
     Status(status::StatusArgs) = "status";
+    /// Sum up the tokens and the cost of jobs
+    Usage(usage::UsageArgs) = "usage";
     /// Show all workers on a live screen
     Top(top::TopArgs) = "top";
     /// Show a job's log

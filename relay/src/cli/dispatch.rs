@@ -13,7 +13,7 @@ use super::serve::{self, ServeFn};
 use super::{
     Context, apply, cancel, candidates, compare, completions, diff, discard, doctor, down, events, explain,
     extend, help, hook, init, launch, logs, mcp, merge, notices, output, prune, receipt, restart, resume,
-    retry, retry_failed, run, schema, shell, status, top, up, verify, wait,
+    retry, retry_failed, run, schema, shell, status, top, up, usage, verify, wait,
 };
 use crate::exit::{ExitCode, Failure};
 use crate::inheritance;
@@ -148,6 +148,7 @@ fn dispatch(cli: &Cli, serve: ServeFn) -> Result<u8, Failure> {
         Command::Restart(args) => in_project(global, |context| restart::run(args, context)),
         Command::Launch(args) => in_project(global, |context| launch::run(args, context)),
         Command::Status(args) => in_project(global, |context| status::run(args, context)),
+        Command::Usage(args) => in_project(global, |context| usage::run(args, context)),
         Command::Top(args) => in_project(global, |context| top::run(args, context)),
         Command::Logs(args) => in_project(global, |context| logs::run(args, context)),
         Command::Shell(args) => in_project(global, |context| shell::run(args, context)),

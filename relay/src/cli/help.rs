@@ -43,6 +43,7 @@ pub const HELP_TEMPLATE: &str = concat!(
     "  cancel       Cancel jobs and end everything they started\n",
     group_heading!("Watch"),
     "  status       List jobs, or show one in detail\n",
+    "  usage        Sum up the tokens and the cost of jobs\n",
     "  top          Show all workers on a live screen\n",
     "  logs         Show a job's log\n",
     "  events       Show the events of one job or of all\n",
