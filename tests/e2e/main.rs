@@ -37,6 +37,7 @@ mod limits;
 mod machine;
 mod many_agents;
 mod mcp;
+mod messages_gateway;
 mod model;
 mod model_gateway;
 mod model_meter;

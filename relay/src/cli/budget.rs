@@ -70,8 +70,9 @@ mod tests {
         assert!(check(&cost, Runner::Shell, None, true).unwrap_err().contains("--runner shell"));
         assert!(check(&cost, Runner::Codex, Some("m"), true).unwrap_err().contains("the model m,"));
         let tokens = Budget { max_tokens: Some(1), ..Budget::default() };
-        let with_day = Config { day_budget: cost, model_gateway: true, ..config.clone() };
-        let day = |runner, model| check_budget(&Budget::default(), runner, model, || None, &with_day);
+        let with_day = Config { day_budget: cost, model_gateway: Some(true), ..config.clone() };
+        let settings = (EngineKind::Local, &with_day);
+        let day = |runner, model| check_budget(&Budget::default(), runner, model, || None, settings);
         assert!(day(Runner::Codex, Some("m")).unwrap_err().message.contains("the model m,"));
         assert_eq!(
             (day(Runner::Shell, None).is_ok(), day(Runner::Codex, Some("gpt-5")).is_ok()),

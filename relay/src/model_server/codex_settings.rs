@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::chatgpt_login::AuthFile;
 use super::secret::Secret;
-use super::settings::{LoginSettings, UpstreamSettings};
+use super::settings::{LoginSettings, ModelApi, UpstreamSettings};
 use crate::bounded_file::read_bounded;
 
 const AUTH_FILE: &str = "auth.json";
@@ -190,6 +190,7 @@ fn resolve(
     let headers = provider.http_headers.into_iter().chain(from_variables);
     let is_azure = is_azure(provider.name.as_deref(), &base_url);
     Ok(UpstreamSettings {
+        api: ModelApi::Responses,
         base_url,
         key: key.map(Secret::new),
         login,

@@ -1,8 +1,10 @@
-//! The model's server of the user's own Codex: its address, its key and what else requests to it have.
+//! The model's servers: their addresses, their keys and what else requests to them have.
 //!
-//! * [`settings`]: the settings of the server. [`codex_settings`]: reads them from Codex's files and the environment.
+//! * [`settings`]: the settings of a server. [`codex_settings`]: reads those of the user's own Codex from its files and
+//!   the environment. [`anthropic_settings`]: reads those of the Messages API from the environment.
 //! * [`chatgpt_login`]: a login with an account of `ChatGPT`. [`secret`]: values that are never shown.
 
+mod anthropic_settings;
 mod chatgpt_login;
 mod codex_settings;
 mod secret;
@@ -10,4 +12,4 @@ mod settings;
 
 pub use chatgpt_login::{ChatGptLogin, RefreshedTokens};
 pub use secret::Secret;
-pub use settings::{LoginSettings, UpstreamSettings};
+pub use settings::{LoginSettings, ModelApi, UpstreamSettings};

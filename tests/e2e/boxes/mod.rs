@@ -4,11 +4,13 @@ mod codex;
 mod kills;
 mod limits;
 mod podman;
+mod random_kills;
 mod shell;
 
 use common::record::State;
 use common::result::ResultState;
 use relay_tests::harness::docker::docker;
+use relay_tests::harness::figures::times;
 use relay_tests::harness::site::outcome;
 use relay_tests::harness::{Engine, Site};
 
@@ -71,9 +73,10 @@ fn a_job_sees_neither_processes_nor_values_nor_folders_of_another() {
 
 #[test]
 #[ignore = "needs Docker"]
-fn twenty_jobs_have_a_container_each_at_once() {
+fn many_jobs_have_a_container_each_at_once() {
+    let count = times(6, 20);
     let site = site("max_jobs = 20\nmemory = \"256MiB\"\npids = 64\n");
-    let jobs: Vec<String> = (0..20)
+    let jobs: Vec<String> = (0..count)
         .map(|n| {
             site.launch_shell(
                 "until test -e go; do sleep 0.1; done; cat /etc/hostname",
@@ -84,7 +87,7 @@ fn twenty_jobs_have_a_container_each_at_once() {
     for job in &jobs {
         site.record_when(job, "runs", |record| record.state == State::Running);
     }
-    assert_eq!(site.boxes().len(), 20);
+    assert_eq!(site.boxes().len(), count);
     site.write("workspace-projects/demo/go", "");
     let mut hostnames: Vec<String> = Vec::new();
     for job in &jobs {
@@ -93,7 +96,7 @@ fn twenty_jobs_have_a_container_each_at_once() {
     }
     hostnames.sort();
     hostnames.dedup();
-    assert_eq!(hostnames.len(), 20);
+    assert_eq!(hostnames.len(), count);
     site.wait_for_no_box();
 }
 

@@ -14,7 +14,7 @@
 //!   bodies. [`pending_answer`]: a request until its answer is metered.
 //! * [`endpoint`], [`request_check`]: requests that workers may send. [`refusal`]: answers of the gateway itself. [`headers`]: headers
 //!   that are passed on. [`meter`]: token counts of an answer; [`event_stream`] and [`json_fields`] find them in bounded
-//!   memory. [`account`]: problems of the account. All of these are pure.
+//!   memory, [`message_stream`] adds those of a stream of the Messages API. [`account`]: problems of the account. All of these are pure.
 //! * [`upstream`]: the model's server, with the settings of [`crate::model_server`]. [`client`]: connections to it.
 //! * [`login`]: the user's `ChatGPT` login. [`login_file`]: the file that it is in. [`token_refresh`]: the request for new
 //!   tokens.
@@ -30,6 +30,7 @@ mod job_meter;
 mod json_fields;
 mod login;
 mod login_file;
+mod message_stream;
 mod meter;
 mod metered_body;
 mod pending_answer;

@@ -19,8 +19,10 @@ use super::endpoint::Endpoint;
 use super::headers;
 use super::login::{Login, LoginError};
 use super::worker_body::{BodyError, WorkerBody};
-use crate::model_server::{ChatGptLogin, Secret, UpstreamSettings};
+use crate::model_server::{ChatGptLogin, ModelApi, Secret, UpstreamSettings};
 
+/// Header with the key of the Messages API.
+pub(super) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// Headers of an account of `ChatGPT`.
 const ACCOUNT_HEADER: HeaderName = HeaderName::from_static("chatgpt-account-id");
 const FEDRAMP_HEADER: HeaderName = HeaderName::from_static("x-openai-fedramp");
@@ -63,6 +65,7 @@ pub(super) enum SendError {
 
 /// The model's server, with the pool of connections to it.
 pub struct Upstream {
+    api: ModelApi,
     base: Uri,
     query: String,
     headers: HeaderMap,
@@ -117,15 +120,23 @@ impl Upstream {
             headers.insert(name, header_value(value.expose()).ok_or_else(invalid)?);
         }
         if let Some(key) = &settings.key {
-            let bearer = header_value(&format!("Bearer {}", key.expose())).ok_or(UpstreamError::Key)?;
-            headers.insert(AUTHORIZATION, bearer);
+            let (name, value) = match settings.api {
+                ModelApi::Responses => (AUTHORIZATION, format!("Bearer {}", key.expose())),
+                ModelApi::Messages => (API_KEY, key.expose().to_owned()),
+            };
+            headers.insert(name, header_value(&value).ok_or(UpstreamError::Key)?);
         }
         let (query, secrets) = (encode_query(&settings.query), masked_values(settings));
         let login = settings.login.as_ref().map(|login| {
             let url = parse_url(&login.refresh_url).map_err(UpstreamError::RefreshUrl)?;
             Ok(Arc::new(Login::new(login, url, client.clone())))
         });
-        Ok(Self { base, query, headers, secrets, client, login: login.transpose()? })
+        Ok(Self { api: settings.api, base, query, headers, secrets, client, login: login.transpose()? })
+    }
+
+    /// Returns the API of the server.
+    pub(super) fn api(&self) -> ModelApi {
+        self.api
     }
 
     /// Returns the host of the server, for messages.
@@ -205,11 +216,10 @@ impl Upstream {
         self.client.request(request).await.map_err(SendError::Client)
     }
 
-    /// Returns the URL of an endpoint, with the configured parameters. A worker's own are passed on only to the list of
-    /// models, which has the client's version there.
+    /// Returns the URL of an endpoint, with the configured parameters, and the few of a worker that are passed on.
     fn target(&self, endpoint: Endpoint, query: Option<&str>) -> Uri {
         let path = self.base.path().trim_end_matches('/');
-        let worker = query.filter(|_| endpoint == Endpoint::Models).unwrap_or_default();
+        let worker = endpoint.passed_query(query);
         let parameters = [worker, &self.query];
         let parameters: Vec<&str> = parameters.into_iter().filter(|text| !text.is_empty()).collect();
         let mark = if parameters.is_empty() { "" } else { "?" };
