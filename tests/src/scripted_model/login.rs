@@ -73,13 +73,11 @@ impl Login {
 /// Answers a request for new tokens.
 pub(super) async fn refresh(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) -> Response {
     let presented = body["refresh_token"].as_str().unwrap_or_default();
-    match shared.login().refresh(presented) {
-        Some(tokens) => Json(tokens).into_response(),
-        None => {
-            let error = json!({"error": {"code": "refresh_token_reused", "message": "log in again"}});
-            (StatusCode::UNAUTHORIZED, Json(error)).into_response()
-        }
+    if let Some(tokens) = shared.login().refresh(presented) {
+        return Json(tokens).into_response();
     }
+    let error = json!({"error": {"code": "refresh_token_reused", "message": "log in again"}});
+    (StatusCode::UNAUTHORIZED, Json(error)).into_response()
 }
 
 /// Returns the refresh token of a number.
