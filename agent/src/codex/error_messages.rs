@@ -230,16 +230,22 @@ fn find_meaning(message: &str, now: &Zoned) -> Option<(FailureKind, String)> {
 /// Returns the end of the usage limit that a failed turn reports, if Codex names it. `now` is the current time in
 /// Codex's time zone. Codex names the minute in which the limit ends, so the end is that of the minute.
 pub(crate) fn usage_limit_end(message: &str, now: &Zoned) -> Option<Timestamp> {
-    let (_, rest) = message.split_once("try again at ")?;
+    let rest = text_after(message, "try again at ")?;
     let minute = parse_reset_time(text_format::one_line(rest, MAX_DETAIL).trim_end_matches('.'), now)?;
     minute.timestamp().checked_add(SignedDuration::from_mins(1)).ok()
+}
+
+/// Returns the text after a mark in lower case. Codex begins a sentence with it for some plans.
+fn text_after<'a>(message: &'a str, mark: &str) -> Option<&'a str> {
+    let at = message.to_ascii_lowercase().find(mark)?;
+    message.get(at + mark.len()..)
 }
 
 /// Returns the advice for a usage limit. It repeats the reset time, because Codex's words, quoted behind it, may be cut
 /// off before they name it.
 fn usage_limit_advice(message: &str, now: &Zoned) -> String {
     for (mark, phrase) in [("try again at ", "try again at"), ("try again in ", "try again in")] {
-        if let Some((_, rest)) = message.split_once(mark) {
+        if let Some(rest) = text_after(message, mark) {
             let rest = text_format::one_line(rest, MAX_DETAIL);
             let time = rest.trim_end_matches('.');
             let time = format_reset_time(time, now).unwrap_or_else(|| time.to_owned());
