@@ -3,6 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Zoned;
+use jiff::tz::TimeZone;
+
 use crate::user::User;
 
 /// Variables of the agent that workers may see. They set paths of programs, formats of text and network access.
@@ -57,6 +60,13 @@ const SECRET_WORDS: &[&str] = &["KEY", "SECRET", "TOKEN", "PASSWORD", "PASSWD", 
 
 /// Environment variables by name.
 pub(crate) type Variables = BTreeMap<String, String>;
+
+/// Returns a time in the zone in which programs with this environment print times.
+pub(crate) fn in_local_zone(time: &Zoned, env: &Variables) -> Zoned {
+    let zone = env.get("TZ").map(|name| name.trim_start_matches(':'));
+    let zone = zone.and_then(|name| TimeZone::get(name).or_else(|_| TimeZone::posix(name)).ok());
+    time.with_time_zone(zone.unwrap_or_else(|| time.time_zone().clone()))
+}
 
 /// Builds a worker's environment.
 pub(crate) fn worker_environment(
@@ -128,6 +138,14 @@ mod tests {
 
     fn vars(pairs: &[(&str, &str)]) -> Variables {
         pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    #[test]
+    fn times_are_printed_in_the_zone_of_the_environment() {
+        let time: Zoned = "2026-01-02T10:00[+01:00]".parse().unwrap();
+        let hour = |name: &str| in_local_zone(&time, &Variables::from([("TZ".into(), name.into())])).hour();
+        assert_eq!([hour("<+03>-3"), hour(":<-05>5"), hour("no zone")], [12, 4, 10]);
+        assert_eq!(in_local_zone(&time, &Variables::new()), time);
     }
 
     #[test]

@@ -39,17 +39,25 @@ impl Budget {
 
     /// Returns the reason why no further request is allowed, one line without the job's name.
     pub fn exceeded(&self, total: &ModelUsage) -> Option<String> {
-        let used_up = self.uses(total).find(|part| part.used >= part.limit)?;
-        Some(format!("{USED_UP}{}", used_up.text))
+        Some(format!("{USED_UP}{}", self.used_up(total)?))
+    }
+
+    /// Describes the limit that is used up: `100 of 100 tokens`.
+    pub fn used_up(&self, total: &ModelUsage) -> Option<String> {
+        self.uses(total).find(|part| part.used >= part.limit).map(|part| part.text)
     }
 
     /// Returns a warning once most of the budget is used, one line.
     pub fn warning(&self, total: &ModelUsage) -> Option<String> {
+        let text = self.nearly_used_up(total)?;
+        Some(format!("{WARNING_PERCENT}% or more of the job's budget for the model is used: {text}"))
+    }
+
+    /// Describes the limit of which most is used: `80 of 100 tokens`.
+    pub fn nearly_used_up(&self, total: &ModelUsage) -> Option<String> {
         let is_due =
             |part: &Use| u128::from(part.used) * 100 >= u128::from(part.limit) * u128::from(WARNING_PERCENT);
-        let due = self.uses(total).find(is_due)?;
-        let text = due.text;
-        Some(format!("{WARNING_PERCENT}% or more of the job's budget for the model is used: {text}"))
+        self.uses(total).find(is_due).map(|part| part.text)
     }
 
     fn uses(&self, total: &ModelUsage) -> impl Iterator<Item = Use> + use<> {

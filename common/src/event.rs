@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::evidence::Evidence;
 pub use crate::failure_kind::FailureKind;
 use crate::folder::{FolderUse, MAX_SHARED_WITH};
+use crate::hold::{Hold, OnQuota};
 use crate::ids::{JobId, JobName};
 use crate::job::{Runner, StepKind};
 use crate::model_usage::{ModelProblem, ModelUsage};
@@ -194,6 +195,12 @@ pub enum EventBody {
         /// The new problem; `None` once the model answers again.
         problem: Option<Box<ModelProblem>>,
     },
+    /// The job is held, because the account can't use the model, or the hold has changed or ended. Recorded by the
+    /// relay, and by the agent for a job whose Codex has reached a limit.
+    Held {
+        /// The new hold; `None` if the job goes on.
+        hold: Option<Box<Hold>>,
+    },
 }
 
 /// Properties of a job that are known at its launch.
@@ -229,6 +236,9 @@ pub struct Queued {
     /// Group of the job. A limited number of jobs of a group runs at once.
     #[serde(default)]
     pub group: Option<JobName>,
+    /// Reaction to a usage limit of the account.
+    #[serde(default)]
+    pub on_quota: OnQuota,
 }
 
 /// Isolation of a worker from the machine that it runs on.

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::event::{Event, EventBody, Resources, StepOutcome};
 use crate::event_line::{EventLine, Source};
+use crate::hold::Hold;
 use crate::job::StepKind;
 use crate::record::{Cleanup, JobRecord, Link, MAX_STEPS, State};
 use crate::step::{CurrentStep, Step};
@@ -63,6 +64,7 @@ impl JobRecord {
             EventBody::Accepted { agent, isolation, workspace_log } => {
                 self.state = State::Starting;
                 self.waiting = None;
+                self.held = None;
                 self.link = Some(Link::Connected);
                 self.agent = Some(agent.clone());
                 self.isolation = Some(*isolation);
@@ -105,7 +107,11 @@ impl JobRecord {
                 self.waiting = reason.map(ToString::to_string);
             }
             EventBody::FolderShared { jobs } => self.shared_with.clone_from(jobs),
-            EventBody::Stopping { .. } => self.state = State::Stopping,
+            EventBody::Held { hold } => self.apply_held(hold.as_deref()),
+            EventBody::Stopping { .. } => {
+                self.state = State::Stopping;
+                self.held = None;
+            }
             EventBody::Cleanup { killed, survivors } => {
                 let before = self.cleanup.map_or(0, |cleanup| cleanup.killed);
                 self.cleanup =
@@ -169,6 +175,14 @@ impl JobRecord {
         self.update_current_step();
     }
 
+    /// Applies a change of the job's hold. A job that is being ended is no longer held.
+    fn apply_held(&mut self, hold: Option<&Hold>) {
+        self.held = hold.filter(|_| self.state != State::Stopping).cloned();
+        if self.held.is_some() {
+            self.pid = None;
+        }
+    }
+
     fn add_warning(&mut self, message: String) {
         self.warnings.add(&message);
         self.warning = Some(message);
@@ -195,6 +209,7 @@ impl JobRecord {
     fn apply_end(&mut self, at: Timestamp) {
         self.finished_at = Some(at);
         self.waiting = None;
+        self.held = None;
         self.pid = None;
         self.step = None;
         self.steps.retain(|step| step.outcome.is_some() || step.kind != StepKind::Model);

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::budget::Budget;
 use crate::expectation::Expectation;
 use crate::folder::FolderUse;
+use crate::hold::OnQuota;
 use crate::ids::JobId;
 use crate::place::PlaceSpec;
 use crate::rule::{OnLimit, OnLoop, StepRule};
@@ -165,6 +166,9 @@ pub struct JobSpec {
     /// Action when the worker repeats itself and changes no file.
     #[serde(default)]
     pub on_loop: OnLoop,
+    /// Action when the account's usage limit for the model is reached.
+    #[serde(default, skip_serializing_if = "OnQuota::is_fail")]
+    pub on_quota: OnQuota,
     /// Settings for calling Codex.
     pub codex: CodexSettings,
     /// Codex thread to continue; `None` starts a new one.
@@ -201,6 +205,7 @@ impl JobSpec {
             rules: Vec::new(),
             on_limit: OnLimit::default(),
             on_loop: OnLoop::default(),
+            on_quota: OnQuota::default(),
             codex: CodexSettings::default(),
             thread: None,
             place: None,

@@ -29,6 +29,43 @@ pub struct ModelUsage {
     pub estimated_cost_micros: u64,
 }
 
+impl ModelUsage {
+    /// Returns the sum of this use and the growth of another one between two readings.
+    #[must_use]
+    pub fn plus_growth(&self, before: &Self, after: &Self) -> Self {
+        let plus = |sum: u64, before: u64, after: u64| sum.saturating_add(after.saturating_sub(before));
+        let (sum, old, new) = (&self.usage, &before.usage, &after.usage);
+        let (sum_cost, old_cost, new_cost) = (self.cost_micros, before.cost_micros, after.cost_micros);
+        let cost = plus(sum_cost.unwrap_or(0), old_cost.unwrap_or(0), new_cost.unwrap_or(0));
+        Self {
+            usage: Usage {
+                input_tokens: plus(sum.input_tokens, old.input_tokens, new.input_tokens),
+                cached_input_tokens: plus(
+                    sum.cached_input_tokens,
+                    old.cached_input_tokens,
+                    new.cached_input_tokens,
+                ),
+                output_tokens: plus(sum.output_tokens, old.output_tokens, new.output_tokens),
+                reasoning_output_tokens: plus(
+                    sum.reasoning_output_tokens,
+                    old.reasoning_output_tokens,
+                    new.reasoning_output_tokens,
+                ),
+            },
+            answers: plus(self.answers, before.answers, after.answers),
+            unmetered: plus(self.unmetered, before.unmetered, after.unmetered),
+            cost_micros: sum_cost.or(new_cost).map(|_| cost),
+            unpriced: plus(self.unpriced, before.unpriced, after.unpriced),
+            estimated_tokens: plus(self.estimated_tokens, before.estimated_tokens, after.estimated_tokens),
+            estimated_cost_micros: plus(
+                self.estimated_cost_micros,
+                before.estimated_cost_micros,
+                after.estimated_cost_micros,
+            ),
+        }
+    }
+}
+
 /// Problem of the account with the model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelProblem {

@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 use crate::event::{Changes, FinalState, Isolation, JobError, MAX_AFTER, PlanItem, Queued, Usage};
 use crate::evidence::Evidence;
 use crate::folder::{FolderUse, MAX_SHARED_WITH};
+use crate::hold::{Hold, OnQuota};
 use crate::ids::{JobId, JobName};
 use crate::job::Runner;
 use crate::json;
@@ -218,6 +219,12 @@ pub struct JobRecord {
     /// Problem of the account in the model's newest answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_problem: Option<ModelProblem>,
+    /// Reaction to a usage limit of the account.
+    #[serde(default, skip_serializing_if = "OnQuota::is_fail")]
+    pub on_quota: OnQuota,
+    /// Hold of a job that waits until the account can use the model again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Hold>,
     /// Fields written by a newer program, preserved unchanged.
     #[serde(flatten)]
     pub unknown_fields: Map<String, Value>,
@@ -275,6 +282,8 @@ impl JobRecord {
             group: queued.group.clone(),
             model_usage: None,
             model_problem: None,
+            on_quota: queued.on_quota,
+            held: None,
             unknown_fields: Map::new(),
         }
     }
@@ -294,6 +303,7 @@ impl JobRecord {
             after: self.after.clone(),
             base_job: self.base_job.clone(),
             group: self.group.clone(),
+            on_quota: self.on_quota,
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use common::event::{EventBody, FailureKind, Isolation, StepOutcome};
 use common::event_line::EventLine;
+use common::hold::OnQuota;
 use common::job::{JobSpec, Runner, Sandbox, StepKind};
 use common::record::JobRecord;
 use common::rule::{OnLimit, OnLoop};
@@ -126,6 +127,11 @@ fn every_value_of_an_enum_is_named_in_the_schemas() {
             &parse_schema(Schema::Spec),
             "/properties/on_loop/examples",
             variant_names::<OnLoop>(&unknown_variant),
+        ),
+        (
+            &parse_schema(Schema::Spec),
+            "/properties/on_quota/examples",
+            variant_names::<OnQuota>(&unknown_variant),
         ),
         (
             &parse_schema(Schema::Spec),

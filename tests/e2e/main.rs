@@ -51,6 +51,7 @@ mod places;
 mod podman;
 mod port_access;
 mod queue;
+mod quota;
 mod readme;
 mod recovery;
 mod registry;

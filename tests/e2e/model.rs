@@ -20,7 +20,7 @@ fn launch_limited(site: &Site, name: &str, script: &str, limit: &str, settings: 
     let limit = format!("model={limit}");
     let prompt = format!("[script:{script}] Go.");
     let mut args = vec!["launch", "-q", "--share", "-w", "workspace-projects/demo", "-n", name];
-    args.extend(["--step-timeout", &limit, &prompt, "--"]);
+    args.extend(["--step-timeout", &limit, "--on-quota", "fail", &prompt, "--"]);
     args.extend(settings.iter().flat_map(|setting| ["-c", setting]));
     site.relay(&args).trim().to_owned()
 }

@@ -66,7 +66,9 @@ fn a_usage_limit_is_the_job_s_failure_with_the_instant_of_its_end() {
     let limit = Fault::HttpError { status: 429, body: json!({ "error": error }) };
     let (_model, site) = site(Engine::Local, [Script::new("limited").fault(limit)]);
     up(&site);
-    let job = launch(&site, "[script:limited] Work.");
+    let target = ["launch", "-q", "--share", "-w", "workspace-projects/demo"];
+    let job = site.relay(&[&target[..], &["--on-quota", "fail", "[script:limited] Work."]].concat());
+    let job = job.trim().to_owned();
     let record = site.ended(&job);
     assert_eq!(outcome(&record), (State::Failed, Some(FailureKind::UsageLimit)), "{}", site.log(&job));
     let instant = jiff::Timestamp::from_second(resets_at).unwrap();

@@ -78,8 +78,8 @@ impl World {
             Action::Start { run, spec, .. } => {
                 return self.start_job(agent, run, &spec).map(|reply| Some(Input::Started(reply)));
             }
-            // The simulated relay has no streams.
-            Action::Extend { .. } | Action::Stream { .. } => {}
+            // The simulated relay has no streams, and no job of a simulation is held.
+            Action::Extend { .. } | Action::Continue(_) | Action::Stream { .. } => {}
             Action::Cancel { job, .. } => {
                 if let Some(job) = self.model.jobs.get_mut(&job) {
                     job.has_received_cancel = job.stage == Stage::Running;

@@ -14,8 +14,8 @@
 use common::event::FailureKind;
 use common::event::FailureKind as Kind;
 use common::text_format;
-use jiff::Zoned;
 use jiff::civil::{DateTime, Time};
+use jiff::{SignedDuration, Timestamp, Zoned};
 use serde_json::Value;
 
 /// Maximum length of Codex's own words, in bytes.
@@ -227,11 +227,25 @@ fn find_meaning(message: &str, now: &Zoned) -> Option<(FailureKind, String)> {
     Some((kind, with_variable_name(advice, message)))
 }
 
+/// Returns the end of the usage limit that a failed turn reports, if Codex names it. `now` is the current time in
+/// Codex's time zone. Codex names the minute in which the limit ends, so the end is that of the minute.
+pub(crate) fn usage_limit_end(message: &str, now: &Zoned) -> Option<Timestamp> {
+    let rest = text_after(message, "try again at ")?;
+    let minute = parse_reset_time(text_format::one_line(rest, MAX_DETAIL).trim_end_matches('.'), now)?;
+    minute.timestamp().checked_add(SignedDuration::from_mins(1)).ok()
+}
+
+/// Returns the text after a mark in lower case. Codex begins a sentence with it for some plans.
+fn text_after<'a>(message: &'a str, mark: &str) -> Option<&'a str> {
+    let at = message.to_ascii_lowercase().find(mark)?;
+    message.get(at + mark.len()..)
+}
+
 /// Returns the advice for a usage limit. It repeats the reset time, because Codex's words, quoted behind it, may be cut
 /// off before they name it.
 fn usage_limit_advice(message: &str, now: &Zoned) -> String {
     for (mark, phrase) in [("try again at ", "try again at"), ("try again in ", "try again in")] {
-        if let Some((_, rest)) = message.split_once(mark) {
+        if let Some(rest) = text_after(message, mark) {
             let rest = text_format::one_line(rest, MAX_DETAIL);
             let time = rest.trim_end_matches('.');
             let time = format_reset_time(time, now).unwrap_or_else(|| time.to_owned());
@@ -241,9 +255,13 @@ fn usage_limit_advice(message: &str, now: &Zoned) -> String {
     format!("{USAGE_LIMIT_REACHED}: try again later, or add credits")
 }
 
-/// Adds the zone to a reset time. Codex prints the time in the zone of its machine (`5:53 PM`, or `Jan 1st, 2100 5:53
-/// AM` on another day), and a reader may be in another zone.
+/// Adds the zone to a reset time, because a reader may be in another zone.
 fn format_reset_time(text: &str, now: &Zoned) -> Option<String> {
+    Some(parse_reset_time(text, now)?.strftime("%Y-%m-%d %H:%M%:z").to_string())
+}
+
+/// Parses a reset time. Codex prints it in its own zone: `5:53 PM`, or `Jan 1st, 2100 5:53 AM` on another day.
+fn parse_reset_time(text: &str, now: &Zoned) -> Option<Zoned> {
     let time = match text.split_once(", ") {
         Some((day, rest)) => {
             let day = day.trim_end_matches(|c: char| c.is_ascii_lowercase());
@@ -251,8 +269,7 @@ fn format_reset_time(text: &str, now: &Zoned) -> Option<String> {
         }
         None => now.date().to_datetime(Time::strptime("%I:%M %p", text).ok()?),
     };
-    let time = time.to_zoned(now.time_zone().clone()).ok()?;
-    Some(time.strftime("%Y-%m-%d %H:%M%:z").to_string())
+    time.to_zoned(now.time_zone().clone()).ok()
 }
 
 /// Returns `advice`, or advice that names the missing variable if the message is about one.

@@ -51,6 +51,19 @@ fn a_reset_time_is_shown_with_its_date_and_zone() {
 }
 
 #[test]
+fn a_usage_limit_ends_with_the_minute_that_codex_names() {
+    let end = |message: &str| usage_limit_end(message, &now()).map(|end| end.to_string());
+    let hit = "You’ve hit your usage limit. Upgrade to Pro or try again at";
+    assert_eq!(end(&format!("{hit} 5:53 PM.")).as_deref(), Some("2026-01-02T16:54:00Z"));
+    assert_eq!(end(&format!("{hit} Jan 5th, 2026 5:53 AM.")).as_deref(), Some("2026-01-05T04:54:00Z"));
+    assert_eq!(
+        end("You’ve hit your usage limit. Try again at 5:53 PM.").as_deref(),
+        Some("2026-01-02T16:54:00Z")
+    );
+    assert_eq!((end("You've hit your usage limit."), end(&format!("{hit} some time."))), (None, None));
+}
+
+#[test]
 fn each_message_has_its_kind_of_failure() {
     for (message, kind) in [
         ("You’ve hit your usage limit.", Kind::UsageLimit),

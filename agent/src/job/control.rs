@@ -46,6 +46,8 @@ pub(crate) struct ControlState {
     pub(crate) job_extension_ms: u64,
     /// Total extension of step limits so far, in milliseconds.
     pub(crate) step_extension_ms: u64,
+    /// Number of requests to go on after a hold.
+    pub(crate) continue_count: u32,
 }
 
 /// Sends a request to end the job. Sending the same request again changes nothing.
@@ -62,6 +64,11 @@ pub(super) fn extend_limit(sender: &watch::Sender<ControlState>, is_step_limit: 
         let sum = if is_step_limit { &mut state.step_extension_ms } else { &mut state.job_extension_ms };
         *sum = sum.saturating_add(by_ms);
     });
+}
+
+/// Lets the job go on, if it is held.
+pub(super) fn end_hold(sender: &watch::Sender<ControlState>) {
+    sender.send_modify(|state| state.continue_count = state.continue_count.wrapping_add(1));
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use common::job::JobSpec;
 use common::wire::{AgentFrame, ModelGrant};
 use tokio::sync::{Notify, watch};
 
-use super::control::{Control, ControlState, extend_limit, send_control};
+use super::control::{Control, ControlState, end_hold, extend_limit, send_control};
 use super::log::JobLog;
 use super::secrets;
 use super::supervisor::{JobResources, Supervisor};
@@ -279,6 +279,15 @@ impl JobManager {
         for (run, sender) in &self.lock_state().running {
             if run.job == *job {
                 extend_limit(sender, is_step_limit, by_ms);
+            }
+        }
+    }
+
+    /// Lets a job go on that waits for the end of a usage limit. Does nothing if the job does not wait.
+    pub(crate) fn end_hold(&self, job: &JobId) {
+        for (run, sender) in &self.lock_state().running {
+            if run.job == *job {
+                end_hold(sender);
             }
         }
     }

@@ -12,6 +12,7 @@
 //!   or a request.
 //! * [`own_place`]: the job's own clone, which is made before its commands, and whose commits are pushed after them;
 //!   [`leftover_place`]: the clone of a run whose agent was killed. [`changes`]: what the job changed.
+//! * [`hold`]: jobs that wait for the end of a usage limit.
 //! * [`expectation`]: checks of the job's expectations. [`evidence`]: the evidence for the job's receipt;
 //!   [`check_output_digest`]: the hash of a check's output, a part of it.
 //! * [`images`]: fetches the images of the job's prompt. [`output`]: the push of the job's output; [`leftover_output`]:
@@ -32,6 +33,7 @@ mod control;
 mod ending;
 mod evidence;
 mod expectation;
+mod hold;
 mod images;
 mod leftover_output;
 mod leftover_place;

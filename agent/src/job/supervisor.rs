@@ -7,6 +7,7 @@ use std::time::Duration;
 use common::event::{Changes, EventBody, FailureKind, FinalState, JobError, StepOutcome};
 use common::evidence::CheckEvidence;
 use common::job::JobSpec;
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -21,7 +22,7 @@ use crate::codex::mcp::ServerTracker;
 use crate::codex::model_activity::ActivityDetector;
 use crate::confine::sandbox::JobSandbox;
 use crate::deadline::{TICK, WorkClock};
-use crate::environment::Variables;
+use crate::environment::{self, Variables};
 use crate::gateway::listener::ModelListener;
 use crate::git_diff::{self, GitCall};
 use crate::mask::Masker;
@@ -57,13 +58,15 @@ pub(crate) struct Supervisor {
     pub(super) end_reason: Option<EndReason>,
     killed_count: u32,
     survivor_count: u32,
-    exit_code: Option<i32>,
+    pub(super) exit_code: Option<i32>,
     /// Checks that have ended.
     pub(super) checks: Vec<CheckEvidence>,
     /// True if the job's place has commits that could not be pushed.
     pub(super) has_unpushed_commits: bool,
     /// Codex thread of the job.
     pub(super) thread_id: Option<String>,
+    /// End of the usage limit that Codex has reached, if Codex named it.
+    pub(super) limit_end: Option<Timestamp>,
 }
 
 /// Resources of a job. Does not implement `Debug`, because environments contain secrets.
@@ -135,6 +138,7 @@ impl Supervisor {
             checks: Vec::new(),
             has_unpushed_commits: false,
             thread_id: None,
+            limit_end: None,
         }
     }
 
@@ -197,8 +201,12 @@ impl Supervisor {
             if self.end_reason.is_some() {
                 return Ok(());
             }
-            let pipes = stage.output_pipes(&self.spec);
-            self.run_command(stage, pipes).await?;
+            if stage == Stage::Worker {
+                self.run_worker().await?;
+            } else {
+                let pipes = stage.output_pipes(&self.spec);
+                self.run_command(stage, pipes).await?;
+            }
         }
         Ok(())
     }
@@ -411,7 +419,7 @@ impl Supervisor {
         let is_codex = running.stage.is_codex(&self.spec);
         let command_result = CommandResult {
             exit: running.exit,
-            ended_at: jiff::Zoned::now(),
+            ended_at: environment::in_local_zone(&jiff::Zoned::now(), &self.resources.env),
             spawn_error: running.spawn_error,
             step: running.handler.step().or(active_step),
             tail: running.handler.tail(),
@@ -419,6 +427,7 @@ impl Supervisor {
             was_ended_after_turn: running.was_ended_after_turn,
             oom_kill: running.oom_watch.oom_kill(),
         };
+        self.note_limit_end(command_result.turn.as_ref(), &command_result.ended_at);
         let result = classify_exit(&running.stage, is_codex, &command_result);
         if running.stage == Stage::Worker {
             self.exit_code = if result.is_ok() { Some(0) } else { code };

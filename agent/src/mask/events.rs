@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use common::event::{ChangedFile, EventBody, JobError, MAX_TEXT, MAX_TITLE, PlanItem, Queued};
 use common::evidence::{CheckEvidence, Evidence, MAX_COMMAND};
+use common::hold::Hold;
 use common::text_format;
 
 use super::Masker;
@@ -84,6 +85,10 @@ impl Masker {
                     checks: checks.into_iter().map(masked).collect(),
                 }))
             }
+            EventBody::Held { hold } => {
+                let masked = |hold: Box<Hold>| Hold { message: self.mask_field(hold.message), ..*hold };
+                EventBody::Held { hold: hold.map(masked).map(Box::new) }
+            }
             textless @ (EventBody::StepFinished {
                 n: _,
                 outcome: _,
@@ -119,6 +124,7 @@ impl Masker {
             after,
             base_job,
             group,
+            on_quota,
         } = queued;
         Queued {
             workspace: self.mask_field(workspace),
@@ -133,6 +139,7 @@ impl Masker {
             after,
             base_job,
             group,
+            on_quota,
         }
     }
 

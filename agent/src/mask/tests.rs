@@ -9,6 +9,7 @@ use common::event::{
     StepOutcome, Usage,
 };
 use common::evidence::{CheckEvidence, Evidence};
+use common::hold::Hold;
 use common::job::{Runner, StepKind};
 use common::result::{JobResult, ResultState};
 use proptest::prelude::*;
@@ -234,6 +235,10 @@ proptest! {
     }
 }
 
+fn hold(message: String) -> Hold {
+    Hold { kind: FailureKind::UsageLimit, message, until: None, next_try_at: None }
+}
+
 /// Returns one event of each kind, with a secret in each text. The match makes sure that no kind is forgotten.
 fn events(secret: &str) -> Vec<EventBody> {
     let s = || format!("a {secret} b");
@@ -302,6 +307,7 @@ fn events(secret: &str) -> Vec<EventBody> {
         EventBody::FolderShared { jobs: Vec::new() },
         EventBody::ModelUsage(Box::default()),
         EventBody::ModelProblem { problem: None },
+        EventBody::Held { hold: Some(Box::new(hold(s()))) },
     ];
     for event in &all {
         match event {
@@ -329,7 +335,8 @@ fn events(secret: &str) -> Vec<EventBody> {
             | EventBody::Waiting { .. }
             | EventBody::FolderShared { .. }
             | EventBody::ModelUsage(_)
-            | EventBody::ModelProblem { .. } => {}
+            | EventBody::ModelProblem { .. }
+            | EventBody::Held { .. } => {}
         }
     }
     all

@@ -61,6 +61,8 @@ pub enum Action {
         /// Grace period in milliseconds.
         grace_ms: u64,
     },
+    /// Ends the hold of a job.
+    Continue(JobId),
     /// Handles a part of a stream.
     Stream {
         /// Number of the stream.

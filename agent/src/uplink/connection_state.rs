@@ -127,6 +127,7 @@ impl ConnectionState {
                 Action::Start { run: RunId { job, epoch }, spec, model: Some(model) }
             }
             RelayFrame::Extend { job, step, by_ms } => Action::Extend { job, is_step_limit: step, by_ms },
+            RelayFrame::Continue { job } => Action::Continue(job),
             RelayFrame::Cancel { job, grace_ms } => Action::Cancel { job, grace_ms },
             RelayFrame::Ack { job, epoch, seq } => {
                 let run = RunId { job, epoch };

@@ -169,6 +169,7 @@ impl Uplink {
                 self.job_manager.extend(&job, is_step_limit, by_ms);
             }
             Action::Cancel { job, grace_ms } => self.job_manager.cancel(&job, grace_ms),
+            Action::Continue(job) => self.job_manager.end_hold(&job),
             Action::Abandon(run) => self.job_manager.abandon(&run),
             Action::Stream { stream, part } => {
                 let result = self.streams.receive(stream, part);

@@ -3,6 +3,7 @@
 use super::*;
 use crate::event::{Event, EventBody, FinalState, Isolation, Queued, Resources, StepOutcome, Usage};
 use crate::evidence::{CheckEvidence, Evidence};
+use crate::hold::Hold;
 use crate::job::{Runner, StepKind};
 use crate::stream::{GitService, StreamPart};
 use crate::vitals::{MachineVitals, Space};
@@ -113,6 +114,15 @@ fn additions_of_protocol_7() {
     let start = RelayFrame::StartWithModel { job: job(), epoch: 1, spec: "{}".into(), model };
     assert_eq!(format!("{start:?}"), "StartWithModel { abe-smoke#1, 1, 2 bytes }");
     insta::assert_snapshot!([hex(&open), hex(&start)].join("\n"));
+}
+
+#[test]
+fn additions_of_protocol_8() {
+    let at = "2026-01-02T03:04:05.678Z".parse().unwrap();
+    let (kind, message) = (crate::event::FailureKind::UsageLimit, "used up".to_owned());
+    let hold = Hold { kind, message, until: Some(at), next_try_at: None };
+    let events = [Some(Box::new(hold)), None].map(|hold| hex(&Event { at, body: EventBody::Held { hold } }));
+    insta::assert_snapshot!(format!("{}\n{}", events.join("\n"), hex(&RelayFrame::Continue { job: job() })));
 }
 
 #[test]

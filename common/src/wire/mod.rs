@@ -12,6 +12,7 @@
 //!   │ Events, Output ────────────────────►  │  in order per job and epoch, without those named in Welcome
 //!   │ ◄──────────────────── Ack, OutputAck  │  cumulative, after the relay's fsync
 //!   │ ◄────────────────────── Cancel, Extend│
+//!   │ ◄──────────────────────────── Continue│  ends the hold of a job, from HOLD_PROTOCOL on
 //!   │ ◄──────── Ping, Pong ──────────────►  │  every PING_INTERVAL; silence of DEAD_AFTER ends the connection
 //!   │ Vitals ────────────────────────────►  │  every few seconds, from VITALS_PROTOCOL on
 //!   │ StreamOpen ────────────────────────►  │  from STREAM_PROTOCOL on; see crate::stream
@@ -41,7 +42,7 @@ pub use hello_prefix::{
 pub use relay::{Durable, ModelGrant, ModelToken, RelayFrame, RetrySettings, TerminationCause};
 
 /// Newest protocol version that this program supports.
-pub const PROTOCOL: u32 = 7;
+pub const PROTOCOL: u32 = 8;
 /// Oldest protocol version that this program supports.
 pub const PROTOCOL_MIN: u32 = 4;
 /// First protocol version with the vitals of the agent's machine: in `Hello`, in a frame and in an event.
@@ -50,6 +51,8 @@ pub const VITALS_PROTOCOL: u32 = 5;
 pub const STREAM_PROTOCOL: u32 = 6;
 /// First protocol version with streams to the model, for jobs that reach it through the relay.
 pub const MODEL_PROTOCOL: u32 = 7;
+/// First protocol version with holds: an event, and a frame that ends one. Only a relay of this version lets a job wait.
+pub const HOLD_PROTOCOL: u32 = 8;
 /// Name of the WebSocket subprotocol.
 pub const SUBPROTOCOL: &str = "worker-relay.v1";
 /// Path of the relay's HTTP endpoint for agents.

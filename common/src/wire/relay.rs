@@ -92,6 +92,12 @@ pub enum RelayFrame {
         /// Secret and settings for the way to the model.
         model: ModelGrant,
     },
+    /// Ends the hold of a job, if it is held: its worker goes on in its thread. This frame exists from protocol
+    /// [`super::HOLD_PROTOCOL`] on.
+    Continue {
+        /// Id of the job.
+        job: JobId,
+    },
 }
 
 /// Access of a worker to the model.
@@ -159,6 +165,7 @@ impl fmt::Debug for RelayFrame {
             Self::Extend { job, step, by_ms } => {
                 write!(f, "Extend {{ {job}, step: {step}, by_ms: {by_ms} }}")
             }
+            Self::Continue { job } => write!(f, "Continue {{ {job} }}"),
             Self::Stream { stream, part } => match part {
                 StreamPart::Data(bytes) => write!(f, "Stream {{ {stream}, {} bytes }}", bytes.len()),
                 part => write!(f, "Stream {{ {stream}, {part:?} }}"),

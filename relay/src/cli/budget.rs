@@ -17,7 +17,8 @@ pub(super) fn check_budget(
     default_model: impl FnOnce() -> Option<String>,
     config: &Config,
 ) -> Result<(), Failure> {
-    if budget.is_unlimited() {
+    let day = Some(&config.day_budget).filter(|_| runner == Runner::Codex);
+    if budget.is_unlimited() && day.is_none_or(Budget::is_unlimited) {
         return Ok(());
     }
     if runner == Runner::Shell {
@@ -31,7 +32,7 @@ pub(super) fn check_budget(
              gateway counts tokens",
         ));
     }
-    if budget.max_cost_micros.is_none() {
+    if budget.max_cost_micros.or(day.and_then(|day| day.max_cost_micros)).is_none() {
         return Ok(());
     }
     let model = model.map(str::to_owned).or_else(default_model);
@@ -67,6 +68,13 @@ mod tests {
         assert!(check(&cost, Runner::Shell, None, true).unwrap_err().contains("--runner shell"));
         assert!(check(&cost, Runner::Codex, Some("m"), true).unwrap_err().contains("the model m,"));
         let tokens = Budget { max_tokens: Some(1), ..Budget::default() };
+        let with_day = Config { day_budget: cost, model_gateway: true, ..config.clone() };
+        let day = |runner, model| check_budget(&Budget::default(), runner, model, || None, &with_day);
+        assert!(day(Runner::Codex, Some("m")).unwrap_err().message.contains("the model m,"));
+        assert_eq!(
+            (day(Runner::Shell, None).is_ok(), day(Runner::Codex, Some("gpt-5")).is_ok()),
+            (true, true)
+        );
         for (budget, model) in [(&tokens, Some("m")), (&cost, Some("gpt-5")), (&cost, None)] {
             assert_eq!(check(budget, Runner::Codex, model, true), Ok(()));
         }

@@ -12,6 +12,7 @@ use crate::files::watch::{ChangedEntries, FolderWatch};
 use crate::registry::layout;
 use crate::registry::log_file::LogReader;
 use crate::registry::read::StoredRecord;
+use crate::render::hold_text::hold_text;
 use crate::render::{RelayState, queue};
 
 /// Time before the command prints why a job is waiting, and first interval between checks of that reason. A job that
@@ -98,13 +99,16 @@ impl<'a> JobFollower<'a> {
         let first_reason = PrintedReason { checked_at: now, pause: FIRST_PAUSE, text: None };
         let printed = self.printed_reasons.entry(record.job.clone()).or_insert(first_reason);
         // A wait for another job is printed at once.
-        let is_new_wait = record.waiting.is_some() && printed.text.is_none();
+        let is_new_wait = (record.waiting.is_some() || record.held.is_some()) && printed.text.is_none();
         if !printed.is_due(now) && !is_new_wait {
             return;
         }
         printed.checked_at = now;
         let view = view_context::view_of_job(self.context, record);
         let reason = match (record.state, &view.relay) {
+            (state, RelayState::Up(_)) if state != State::Queued && record.held.is_some() => {
+                record.held.as_ref().map(|hold| format!("{} is {}", record.job, hold_text(hold, &view)))
+            }
             (State::Queued, _) => {
                 Some(format!("{} is queued: {}", record.job, queue::queue_reason_of(record, &view)))
             }

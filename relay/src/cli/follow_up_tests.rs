@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::env::VarError;
 
 use clap::Parser;
+use common::hold::OnQuota;
 use common::job::{CodexSettings, Limits, Sandbox, StepKind};
 use common::record::State;
 use common::rule::{OnLimit, OnLoop};
@@ -108,6 +109,7 @@ fn a_resumed_job_inherits_everything_but_prompt_setup_and_limits() {
         limits: Limits::default(),
         on_limit: OnLimit::Fail,
         on_loop: OnLoop::Warn,
+        on_quota: OnQuota::Wait,
         codex: CodexSettings { sandbox: Sandbox::WorkspaceWrite, ..project.spec.codex.clone() },
         thread: Some(THREAD_ID.into()),
         ..project.spec.clone()

@@ -3,13 +3,12 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use common::event::MAX_TITLE;
 use common::expectation::Expectation;
+use common::hold::OnQuota;
 use common::ids::{JobId, JobName};
 use common::job::Runner;
 use common::origin::Origin;
@@ -24,7 +23,9 @@ use super::place::PlaceFlags;
 use super::resolve::{self, Launch, ResolveContext};
 use super::schedule::ScheduleFlags;
 use super::submit::{self, LaunchTarget, StartFlags};
-use super::{Context, attempts, hints, images, job_ref, limits, place, prompt, session, view_context, wait};
+use super::{
+    Context, actions, attempts, hints, images, job_ref, limits, place, prompt, session, view_context, wait,
+};
 use crate::engine::workspace;
 use crate::exit::{ExitCode, Failure};
 use crate::failure_text;
@@ -72,12 +73,16 @@ pub struct LaunchArgs {
     pub(super) limits: LimitFlags,
     /// Action when a step exceeds its limit: fail (the job fails) or interrupt (end only the step and let the worker
     /// continue, at most 3 times) [default: as in relay.toml, else fail]
-    #[arg(long, value_name = "ACTION", value_parser = on_limit_parser(), hide_possible_values = true)]
+    #[arg(long, value_name = "ACTION", value_parser = actions::on_limit_parser(), hide_possible_values = true)]
     pub(super) on_limit: Option<OnLimit>,
     /// Action when a worker repeats a failing step without changing a file: warn (the job continues) or fail [default:
     /// as in relay.toml, else warn]
-    #[arg(long, value_name = "ACTION", value_parser = on_loop_parser(), hide_possible_values = true)]
+    #[arg(long, value_name = "ACTION", value_parser = actions::on_loop_parser(), hide_possible_values = true)]
     pub(super) on_loop: Option<OnLoop>,
+    /// Action when the account's usage limit is reached: wait (until it ends; the worker goes on in its thread) or fail
+    /// [default: as in relay.toml, else wait]
+    #[arg(long, value_name = "ACTION", value_parser = actions::on_quota_parser(), hide_possible_values = true)]
+    pub(super) on_quota: Option<OnQuota>,
     /// Model [default: as in relay.toml, else Codex's own]
     #[arg(long, value_name = "MODEL")]
     pub(super) model: Option<String>,
@@ -85,7 +90,7 @@ pub struct LaunchArgs {
     #[arg(long, value_name = "KEY")]
     pub(super) env: Vec<String>,
     /// Program that executes the task: codex (`codex exec`) or shell (`sh -c`)
-    #[arg(long, value_parser = runner_parser(), default_value = "codex", hide_possible_values = true)]
+    #[arg(long, value_parser = actions::runner_parser(), default_value = "codex", hide_possible_values = true)]
     pub(super) runner: Runner,
     /// Flags for a clone of the job's own.
     #[command(flatten)]
@@ -102,27 +107,6 @@ pub struct LaunchArgs {
     /// More arguments for codex; without PROMPT, a single word is the task
     #[arg(last = true, value_name = "CODEX_ARGS")]
     pub(super) codex_args: Vec<String>,
-}
-
-/// Returns a parser that accepts these names, each with a description for completions.
-fn parser_of_names<T>(names: [(&'static str, &'static str); 2]) -> impl TypedValueParser<Value = T>
-where
-    T: Clone + Default + FromStr + Send + Sync + 'static,
-{
-    let names = names.map(|(name, about)| PossibleValue::new(name).help(about));
-    PossibleValuesParser::new(names).map(|name| name.parse().unwrap_or_default())
-}
-
-pub(super) fn on_limit_parser() -> impl TypedValueParser<Value = OnLimit> {
-    parser_of_names([("fail", "The job fails"), ("interrupt", "The step is ended, the worker goes on")])
-}
-
-pub(super) fn on_loop_parser() -> impl TypedValueParser<Value = OnLoop> {
-    parser_of_names([("warn", "A warning is emitted"), ("fail", "The job fails")])
-}
-
-fn runner_parser() -> impl TypedValueParser<Value = Runner> {
-    parser_of_names([("codex", "`codex exec`"), ("shell", "`sh -c`")])
 }
 
 /// Launches a job.
@@ -188,9 +172,14 @@ pub(super) fn resolve_flags(
     let (typed_prompt, codex_args) =
         prompt::task_and_codex_args(args.prompt.as_deref(), args.file.is_some(), &args.codex_args);
     let runner = args.runner;
-    if runner == Runner::Shell && (args.model.is_some() || args.on_loop.is_some() || !codex_args.is_empty()) {
+    if runner == Runner::Shell
+        && (args.model.is_some()
+            || args.on_loop.is_some()
+            || args.on_quota.is_some()
+            || !codex_args.is_empty())
+    {
         return Err(Failure::usage(
-            "--model, --on-loop and arguments after -- are for codex: omit them with --runner shell",
+            "--model, --on-loop, --on-quota and arguments after -- are for codex: omit them with --runner shell",
         ));
     }
     if runner == Runner::Shell && !args.image.is_empty() {
@@ -231,6 +220,7 @@ pub(super) fn resolve_flags(
         rules: context.config.rules.clone(),
         on_limit: args.on_limit.unwrap_or(context.config.on_limit),
         on_loop: args.on_loop.unwrap_or(context.config.on_loop),
+        on_quota: args.on_quota.unwrap_or(context.config.on_quota),
         codex,
         thread_id: None,
         origin: Origin { session: session::calling_session(context.caller_variable), ..Origin::default() },
@@ -359,7 +349,8 @@ fn print_launched_job(context: &Context, job: &JobId, deadline: Option<Instant>)
     let record = loop {
         let record = job_ref::read_record(&context.registry, job)?.record;
         let is_timed_out = watch.as_ref().is_none_or(|watch| !watch.wait(deadline));
-        if record.state != State::Queued || record.waiting.is_some() || is_timed_out {
+        if record.state != State::Queued || record.waiting.is_some() || record.held.is_some() || is_timed_out
+        {
             break record;
         }
     };

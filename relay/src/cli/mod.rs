@@ -13,7 +13,7 @@
 //!   files that a job left.
 //! * [`images`]: images that a worker gets with the task. [`budget`]: checks of its budget for the model.
 //! * [`limits`]: flags for time limits. [`prompt`]: the task. [`session`]: the calling session of a host agent.
-//! * [`schedule`]: what a job waits for.
+//! * [`schedule`]: what a job waits for. [`actions`]: flags with one of two names.
 //! * [`job_ref`]: resolution of jobs in user input. [`job_filter`]: selection of jobs by state, time, group and text.
 //! * [`view_context`]: context for the display of a record. [`exit_code`]: exit codes for records.
 //! * [`follow`]: waiting for a job. [`claim_notice`]: the claim of a completion notice.
@@ -22,6 +22,7 @@
 //! * [`help`]: layout of the help, examples and topics.
 //! * [`hints`]: notes about unexpected properties of a workspace. [`candidates`]: shell completion of jobs.
 
+mod actions;
 mod apply;
 mod approve;
 mod attempts;

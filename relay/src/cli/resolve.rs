@@ -8,6 +8,7 @@ use std::time::Duration;
 use common::budget::Budget;
 use common::duration;
 use common::expectation::{Expectation, MAX_EXPECTATIONS};
+use common::hold::OnQuota;
 use common::ids::{JobId, JobName};
 use common::job::{CodexSettings, JobSpec, Limits, MAX_SPEC, Runner, SPEC_SCHEMA_VERSION, StepKind};
 use common::origin::Origin;
@@ -68,6 +69,8 @@ pub struct Launch {
     pub on_limit: OnLimit,
     /// Action when the worker is stuck in a loop.
     pub on_loop: OnLoop,
+    /// Action when the account's usage limit is reached.
+    pub on_quota: OnQuota,
     /// Settings for calling Codex.
     pub codex: CodexSettings,
     /// Codex thread to continue.
@@ -120,6 +123,7 @@ impl Launch {
             rules: self.rules.clone(),
             on_limit: self.on_limit,
             on_loop: self.on_loop,
+            on_quota: if self.runner == Runner::Codex { self.on_quota } else { OnQuota::default() },
             codex: self.codex.clone(),
             thread: self.thread_id.clone(),
             place: self.place.as_ref().map(|place| place.spec_for(job)),

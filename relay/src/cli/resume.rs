@@ -15,7 +15,7 @@ use super::launch;
 use super::limits::LimitFlags;
 use super::resolve::{Launch, ResolveContext};
 use super::submit::StartFlags;
-use super::{Context, candidates, images, limits, prompt};
+use super::{Context, actions, candidates, images, limits, prompt};
 use crate::exit::{ExitCode, Failure};
 
 /// Flags of `relay resume`.
@@ -61,11 +61,11 @@ pub struct ResumeArgs {
     #[command(flatten)]
     pub(super) limits: LimitFlags,
     /// Action when a step exceeds its limit: fail or interrupt [default: as in relay.toml, else fail]
-    #[arg(long, value_name = "ACTION", value_parser = launch::on_limit_parser(), hide_possible_values = true)]
+    #[arg(long, value_name = "ACTION", value_parser = actions::on_limit_parser(), hide_possible_values = true)]
     pub(super) on_limit: Option<OnLimit>,
     /// Action when a worker repeats a failing step without changing a file: warn or fail [default: as in relay.toml,
     /// else warn]
-    #[arg(long, value_name = "ACTION", value_parser = launch::on_loop_parser(), hide_possible_values = true)]
+    #[arg(long, value_name = "ACTION", value_parser = actions::on_loop_parser(), hide_possible_values = true)]
     pub(super) on_loop: Option<OnLoop>,
     /// Model [default: as in JOB]
     #[arg(long, value_name = "MODEL")]
@@ -140,6 +140,7 @@ pub(super) fn resolve_flags(
         rules: context.config.rules.clone(),
         on_limit: args.on_limit.unwrap_or(context.config.on_limit),
         on_loop: args.on_loop.unwrap_or(context.config.on_loop),
+        on_quota: context.config.on_quota,
         codex,
         thread_id: Some(thread),
         origin: earlier.follow_up_origin(FollowUp::Resume, context),

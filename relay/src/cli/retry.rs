@@ -15,7 +15,7 @@ use super::launch;
 use super::limits::LimitFlags;
 use super::resolve::{Launch, ResolveContext};
 use super::submit::StartFlags;
-use super::{Context, candidates, limits, schedule};
+use super::{Context, actions, candidates, limits, schedule};
 use crate::exit::{ExitCode, Failure};
 
 /// Flags of `relay retry`.
@@ -50,10 +50,10 @@ pub struct RetryArgs {
     #[command(flatten)]
     pub(super) limits: LimitFlags,
     /// Action when a step exceeds its limit: fail or interrupt [default: as in JOB]
-    #[arg(long, value_name = "ACTION", value_parser = launch::on_limit_parser(), hide_possible_values = true)]
+    #[arg(long, value_name = "ACTION", value_parser = actions::on_limit_parser(), hide_possible_values = true)]
     pub(super) on_limit: Option<OnLimit>,
     /// Action when a worker repeats a failing step without changing a file: warn or fail [default: as in JOB]
-    #[arg(long, value_name = "ACTION", value_parser = launch::on_loop_parser(), hide_possible_values = true)]
+    #[arg(long, value_name = "ACTION", value_parser = actions::on_loop_parser(), hide_possible_values = true)]
     pub(super) on_loop: Option<OnLoop>,
     /// Model [default: as in JOB]
     #[arg(long, value_name = "MODEL")]
@@ -123,6 +123,7 @@ pub(super) fn resolve_flags(
         rules: earlier_spec.rules.clone(),
         on_limit: args.on_limit.unwrap_or(earlier_spec.on_limit),
         on_loop: args.on_loop.unwrap_or(earlier_spec.on_loop),
+        on_quota: earlier_spec.on_quota,
         codex,
         thread_id: earlier_spec.thread.clone(),
         origin: earlier.follow_up_origin(FollowUp::Retry, context),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use common::duration;
+use common::hold::OnQuota;
 use common::ids::JobName;
 use common::job::Runner;
 use common::origin::Origin;
@@ -138,6 +139,7 @@ pub(super) fn resolve_flags(args: &RunArgs, context: &ResolveContext<'_>) -> Res
         rules: context.config.rules.clone(),
         on_limit: context.config.on_limit,
         on_loop: context.config.on_loop,
+        on_quota: OnQuota::default(),
         codex: context.config.codex.job_settings(context.engine),
         thread_id: None,
         origin: Origin {

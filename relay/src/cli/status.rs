@@ -2,6 +2,7 @@
 
 use clap::Args;
 use common::event::{JobError, Queued};
+use common::hold::Hold;
 use common::ids::JobId;
 use common::record::{JobRecord, MAX_STEPS, State};
 use common::text_format::truncate;
@@ -191,8 +192,9 @@ fn print_list(args: &StatusArgs, context: &Context) -> Result<ExitCode, Failure>
 /// Prints advice, so that coding agents don't watch or cancel jobs that need no attention.
 fn print_advice(context: &Context, records: &[JobRecord], view: &View) {
     let mut words = records.iter().map(|record| health::health(record, view).word).peekable();
-    let needs_no_attention =
-        |word: HealthWord| matches!(word, HealthWord::Healthy | HealthWord::Queued | HealthWord::Ended);
+    let needs_no_attention = |word: HealthWord| {
+        matches!(word, HealthWord::Healthy | HealthWord::Queued | HealthWord::Held | HealthWord::Ended)
+    };
     let is_queued = |record: &JobRecord| record.state == State::Queued;
     let reason = queue::platform_reason(view);
     let has_queued = records.iter().any(is_queued);
@@ -259,6 +261,7 @@ fn reduce_for_list(record: JobRecord) -> JobRecord {
         thread_id: record.thread_id.as_deref().map(shorten),
         warning: record.warning.as_deref().map(shorten),
         waiting: record.waiting.as_deref().map(shorten),
+        held: record.held.map(|hold| Hold { message: shorten(&hold.message), ..hold }),
         // A list shows only the number of warnings.
         warnings: Warnings { count: record.warnings.count, newest: Vec::new() },
         error: record.error.map(|error| JobError { message: shorten(&error.message), ..error }),

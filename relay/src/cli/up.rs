@@ -122,7 +122,8 @@ impl<'a> ChangedSettings<'a> {
             let is_daemon_setting = DAEMON.iter().any(|table| name.starts_with(table));
             match name {
                 _ if is_daemon_setting => changed.daemon.push(name),
-                _ if name.starts_with("budget.") => changed.launch.push(name),
+                _ if name.starts_with("budget.day") => changed.daemon.push(name),
+                _ if name.starts_with("budget.") || name.starts_with("queue.") => changed.launch.push(name),
                 _ => changed.platform.push(name),
             }
         }

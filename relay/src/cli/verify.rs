@@ -253,6 +253,7 @@ fn verifying_launch(
         rules: earlier_spec.rules.clone(),
         on_limit: earlier_spec.on_limit,
         on_loop: earlier_spec.on_loop,
+        on_quota: earlier_spec.on_quota,
         codex: context.config.codex.job_settings(context.engine),
         thread_id: None,
         origin: Origin {

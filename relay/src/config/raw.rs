@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use common::hold::OnQuota;
 use common::ids::JobName;
 use common::job::{MAX_AGENT_JOBS, Sandbox};
 use serde::Deserialize;
@@ -35,6 +36,7 @@ pub(super) struct RawConfig {
     budget: RawBudget,
     prices: BTreeMap<String, Spanned<RawPrice>>,
     limits: RawLimits,
+    queue: RawQueue,
     notify: RawNotify,
     workspace: RawWorkspace,
     groups: Option<Spanned<BTreeMap<JobName, Spanned<u32>>>>,
@@ -74,6 +76,12 @@ struct RawModel {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+struct RawQueue {
+    on_quota: Option<OnQuota>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 struct RawWorkspace {
     branch: bool,
 }
@@ -94,7 +102,8 @@ impl RawConfig {
         let on_loop = self.limits.on_loop.unwrap_or_default();
         let job = self.limits.job.as_ref().map(|job| job.get_ref().0);
         let mut limits = self.limits.resolve()?;
-        limits.budget = self.budget.resolve()?;
+        let (job_budget, day_budget) = self.budget.resolve()?;
+        limits.budget = job_budget;
         let rules = rules::resolve(self.step, &limits, job)?;
         Ok(Config {
             root: root.to_owned(),
@@ -112,11 +121,13 @@ impl RawConfig {
             },
             model_gateway: self.model.gateway,
             prices: Prices::with_configured(self.prices)?,
+            day_budget,
             limits,
             notify: self.notify.resolve(root)?,
             rules,
             on_limit,
             on_loop,
+            on_quota: self.queue.on_quota.unwrap_or(OnQuota::Wait),
             branch: self.workspace.branch,
             groups: resolve_groups(self.groups)?,
         })

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use common::budget::Budget;
+use common::hold::OnQuota;
 use common::ids::JobName;
 use common::job::{CodexSettings, Limits, Sandbox};
 use common::rule::{OnLimit, OnLoop, StepRule};
@@ -30,6 +32,8 @@ pub struct Config {
     pub model_gateway: bool,
     /// Prices of models, from `[prices]` and the defaults.
     pub prices: Prices,
+    /// Budget of a day for the model, of all jobs together, from `[budget] day` and `day_tokens`.
+    pub day_budget: Budget,
     /// Limits from `[limits]` and `[budget]`.
     pub limits: Limits,
     /// Settings from `[notify]`.
@@ -40,6 +44,8 @@ pub struct Config {
     pub on_limit: OnLimit,
     /// Reaction to a worker that repeats itself, from `[limits] on_loop`.
     pub on_loop: OnLoop,
+    /// Reaction to a usage limit of the account, from `[queue] on_quota`.
+    pub on_quota: OnQuota,
     /// True if jobs get a clone and branch of their own by default, from `[workspace] branch`.
     pub branch: bool,
     /// Maximum number of jobs of each group that run at once, from `[groups]`.

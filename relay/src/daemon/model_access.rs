@@ -1,19 +1,24 @@
 //! Access of jobs to the model through this relay.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use common::budget::Budget;
 use common::event::EventBody;
+use common::hold::Hold;
 use common::ids::JobId;
 use common::job::JobSpec;
+use common::model_usage::ModelUsage;
 use common::record::JobRecord;
 use common::wire::ModelGrant;
+use jiff::Zoned;
 use tokio::sync::{mpsc, watch};
 
 use super::core::Input;
-use super::gateway::{JobMeter, JobReadings, JobRoute, MeterSettings, Upstream};
+use super::gateway::{DayMeter, JobMeter, JobReadings, JobRoute, MeterSettings, Upstream};
 use super::message::Message;
 use super::writer::{WriterCommand, WriterHandle};
 use crate::config::prices::Prices;
@@ -32,6 +37,7 @@ pub(super) struct ModelAccess {
     /// Registry with the jobs' budgets.
     registry: Registry,
     prices: Prices,
+    day: Option<Arc<DayMeter>>,
     writer: WriterHandle,
     shared: Arc<Mutex<Shared>>,
 }
@@ -56,7 +62,25 @@ impl ModelAccess {
         writer: WriterHandle,
     ) -> Result<Self, String> {
         let secret = ModelSecret::load_or_create(secret_file)?;
-        Ok(Self { secret, registry, prices, writer, shared: Arc::default() })
+        Ok(Self { secret, registry, prices, day: None, writer, shared: Arc::default() })
+    }
+
+    /// Lets all jobs share the budget of a day.
+    ///
+    /// # Errors
+    /// One line with the reason why it is not known what was used today.
+    pub(super) fn with_day_budget(mut self, budget: Budget, now: &Zoned) -> Result<Self, String> {
+        if !budget.is_unlimited() {
+            let total = use_of_day(&self.registry, now);
+            let total = total.map_err(|e| format!("the use of the model today can't be read: {e}"))?;
+            self.day = Some(Arc::new(DayMeter::new(budget, total, now)));
+        }
+        Ok(self)
+    }
+
+    /// Returns the hold of the queue, once the budget of the day is used up.
+    pub(super) fn day_hold(&self) -> Option<watch::Receiver<Option<Hold>>> {
+        self.day.as_ref().map(|day| day.hold())
     }
 
     /// Returns what a run's worker gets for its way to the model, if this relay has a model for it.
@@ -70,26 +94,39 @@ impl ModelAccess {
         Ok(ModelGrant { token: self.secret.token(job, epoch)?, retries, is_azure })
     }
 
-    /// Reports changes of [`Self::problem`] from now on: a login or a changed file needs no restart.
+    /// Reports changes of [`Self::problem`], and new credentials, from now on: a login or a changed file needs no restart.
     pub(super) fn spawn_checks(self, mut reported: Option<String>, core: mpsc::Sender<Message>) {
         tokio::spawn(async move {
+            let mut known = UpstreamSettings::of_this_process().ok();
             loop {
                 tokio::time::sleep(CHECK_INTERVAL).await;
-                let problem = self.problem();
-                if problem == reported {
-                    continue;
+                let settings = UpstreamSettings::of_this_process();
+                let problem = self.problem_of(settings.clone());
+                let mut inputs = Vec::new();
+                if settings.is_ok() && settings.as_ref().ok() != known.as_ref() {
+                    known = settings.ok();
+                    inputs.push(Input::CredentialsChanged);
                 }
-                if core.send(Input::ModelChecked(problem.clone()).into()).await.is_err() {
-                    return;
+                if problem != reported {
+                    reported.clone_from(&problem);
+                    inputs.push(Input::ModelChecked(problem));
                 }
-                reported = problem;
+                for input in inputs {
+                    if core.send(input.into()).await.is_err() {
+                        return;
+                    }
+                }
             }
         });
     }
 
     /// Returns the reason why no job can use the model, one line; `None` if jobs can.
     pub(super) fn problem(&self) -> Option<String> {
-        UpstreamSettings::of_this_process().and_then(|settings| self.lock().upstream(settings)).err()
+        self.problem_of(UpstreamSettings::of_this_process())
+    }
+
+    fn problem_of(&self, settings: Result<UpstreamSettings, String>) -> Option<String> {
+        settings.and_then(|settings| self.lock().upstream(settings)).err()
     }
 
     /// Returns the route of a connection of a job's running run. The settings of the model's server are read each time,
@@ -128,6 +165,7 @@ impl ModelAccess {
         Ok(MeterSettings {
             budget: spec.limits.budget,
             prices: self.prices.clone(),
+            day: self.day.clone(),
             model: record.model.clone().or_else(|| settings.model.clone()),
             service_tier: settings.service_tier.clone(),
         })
@@ -184,6 +222,21 @@ impl Shared {
     }
 }
 
+/// Returns what the jobs of today have used. The whole use of a job belongs to the day of its last event.
+fn use_of_day(registry: &Registry, now: &Zoned) -> io::Result<ModelUsage> {
+    let zone = now.time_zone();
+    let mut total = ModelUsage::default();
+    for registry in [registry.archive_registry(), registry.clone()] {
+        for stored in read::read_records(&registry)?.iter() {
+            let is_today = stored.record.last_event_at.to_zoned(zone.clone()).date() == now.date();
+            if let Some(used) = stored.record.model_usage.filter(|_| is_today) {
+                total = total.plus_growth(&ModelUsage::default(), &used);
+            }
+        }
+    }
+    Ok(total)
+}
+
 /// Records each change of a job's readings as events, until the meter is dropped.
 async fn record_readings(job: JobId, mut readings: watch::Receiver<JobReadings>, writer: WriterHandle) {
     let mut recorded = readings.borrow_and_update().clone();
@@ -212,7 +265,7 @@ mod tests {
     use super::*;
     use crate::files::atomic::Durability;
     use common::event::{FailureKind, Queued, Usage};
-    use common::model_usage::{ModelProblem, ModelUsage};
+    use common::model_usage::ModelProblem;
     use common::record::State;
 
     fn record(model_usage: Option<ModelUsage>) -> JobRecord {

@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
+use common::hold::Hold;
 use futures_util::FutureExt;
+use jiff::Zoned;
 use jiff::tz::TimeZone;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::core::{Core, CoreSettings, Input};
 use super::deliver::DeliveryThread;
@@ -138,7 +140,8 @@ async fn run_daemon(
     let repositories = JobRepositories::new(registry, JobPolicy::new(engine, config), state.repositories());
     let load_access = || {
         let prices = config.prices.clone();
-        ModelAccess::load(&state.model_secret(), registry.clone(), prices, writer.clone())
+        let access = ModelAccess::load(&state.model_secret(), registry.clone(), prices, writer.clone())?;
+        access.with_day_budget(config.day_budget, &Zoned::now())
     };
     let model = config.model_gateway.then(load_access).transpose().map_err(Failure::unreachable)?;
     let deliveries = DeliveryThread::start(registry, config, clock.clone(), repositories.clone());
@@ -199,8 +202,25 @@ async fn check_model(
     if let Some(model) = model {
         let problem = model.problem();
         driver.handle_input(Input::ModelChecked(problem.clone())).await;
+        if let Some(mut day_hold) = model.day_hold() {
+            let hold = day_hold.borrow_and_update().clone();
+            driver.handle_input(Input::DayBudget(hold)).await;
+            spawn_day_budget(day_hold, inputs.clone());
+        }
         model.spawn_checks(problem, inputs);
     }
+}
+
+/// Reports whenever the budget of the day is used up, or a new day begins.
+fn spawn_day_budget(mut day_hold: watch::Receiver<Option<Hold>>, inputs: mpsc::Sender<Message>) {
+    tokio::spawn(async move {
+        while day_hold.changed().await.is_ok() {
+            let hold = day_hold.borrow_and_update().clone();
+            if inputs.send(Input::DayBudget(hold).into()).await.is_err() {
+                return;
+            }
+        }
+    });
 }
 
 fn core_settings(config: &Config, platform: &Platform) -> CoreSettings {

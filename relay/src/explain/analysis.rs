@@ -57,7 +57,8 @@ fn time_shares(breakdown: &TimeBreakdown) -> Vec<TimeShare> {
         ms: *ms,
         steps: *steps,
     });
-    let other_shares = [("queued", breakdown.queued_ms), ("other", breakdown.other_ms)];
+    let other_shares =
+        [("queued", breakdown.queued_ms), ("held", breakdown.held_ms), ("other", breakdown.other_ms)];
     let other_shares = other_shares.into_iter().map(|(what, ms)| TimeShare { what, ms, steps: 0 });
     let mut shares: Vec<TimeShare> = kinds.chain(other_shares).filter(|share| share.ms > 0).collect();
     shares.sort_by_key(|share| std::cmp::Reverse(share.ms));

@@ -113,6 +113,7 @@ fn describe_share(what: &str, steps: u32) -> String {
     let count = |one: &str, many: &str| plural::format_count(steps.into(), one, many);
     match what {
         "queued" => "queued: waiting for the platform".to_owned(),
+        "held" => "held: waiting until the account can use the model".to_owned(),
         "other" => "between steps".to_owned(),
         "model" => format!("model: waiting for answers ({})", count("time", "times")),
         kind => format!("{kind} ({})", count("step", "steps")),

@@ -29,6 +29,8 @@ pub struct StepTime {
 pub struct TimeBreakdown {
     /// Time before an agent had the job, in milliseconds.
     pub queued_ms: u64,
+    /// Time in which the account could not use the model, in milliseconds.
+    pub held_ms: u64,
     /// Time without a running step, in milliseconds.
     pub other_ms: u64,
     /// Every step of the job, in order of start.
@@ -38,6 +40,7 @@ pub struct TimeBreakdown {
     /// Steps with a process that was seen waiting on a socket.
     steps_on_sockets: BTreeSet<u32>,
     was_accepted: bool,
+    is_held: bool,
     /// Running steps, as indexes into `steps`.
     running_steps: Vec<usize>,
 }
@@ -58,7 +61,11 @@ impl TimeBreakdown {
 
     fn apply_event(&mut self, at: Timestamp, body: &EventBody) {
         match body {
-            EventBody::Accepted { .. } => self.was_accepted = true,
+            EventBody::Accepted { .. } => {
+                self.was_accepted = true;
+                self.is_held = false;
+            }
+            EventBody::Held { hold } => self.is_held = hold.is_some(),
             EventBody::StepStarted { n, kind, title, limit_ms, parent } => {
                 self.running_steps.push(self.steps.len());
                 self.time_by_kind.entry(*kind).or_default().1 += 1;
@@ -101,6 +108,10 @@ impl TimeBreakdown {
 
     fn add_interval(&mut self, ms: u64) {
         if ms == 0 {
+            return;
+        }
+        if self.is_held {
+            self.held_ms += ms;
             return;
         }
         if !self.was_accepted {

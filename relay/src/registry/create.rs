@@ -173,6 +173,7 @@ fn create_new(registry: &Registry, draft: &JobDraft<'_>, key: Option<&mut File>)
         after: draft.schedule.after.clone(),
         base_job: draft.schedule.base_job.clone(),
         group: draft.schedule.group.resolve(&job),
+        on_quota: spec.on_quota,
     };
     let record = JobRecord::from_queued(job.clone(), draft.launched_at, &queued);
     let staging = registry.staging();

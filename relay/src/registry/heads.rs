@@ -4,6 +4,7 @@
 
 use std::io;
 
+use common::hold::Hold;
 use common::ids::{JobId, JobName};
 use common::origin::Origin;
 use common::record::State;
@@ -31,6 +32,9 @@ pub struct RecordHead {
     /// Recorded reason why a queued job waits.
     #[serde(default)]
     pub waiting: Option<String>,
+    /// Hold of a job that waits until the account can use the model.
+    #[serde(default)]
+    pub held: Option<Hold>,
     #[serde(default)]
     pub base_job: Option<JobId>,
 }

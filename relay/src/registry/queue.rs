@@ -40,7 +40,7 @@ impl From<&RecordHead> for QueueRow {
             created_at: head.created_at,
             after: head.after.clone(),
             group: head.group.clone(),
-            is_waiting: head.waiting.is_some(),
+            is_waiting: head.waiting.is_some() || head.held.is_some(),
         }
     }
 }
@@ -53,7 +53,7 @@ impl From<&JobRecord> for QueueRow {
             created_at: record.created_at,
             after: record.after.clone(),
             group: record.group.clone(),
-            is_waiting: record.waiting.is_some(),
+            is_waiting: record.waiting.is_some() || record.held.is_some(),
         }
     }
 }

@@ -8,6 +8,7 @@ use common::{summary, text_format};
 
 use super::View;
 use super::health::HealthWord;
+use super::hold_text::hold_text;
 use crate::times::format_clock;
 use crate::{machine_text, plural};
 
@@ -33,7 +34,7 @@ pub fn event_line(raw: &[u8], event: &EventLine, options: RenderOptions, view: &
     let time = format_clock(*at, view.now, &view.zone);
     let max_details_bytes = MAX_LINE_BYTES.saturating_sub(time.len() + job.len() + kind.len() + 3);
     let details = text_format::truncate(
-        &text_format::to_printable(&event_details(body, options.is_nested_step)),
+        &text_format::to_printable(&event_details(body, options.is_nested_step, view)),
         max_details_bytes,
     );
     // Color is applied after the text was sanitized and truncated.
@@ -78,6 +79,7 @@ fn emphasis_of(body: &EventBody) -> Emphasis {
         | EventBody::Waiting { .. }
         | EventBody::FolderShared { .. }
         | EventBody::ModelProblem { problem: None }
+        | EventBody::Held { hold: None }
         | EventBody::Result(_) => Emphasis::Normal,
         EventBody::StepStarted { .. } => Emphasis::State(State::Running),
         EventBody::LinkRestored { .. } => Emphasis::Health(HealthWord::Healthy),
@@ -86,6 +88,7 @@ fn emphasis_of(body: &EventBody) -> Emphasis {
         | EventBody::LinkLost { .. }
         | EventBody::Stopping { .. }
         | EventBody::ModelProblem { .. }
+        | EventBody::Held { .. }
         | EventBody::Interrupted { .. } => Emphasis::Health(HealthWord::Quiet),
         EventBody::StepFinished { .. } | EventBody::Cleanup { .. } => Emphasis::Health(HealthWord::Over),
         EventBody::Finished { state, .. } => Emphasis::State((*state).into()),
@@ -99,7 +102,7 @@ fn event_type(raw: &[u8]) -> String {
     kind.unwrap_or("unknown").to_owned()
 }
 
-fn event_details(body: &EventBody, is_nested_step: bool) -> String {
+fn event_details(body: &EventBody, is_nested_step: bool, view: &View) -> String {
     match body {
         EventBody::Queued(queued) => queued.prompt_summary.clone(),
         EventBody::Accepted { agent, .. } | EventBody::LinkRestored { agent } => format!("by agent {agent}"),
@@ -150,6 +153,10 @@ fn event_details(body: &EventBody, is_nested_step: bool) -> String {
         }
         EventBody::ModelProblem { problem: None } => "over: the model answers again".to_owned(),
         EventBody::ModelProblem { problem: Some(problem) } => one_line(&problem.describe()),
+        EventBody::Held { hold: None } => "over: the job goes on".to_owned(),
+        EventBody::Held { hold: Some(hold) } => {
+            format!("{}: {}", hold_text(hold, view), one_line(&hold.message))
+        }
         EventBody::Stalled { n, evidence } => format!("step {n}: {}", one_line(evidence)),
         EventBody::LinkLost { reason } | EventBody::Stopping { reason } => one_line(reason),
         EventBody::Extended { n: Some(n), limit_ms } => {

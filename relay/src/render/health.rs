@@ -20,6 +20,7 @@ use common::text_format;
 use common::warnings::WAITS_FOR_NETWORK;
 use jiff::Timestamp;
 
+use super::hold_text::hold_reason;
 use super::{Paint, RelayState, View, queue, steps};
 use crate::failure_text::failure_kind;
 use crate::registry::lease::PlatformStatus;
@@ -46,6 +47,8 @@ pub enum HealthWord {
     Over,
     /// There is no current information about the job.
     Stale,
+    /// The job pauses until the account can use the model again.
+    Held,
     /// The job is being ended.
     Stopping,
     Ended,
@@ -67,7 +70,7 @@ impl Paint {
                 AnsiColor::Yellow
             }
             HealthWord::Over => AnsiColor::Red,
-            HealthWord::Queued | HealthWord::Ended => return text.to_owned(),
+            HealthWord::Queued | HealthWord::Held | HealthWord::Ended => return text.to_owned(),
         };
         self.styled(color.on_default(), text)
     }
@@ -131,6 +134,10 @@ pub fn health(record: &JobRecord, view: &View) -> Health {
     }
     if record.state == State::Stopping {
         return build(HealthWord::Stopping, "its processes are being ended".to_owned());
+    }
+    if let Some(hold) = &record.held {
+        let rest = format!("{}; it goes on by itself in its thread", hold_reason(hold, view));
+        return build(HealthWord::Held, rest);
     }
     step_health(record, view)
 }

@@ -11,6 +11,7 @@ use common::duration;
 use common::record::{JobRecord, State};
 
 use super::health::{self, HealthWord, RunningStep};
+use super::hold_text::{hold_of_jobs, hold_text};
 use super::{RelayState, View, status, width};
 use crate::registry::lease::PlatformStatus;
 use crate::times::{format_ago, millis_between};
@@ -65,6 +66,7 @@ pub fn format_headline(records: &[JobRecord], view: &View) -> String {
             parts.push(format!("{count} {}", state.as_str()));
         }
     }
+    parts.extend(hold_of_jobs(records).map(|hold| hold_text(hold, view)));
     if let RelayState::Up(PlatformStatus::Ready { vitals: Some(vitals), .. }) = &view.relay {
         parts.push(machine_text::short_text(vitals));
     }
@@ -182,6 +184,7 @@ pub fn current_activity(record: &JobRecord, view: &View, word: HealthWord) -> St
             0..1000 => "waits".to_owned(),
             _ => health::health(record, view).explanation,
         },
+        (HealthWord::Held, _) => record.held.as_ref().map(|hold| hold_text(hold, view)).unwrap_or_default(),
         (HealthWord::Quiet, Some(step)) => format!("quiet: {}: {}", step.kind, step.title),
         (_, Some(step)) => format!("{}: {}", step.kind, step.title),
         (word, None) => word.as_str().to_owned(),

@@ -16,6 +16,7 @@
 //! * [`labeled_rows`]: rows with labels, which describe one job.
 //! * [`health`]: health of a job, with advice, in one sentence.
 //! * [`width`]: text in columns. [`table`]: rows in columns.
+//! * [`hold_text`]: the hold of a job.
 //! * [`delivery`]: failed deliveries of a notice.
 //! * [`queue`]: reason why a job is queued.
 //! * [`event_text`]: text of one event.
@@ -26,6 +27,7 @@ pub mod delivery;
 pub mod event_text;
 pub mod health;
 pub mod history;
+pub mod hold_text;
 pub mod jobs_plain;
 pub mod jobs_tty;
 pub mod labeled_rows;

@@ -4,6 +4,7 @@ use common::duration;
 use common::record::JobRecord;
 use common::text_format;
 
+use super::hold_text::hold_text;
 use super::{RelayState, View};
 use crate::plural;
 use crate::registry::lease::PlatformStatus;
@@ -15,6 +16,9 @@ const MAX_DETAIL_BYTES: usize = 300;
 pub fn queue_reason_of(record: &JobRecord, view: &View) -> String {
     if let Some(reason) = platform_reason(view) {
         return reason;
+    }
+    if let Some(hold) = &record.held {
+        return hold_text(hold, view);
     }
     match (view.queue.waiting.get(&record.job), &record.waiting) {
         (Some(reason), _) => reason.to_string(),

@@ -33,7 +33,7 @@ impl Theme {
                 self.foreground(Color::Yellow)
             }
             HealthWord::Over => self.foreground(Color::Red),
-            HealthWord::Queued | HealthWord::Ended => Style::new(),
+            HealthWord::Queued | HealthWord::Held | HealthWord::Ended => Style::new(),
         }
     }
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use crate::mcp::Reply;
 
 /// Fields of a record in the short form.
-const RECORD_FIELDS: [&str; 12] = [
+const RECORD_FIELDS: [&str; 13] = [
     "job",
     "state",
     "link",
@@ -15,6 +15,7 @@ const RECORD_FIELDS: [&str; 12] = [
     "started_at",
     "finished_at",
     "step",
+    "held",
     "error",
     "warnings",
     "exit_code",

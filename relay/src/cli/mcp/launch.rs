@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use common::expectation::{Expectation, MAX_EXPECTATIONS};
+use common::hold::OnQuota;
 use common::job::Runner;
 use common::rule::OnLoop;
 use schemars::JsonSchema;
@@ -54,6 +55,10 @@ struct Input {
     /// Action when a worker repeats a failing step. By default that of relay.toml, or warn.
     #[schemars(with = "Option<String>", extend("enum" = ["warn", "fail"]))]
     on_loop: Option<OnLoop>,
+    /// Action when the account's usage limit is reached: wait (the worker goes on by itself after it) or fail. By default
+    /// that of relay.toml, or wait.
+    #[schemars(with = "Option<String>", extend("enum" = ["wait", "fail"]))]
+    on_quota: Option<OnQuota>,
     /// Model of the worker. By default that of relay.toml, else Codex's own.
     model: Option<String>,
     /// True: the worker gets a clone of the repository, and its result is a branch. By default as in relay.toml.
@@ -148,6 +153,7 @@ fn launch_args(input: Input) -> Result<LaunchArgs, Failure> {
         limits: limit_flags(input.timeout.as_deref())?,
         on_limit: None,
         on_loop: input.on_loop,
+        on_quota: input.on_quota,
         model: input.model,
         env: Vec::new(),
         runner: Runner::Codex,

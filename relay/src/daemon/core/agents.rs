@@ -50,6 +50,7 @@ impl Core {
         self.agents.disconnects.on_connect(&agent, holder == HolderKind::Platform, context.now);
         if holder == HolderKind::Box {
             self.on_box_connected(&agent, held_jobs.into_iter(), context);
+            self.continue_held_jobs(&agent, context);
             return self.inspect_limits(context);
         }
         self.platform.next_attempt_at = None;
@@ -63,6 +64,7 @@ impl Core {
             .and_then(|connection| connection.hello.vitals.as_deref().copied());
         self.store_platform_vitals(&agent, vitals);
         self.connect_to_scheduler(&agent, max_jobs, &held_jobs, context);
+        self.continue_held_jobs(&agent, context);
         self.forget_exit(context);
         self.inspect_limits(context);
     }

@@ -7,6 +7,7 @@ use common::ids::JobId;
 use common::record::{JobRecord, State};
 use common::result::ResultState;
 use common::wire::RelayFrame;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::agents::AgentConnections;
@@ -45,6 +46,15 @@ pub(in crate::daemon) struct CoreSettings {
     pub(in crate::daemon) has_boxes: bool,
 }
 
+/// Reading of the clocks.
+#[derive(Debug, Default)]
+struct ClockReading {
+    /// Moment and time of the last heartbeat.
+    heartbeat: Option<(Instant, Timestamp)>,
+    /// Time by which the wall clock is ahead of the relay's time.
+    wall_ahead: SignedDuration,
+}
+
 /// State on which the daemon decides. Each part has one owner.
 pub(in crate::daemon) struct Core {
     pub(super) scheduler: Scheduler,
@@ -56,6 +66,10 @@ pub(in crate::daemon) struct Core {
     pub(super) shutdown: Shutdown,
     /// Jobs that the core knows: their records need not be read again.
     pub(super) known_jobs: BTreeSet<JobId>,
+    /// Time of the next check of the queue's hold.
+    pub(super) hold_check_at: Option<Instant>,
+    /// Newest reading of the clocks.
+    clock: ClockReading,
     /// True after the warning about a changed wall clock was logged.
     is_clock_warning_logged: bool,
 }
@@ -72,6 +86,8 @@ impl Core {
             limit_requests: LimitRequests::default(),
             shutdown: Shutdown::default(),
             known_jobs: BTreeSet::new(),
+            hold_check_at: None,
+            clock: ClockReading::default(),
             is_clock_warning_logged: false,
         }
     }
@@ -106,15 +122,21 @@ impl Core {
             Input::RecordsChanged(records) => self.on_records_changed(records, context),
             Input::ProcessFrozen(time) => self.warn_of_freeze(time, context),
             Input::ModelChecked(problem) => self.on_model_checked(problem, context),
+            Input::CredentialsChanged => self.on_credentials_changed(context),
+            Input::DayBudget(hold) => self.on_day_budget(hold, context),
             Input::Heartbeat(at) => {
                 self.platform.lease.heartbeat_at = at;
+                self.clock.heartbeat = Some((context.now, at));
                 self.publish_state(Durability::Cached, context);
             }
             Input::RegistryGone => self.on_registry_gone(context),
             Input::JobsListed(listed) => self.known_jobs.retain(|job| listed.contains(job)),
             Input::JobFound(record) => self.add_new_job(&record, context),
             Input::DependenciesRead(states) => self.on_dependencies_read(states, context),
-            Input::WallClock(ahead_ms) => self.follow_wall_clock(ahead_ms, context),
+            Input::WallClock(ahead_ms) => {
+                self.clock.wall_ahead = SignedDuration::from_millis(ahead_ms.unwrap_or(0));
+                self.follow_wall_clock(ahead_ms, context);
+            }
             Input::ClockSet(scale) => self.on_clock_set(scale, context),
             Input::RequestFiled { path, request, wall_time } => {
                 self.apply_request(path, request, wall_time, context);
@@ -147,7 +169,7 @@ impl Core {
     /// Returns the time of the next [`Input::Tick`], if that is due before the next heartbeat.
     pub(in crate::daemon) fn deadline(&self) -> Option<Instant> {
         let due = self.platform.next_attempt_at.into_iter().chain(self.shutdown.deadline);
-        due.chain(self.container.deadline()).chain(self.boxes.deadline()).min()
+        due.chain(self.container.deadline()).chain(self.boxes.deadline()).chain(self.hold_check_at).min()
     }
 
     /// Returns true if a job's record need not be read again.
@@ -160,6 +182,10 @@ impl Core {
         // Jobs that hold folders come first, then the queued jobs by launch time, so that each finds its blocker.
         let mut active: Vec<&JobRecord> = active.iter().collect();
         active.sort_by_key(|record| (record.state == State::Queued, record.created_at, &record.job));
+        let now = self.wall_time(context.now);
+        for record in &active {
+            self.scheduler.adopt_hold(record, now);
+        }
         for record in active {
             self.known_jobs.insert(record.job.clone());
             let actions = self.scheduler.update_from_record(record);
@@ -172,6 +198,7 @@ impl Core {
             self.execute_actions(actions, context);
         }
         self.adopt_saved_exit(context);
+        self.schedule_hold_check(context);
     }
 
     fn on_dependencies_read(&mut self, states: Vec<(JobId, DependencyState)>, context: &mut InputContext) {
@@ -183,13 +210,17 @@ impl Core {
 
     /// Handles records that the writer has changed.
     fn on_records_changed(&mut self, records: BTreeMap<JobId, JobRecord>, context: &mut InputContext) {
+        let wall_time = self.wall_time(context.now);
         for record in records.values() {
+            let actions = self.scheduler.observe_account(record, wall_time);
+            self.execute_actions(actions, context);
             let actions = self.scheduler.update_from_record(record);
             self.execute_actions(actions, context);
             if record.state.is_final() {
                 self.release_box(record, context);
             }
         }
+        self.schedule_hold_check(context);
         if !self.limit_requests.is_empty() {
             self.inspect_limits(context);
         }
@@ -206,6 +237,7 @@ impl Core {
         context.read_dependencies(self.scheduler.unknown_dependencies());
         self.check_container(context);
         self.check_boxes(context);
+        self.check_hold(context);
         if self.platform.next_attempt_at.is_some_and(|at| at <= context.now) {
             self.start_attempt_if_needed(context);
         }
@@ -243,6 +275,13 @@ impl Core {
         }
     }
 
+    /// Returns the time of the wall clock.
+    pub(super) fn wall_time(&self, now: Instant) -> Timestamp {
+        let (read_at, at) = self.clock.heartbeat.unwrap_or((now, self.platform.lease.heartbeat_at));
+        let since = SignedDuration::try_from(now.saturating_duration_since(read_at)).unwrap_or_default();
+        at.checked_add(since.saturating_add(self.clock.wall_ahead)).unwrap_or(at)
+    }
+
     /// Converts the scheduler's actions, and the actions that follow from them, into effects.
     pub(super) fn execute_actions(&mut self, actions: Vec<Action>, context: &mut InputContext) {
         let mut actions = VecDeque::from(actions);
@@ -255,6 +294,9 @@ impl Core {
                 }
                 Action::Cancel { agent, job, grace_ms } => {
                     self.send_to_agent(&agent, RelayFrame::Cancel { job, grace_ms }, context);
+                }
+                Action::Continue { agent, job } => {
+                    self.send_to_agent(&agent, RelayFrame::Continue { job }, context);
                 }
                 Action::Reconnect { agent } => {
                     let connection =

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use common::hold::Hold;
 use common::ids::JobId;
 use common::record::JobRecord;
 use common::vitals::MachineVitals;
@@ -50,6 +51,10 @@ pub(in crate::daemon) enum Input {
     ProcessFrozen(Duration),
     /// The user's settings of the model have changed: reason why workers can't reach it, `None` if they can.
     ModelChecked(Option<String>),
+    /// The user's settings of the model's server have changed, perhaps after a login.
+    CredentialsChanged,
+    /// The budget of the day is used up, or a new day has begun.
+    DayBudget(Option<Hold>),
     /// The periodic work begins: publish a heartbeat with this time.
     Heartbeat(Timestamp),
     /// The registry was removed or replaced.

@@ -22,6 +22,7 @@
 //!   jobs that wait for other jobs ([`dependencies`]), for a folder ([`folder_guard`]) or for a slot ([`job_queue`]).
 //!   [`folder_sharing`]: jobs that work in the same folder. [`job_end`]: final events of jobs that the relay ends
 //!   itself.
+//! * [`account_hold`]: hold of the queue while the account can't use the model. [`held_jobs`]: the jobs that it holds.
 //! * [`boxes`]: containers of single jobs. [`box_slots`]: jobs that get one. [`box_changes`]: exits of boxes, and boxes
 //!   of an earlier relay.
 //! * [`requests`]: requests of commands, new jobs. [`limits`]: requests to extend limits; [`extend`]: decisions about
@@ -30,6 +31,7 @@
 //!   container. [`container_exit`]: descriptions of exits.
 //! * [`shutdown`]: end of the daemon.
 
+mod account_hold;
 mod agents;
 mod box_changes;
 mod box_slots;
@@ -49,6 +51,9 @@ mod extend;
 mod folder_guard;
 mod folder_sharing;
 mod handle;
+mod held_jobs;
+#[cfg(test)]
+mod held_jobs_tests;
 mod input;
 mod input_context;
 mod job_end;

@@ -46,7 +46,10 @@ impl Core {
             Some(DaemonRequest::SetResultState { job, commit, state }) => {
                 return context.push(Effect::SetResultState { path, job, commit, state });
             }
-            Some(DaemonRequest::Up) => self.on_up_requested(wall_time, context),
+            Some(DaemonRequest::Up) => {
+                self.end_hold_on_request(context);
+                self.on_up_requested(wall_time, context);
+            }
             Some(DaemonRequest::Down { .. }) => self.begin_shutdown(context),
             Some(DaemonRequest::Restart { .. }) => self.begin_hand_over(),
             Some(DaemonRequest::Prune { keep, .. }) => return context.push(Effect::Prune { path, keep }),

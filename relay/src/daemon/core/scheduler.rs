@@ -9,7 +9,8 @@
 //!
 //! A job is offered to the connected agent with the most free slots, and then belongs to that agent. A running job
 //! stays with its agent while the agent is disconnected. An agent whose machine has too little memory or disk space is
-//! offered no job. A job is not offered while it waits for other jobs, for a folder, or for a slot of its group.
+//! offered no job. A job is not offered while it waits for other jobs, for a folder, or for a slot of its group, or while it is held
+//! ([`super::held_jobs`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use common::record::{JobRecord, Link, State};
 use common::wire::TerminationCause;
 use jiff::Timestamp;
 
+use super::account_hold::{AccountHold, AccountUse};
 use super::capacity::{AgentTable, BoxSlots, Target};
 use super::dependencies::{Dependencies, DependencyState};
 use super::folder_guard::{FolderClaim, FolderGuard, FolderSharing};
@@ -34,6 +36,8 @@ pub(super) enum Action {
     Start { agent: AgentId, job: JobId, epoch: u32 },
     /// Send a cancel to the agent that has the job.
     Cancel { agent: AgentId, job: JobId, grace_ms: u64 },
+    /// Let a job go on that pauses in its Codex thread.
+    Continue { agent: AgentId, job: JobId },
     /// Record an event of the relay itself.
     Record { job: JobId, body: EventBody },
     /// Warn of the job's expectations, if it has some: the other job, which works in the same folder, may meet them.
@@ -82,6 +86,8 @@ pub(super) struct ScheduledJob {
     pub(super) wait_reason: Option<String>,
     /// Other jobs that work, or have worked, in the job's folder during the job.
     pub(super) sharing: FolderSharing,
+    /// Facts of the job that matter for holds.
+    pub(super) account: AccountUse,
 }
 
 impl ScheduledJob {
@@ -95,6 +101,7 @@ impl ScheduledJob {
             claim: FolderClaim::of_record(record),
             wait_reason: record.waiting.clone(),
             sharing: FolderSharing::of_recorded(&record.shared_with),
+            account: AccountUse::of_record(record),
         }
     }
 }
@@ -111,6 +118,8 @@ pub(super) struct Scheduler {
     pub(super) queue: JobQueue,
     /// Folders that are in use by jobs, and the jobs that wait for them.
     pub(super) folders: FolderGuard,
+    /// Hold of the queue while the account can't use the model.
+    pub(super) account_hold: AccountHold,
     /// Jobs whose reason to wait may have changed.
     pub(super) rechecked_jobs: BTreeSet<JobId>,
     /// Jobs whose list of other jobs in their folder has changed.
@@ -448,6 +457,7 @@ impl Scheduler {
         actions.extend(self.report_sharing());
         for id in std::mem::take(&mut self.rechecked_jobs) {
             actions.extend(self.report_wait(&id));
+            actions.extend(self.report_queued_hold(&id));
         }
         actions
     }

@@ -159,7 +159,7 @@ fn record_changed(job: &str, state: State) -> Input {
     Input::RecordsChanged(BTreeMap::from([(id(job), record(job, state, Some("x")))]))
 }
 
-fn agent_connected(agent: &str, number: ConnectionNumber, jobs: &[&str]) -> Input {
+pub(super) fn agent_connected(agent: &str, number: ConnectionNumber, jobs: &[&str]) -> Input {
     let platform =
         Platform { system: "linux".into(), isolation: Isolation::None, codex: None, codex_problem: None };
     let jobs = jobs.iter().map(|job| JobProgress { job: id(job), epoch: 1, last_seq: 0 }).collect();
@@ -175,7 +175,7 @@ fn agent_disconnected(agent: &str, number: ConnectionNumber) -> Input {
     Input::Disconnected { connection_id: connection(agent, number), reason: "it was cut".to_owned() }
 }
 
-fn request_filed(request: DaemonRequest) -> Input {
+pub(super) fn request_filed(request: DaemonRequest) -> Input {
     Input::RequestFiled {
         path: PathBuf::from("1.json"),
         request: Some(request),

@@ -33,9 +33,9 @@ impl Scheduler {
         }
     }
 
-    /// Queues a waiting job if its folder is free, else removes it from the queue.
+    /// Queues a waiting job if its folder is free and it is not held, else removes it from the queue.
     pub(super) fn recheck(&mut self, id: &JobId) {
-        let is_free = self.blocker(id).is_none();
+        let is_free = self.blocker(id).is_none() && !self.is_held(id);
         let Some(job) = self.jobs.get(id).filter(|job| job.assignment == Assignment::Queued) else { return };
         if is_free {
             self.queue.push(job.created_at, id.clone(), job.group.as_ref());

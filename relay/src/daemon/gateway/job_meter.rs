@@ -1,14 +1,17 @@
 //! Meter of one job: the sum of its answers, and the problem of the account with the model.
 
-use common::budget::Budget;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use common::budget::Budget;
 use common::event::{FailureKind, Usage};
 use common::ids::JobId;
 use common::model_usage::{ModelProblem, ModelUsage};
 use common::text_format;
+use jiff::Zoned;
 use tokio::sync::watch;
 
+use super::day_meter::DayMeter;
 use super::meter::Reading;
 use super::request_check::RequestRules;
 use crate::config::prices::Prices;
@@ -40,6 +43,8 @@ pub struct MeterSettings {
     pub prices: Prices,
     /// Model of answers that don't name theirs.
     pub model: Option<String>,
+    /// Meter of the day, if the day has a budget.
+    pub day: Option<Arc<DayMeter>>,
     /// Processing tier that the user's own Codex is set to.
     pub service_tier: Option<String>,
 }
@@ -71,8 +76,13 @@ impl JobMeter {
 
     /// Returns the rules for the job's requests.
     pub(super) fn rules(&self) -> RequestRules {
-        let has_cost_limit = self.settings.budget.max_cost_micros.is_some();
-        RequestRules { has_cost_limit, own_tier: self.settings.service_tier.clone() }
+        RequestRules { has_cost_limit: self.has_cost_limit(), own_tier: self.settings.service_tier.clone() }
+    }
+
+    /// Returns true if the cost of the job, or of the day, has a limit.
+    fn has_cost_limit(&self) -> bool {
+        let day = self.settings.day.as_ref();
+        self.settings.budget.max_cost_micros.is_some() || day.is_some_and(|day| day.has_cost_limit())
     }
 
     /// Returns the readings, now and whenever they change.
@@ -105,6 +115,8 @@ impl JobMeter {
             let before = readings.total;
             self.add_answer(readings, reading, estimate);
             readings.warnings.extend(self.new_warnings(&before, readings));
+            let day = self.settings.day.as_ref();
+            readings.warnings.extend(day.and_then(|day| day.add(&before, &readings.total, &Zoned::now())));
             if is_success || problem.is_some() {
                 set_problem(readings, problem);
             }
@@ -147,7 +159,9 @@ impl JobMeter {
 
     /// Returns the reason why the job's cost can't be limited, if it has a limit.
     fn unpriced_reason(&self, readings: &JobReadings) -> Option<String> {
-        self.settings.budget.max_cost_micros.filter(|_| readings.total.unpriced > 0)?;
+        if !self.has_cost_limit() || readings.total.unpriced == 0 {
+            return None;
+        }
         let model = text_format::one_line(readings.unpriced_model.as_deref().unwrap_or("MODEL"), MAX_MODEL);
         Some(format!(
             "the job's cost can't be limited, because the price of its model is not known: add \"{model}\" = {{ input = \
@@ -160,7 +174,9 @@ impl JobMeter {
     pub(super) fn exceeded_budget(&self) -> Option<String> {
         let reason = {
             let readings = self.readings.borrow();
-            self.settings.budget.exceeded(&readings.total).or_else(|| self.unpriced_reason(&readings))?
+            let job = self.settings.budget.exceeded(&readings.total);
+            let day = || self.settings.day.as_ref()?.exceeded(&Zoned::now());
+            job.or_else(|| self.unpriced_reason(&readings)).or_else(day)?
         };
         let (kind, message) = (FailureKind::BudgetExceeded, reason.clone());
         self.record_problem(Some(ModelProblem { kind, message, resets_at: None }));

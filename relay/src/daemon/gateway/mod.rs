@@ -10,7 +10,7 @@
 //! ```
 //!
 //! * [`proxy`]: serves a worker's connection. [`route`]: its way to the model; [`job_meter`]: the sum of a job's
-//!   answers. [`worker_body`]: bodies of requests. [`answer`]: answers of the model's server; [`metered_body`]: their
+//!   answers; [`day_meter`]: that of the day. [`worker_body`]: bodies of requests. [`answer`]: answers of the model's server; [`metered_body`]: their
 //!   bodies. [`pending_answer`]: a request until its answer is metered.
 //! * [`endpoint`], [`request_check`]: requests that workers may send. [`refusal`]: answers of the gateway itself. [`headers`]: headers
 //!   that are passed on. [`meter`]: token counts of an answer; [`event_stream`] and [`json_fields`] find them in bounded
@@ -20,6 +20,7 @@
 mod account;
 mod answer;
 mod client;
+mod day_meter;
 mod endpoint;
 mod event_stream;
 mod headers;
@@ -37,6 +38,7 @@ mod test_support;
 mod upstream;
 mod worker_body;
 
+pub(super) use day_meter::DayMeter;
 pub(super) use job_meter::{JobMeter, JobReadings, MeterSettings};
 pub(super) use proxy::serve_connection;
 pub(super) use route::JobRoute;

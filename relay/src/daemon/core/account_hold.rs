@@ -1,0 +1,361 @@
+//! Hold of the queue while the account can't use the model. Pure.
+//!
+//! ```text
+//!  free ──limit reported──► held ──its end is known and has come──────────────► free
+//!                            │ ▲ its end is not known: after a pause
+//!                            ▼ │ limit reported again: longer pause
+//!                          one job tries ──the model answers──────────────────► free
+//! ```
+//!
+//! `relay up` ends every hold but that of a day whose budget is used up. After refused credentials nothing else does.
+
+use common::event::FailureKind;
+use common::hold::{Hold, OnQuota, is_plausible_end};
+use common::ids::JobId;
+use common::job::{Runner, StepKind};
+use common::model_usage::ModelProblem;
+use common::record::{JobRecord, State};
+use jiff::{SignedDuration, Timestamp};
+
+/// Time from the end of a limit to the next try: the server's clock may be slightly behind.
+const MARGIN: SignedDuration = SignedDuration::from_secs(1);
+/// First pause before a try if the end of the limit is not known. It doubles with each try.
+const FIRST_PAUSE: SignedDuration = SignedDuration::from_mins(5);
+/// Longest pause before a try.
+const MAX_PAUSE: SignedDuration = SignedDuration::from_hours(1);
+/// Number of holds in a row whose end is believed without a pause. A server that always names an instant shortly ahead
+/// would otherwise be asked without end.
+const MAX_BELIEVED: u32 = 3;
+/// Time after a hold in which another one counts as its continuation.
+const CONTINUATION: SignedDuration = SignedDuration::from_mins(5);
+
+/// Facts of a job that matter for holds.
+#[derive(Debug, Default)]
+pub(super) struct AccountUse {
+    /// True if the job uses the model and waits for the end of a limit.
+    pub(super) waits: bool,
+    /// Newest hold that is recorded, or is being recorded.
+    pub(super) held: Option<Hold>,
+    /// Newest problem that the gateway recorded.
+    pub(super) problem: Option<ModelProblem>,
+}
+
+impl AccountUse {
+    pub(super) fn of_record(record: &JobRecord) -> Self {
+        Self {
+            waits: record.runner == Runner::Codex && record.on_quota == OnQuota::Wait,
+            held: record.held.clone(),
+            problem: record.model_problem.clone(),
+        }
+    }
+}
+
+/// Report of a job that the account can't use the model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Report {
+    kind: FailureKind,
+    message: String,
+    ends_at: Option<Timestamp>,
+}
+
+impl Report {
+    /// Returns the report in a record. `is_new_hold` and `is_new_problem` are true for facts that an earlier record of
+    /// the job did not have.
+    pub(super) fn of_record(record: &JobRecord, is_new_hold: bool, is_new_problem: bool) -> Option<Self> {
+        let problem = record.model_problem.as_ref();
+        let limit = problem.filter(|problem| problem.kind == FailureKind::UsageLimit);
+        let resets_at = limit.and_then(|limit| limit.resets_at);
+        if let Some(error) = record.error.as_ref().filter(|_| record.state.is_final()) {
+            // Only credentials that the relay holds are those of all jobs.
+            let is_shared = |problem: &ModelProblem| problem.kind == FailureKind::Auth;
+            let is_report = match error.kind {
+                FailureKind::UsageLimit => true,
+                FailureKind::Auth => problem.is_some_and(is_shared),
+                _ => false,
+            };
+            let (kind, message) = (error.kind, error.message.clone());
+            return is_report.then_some(Self { kind, message, ends_at: resets_at });
+        }
+        if let Some(hold) = record.held.as_ref().filter(|_| is_new_hold) {
+            let (kind, message) = (hold.kind, hold.message.clone());
+            return Some(Self { kind, message, ends_at: resets_at.or(hold.until) });
+        }
+        let limit = limit.filter(|_| is_new_problem && !record.state.is_final())?;
+        Some(Self { kind: limit.kind, message: limit.message.clone(), ends_at: limit.resets_at })
+    }
+}
+
+/// Job that tries whether a limit has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Probe {
+    pub(super) job: JobId,
+    started_at: Timestamp,
+}
+
+impl Probe {
+    /// Returns true if the model has answered the job. `is_problem_over` is true if the record has no problem any more.
+    pub(super) fn has_answer(&self, record: &JobRecord, is_problem_over: bool) -> bool {
+        let is_of_relay =
+            |kind| matches!(kind, StepKind::Clone | StepKind::Model | StepKind::Setup | StepKind::Start);
+        let mut steps = record.steps.iter();
+        let has_step = steps.any(|step| step.started_at > self.started_at && !is_of_relay(step.kind));
+        has_step || is_problem_over || record.state == State::Completed
+    }
+}
+
+/// Consequence of a due try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Try {
+    /// The hold has ended.
+    Ended,
+    /// One job should try whether the limit has ended.
+    ChooseProbe,
+}
+
+/// State of the hold.
+#[derive(Debug, Default)]
+pub(super) struct AccountHold {
+    hold: Option<Hold>,
+    probe: Option<Probe>,
+    /// Number of holds and failed tries in a row.
+    count: u32,
+    /// End of the last hold that ended by itself.
+    ended_at: Option<Timestamp>,
+}
+
+impl AccountHold {
+    /// Returns the hold in force.
+    pub(super) fn current(&self) -> Option<&Hold> {
+        self.hold.as_ref()
+    }
+
+    pub(super) fn probe(&self) -> Option<&Probe> {
+        self.probe.as_ref()
+    }
+
+    /// Returns true if the budget of the day is used up.
+    pub(super) fn is_for_budget(&self) -> bool {
+        self.hold.as_ref().is_some_and(|hold| hold.kind == FailureKind::BudgetExceeded)
+    }
+
+    /// Sets the hold of a day whose budget is used up. A limit that lasts longer stays.
+    pub(super) fn hold_for_budget(&mut self, hold: Hold) {
+        if self.hold.as_ref().is_none_or(|current| current.until < hold.until) {
+            self.probe = None;
+            self.hold = Some(hold);
+        }
+    }
+
+    /// Returns the time of the next try.
+    pub(super) fn next_try_at(&self) -> Option<Timestamp> {
+        self.hold.as_ref()?.next_try_at
+    }
+
+    /// Goes on with a hold that an earlier relay recorded, unless one that lasts longer is in force.
+    pub(super) fn adopt(&mut self, recorded: &Hold, now: Timestamp) {
+        // The relay knows anew what was used today.
+        if recorded.kind == FailureKind::BudgetExceeded {
+            return;
+        }
+        let is_open = recorded.kind == FailureKind::Auth;
+        let planned = recorded.next_try_at.or(recorded.until).or((!is_open).then_some(now));
+        let is_credible = |at: Timestamp| at <= now || is_plausible_end(at, now);
+        let next_try_at = planned.map(|at| if is_credible(at) { at } else { now });
+        if self.hold.as_ref().is_none_or(|hold| hold.next_try_at < next_try_at) {
+            self.hold = Some(Hold { next_try_at, ..recorded.clone() });
+            self.count = 1;
+        }
+    }
+
+    /// Handles a report of `job`. Returns true if the hold has changed.
+    pub(super) fn report(&mut self, job: &JobId, report: Report, now: Timestamp) -> bool {
+        let ends_at = report.ends_at.filter(|end| is_plausible_end(*end, now));
+        let has_probe_failed = self.probe.as_ref().is_some_and(|probe| probe.job == *job);
+        if let Some(hold) = self.hold.as_ref().filter(|_| !has_probe_failed) {
+            // Jobs that run beside each other report the same limit. The latest end that one of them names counts.
+            if hold.kind == FailureKind::Auth || ends_at.is_none() || hold.until >= ends_at {
+                return false;
+            }
+        } else {
+            let is_continuation = |ended: Timestamp| now.duration_since(ended) < CONTINUATION;
+            let in_a_row = has_probe_failed || self.ended_at.is_some_and(is_continuation);
+            self.count = if in_a_row { self.count.saturating_add(1) } else { 1 };
+        }
+        self.probe = None;
+        let next_try_at = match report.kind {
+            FailureKind::Auth => None,
+            _ => Some(self.next_try(ends_at, now)),
+        };
+        self.hold = Some(Hold { kind: report.kind, message: report.message, until: ends_at, next_try_at });
+        true
+    }
+
+    fn next_try(&self, ends_at: Option<Timestamp>, now: Timestamp) -> Timestamp {
+        let after_pause = |count| now.checked_add(pause(count)).unwrap_or(now);
+        match ends_at {
+            None => after_pause(self.count),
+            Some(end) => {
+                let end = end.checked_add(MARGIN).unwrap_or(end);
+                if self.count > MAX_BELIEVED { end.max(after_pause(self.count - MAX_BELIEVED)) } else { end }
+            }
+        }
+    }
+
+    /// Handles the time: a try may be due. A running probe gets more time.
+    pub(super) fn check_time(&mut self, now: Timestamp) -> Option<Try> {
+        let hold = self.hold.as_mut().filter(|hold| hold.next_try_at.is_some_and(|at| at <= now))?;
+        if hold.until.is_some() {
+            self.end(Some(now));
+            return Some(Try::Ended);
+        }
+        if self.probe.is_some() {
+            hold.next_try_at = now.checked_add(FIRST_PAUSE).ok();
+            return None;
+        }
+        Some(Try::ChooseProbe)
+    }
+
+    /// Lets a job try.
+    pub(super) fn start_probe(&mut self, job: JobId, now: Timestamp) {
+        self.probe = Some(Probe { job, started_at: now });
+        if let Some(hold) = &mut self.hold {
+            hold.next_try_at = now.checked_add(FIRST_PAUSE).ok();
+        }
+    }
+
+    /// Handles the end of a probe that says nothing about the limit: another job tries at once.
+    pub(super) fn drop_probe(&mut self, now: Timestamp) {
+        self.probe = None;
+        if let Some(hold) = &mut self.hold {
+            hold.next_try_at = Some(now);
+        }
+    }
+
+    /// Ends the hold. `ended_at` is the time of an end that the account may contradict; `None` for a new beginning.
+    pub(super) fn end(&mut self, ended_at: Option<Timestamp>) {
+        self.hold = None;
+        self.probe = None;
+        self.ended_at = ended_at;
+    }
+}
+
+/// Returns the pause before the next try.
+fn pause(count: u32) -> SignedDuration {
+    let doublings = count.saturating_sub(1).min(16);
+    FIRST_PAUSE.checked_mul(1 << doublings).map_or(MAX_PAUSE, |pause| pause.min(MAX_PAUSE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_764_352_800 + second).unwrap()
+    }
+
+    fn job(text: &str) -> JobId {
+        text.parse().unwrap()
+    }
+
+    fn limit(ends_at: Option<i64>) -> Report {
+        let message = "used up".to_owned();
+        Report { kind: FailureKind::UsageLimit, message, ends_at: ends_at.map(at) }
+    }
+
+    /// Reports limits of job `a#1`, and returns the seconds until the next try.
+    fn report(state: &mut AccountHold, ends_at: Option<i64>, now: i64) -> i64 {
+        assert!(state.report(&job("a#1"), limit(ends_at), at(now)));
+        state.next_try_at().unwrap().as_second() - at(now).as_second()
+    }
+
+    #[test]
+    fn a_hold_ends_when_the_limit_ends() {
+        let mut state = AccountHold::default();
+        assert_eq!(report(&mut state, Some(60), 0), 61);
+        assert_eq!(state.check_time(at(60)), None);
+        assert!(!state.report(&job("b#1"), limit(Some(50)), at(5)));
+        assert!(state.report(&job("b#1"), limit(Some(70)), at(5)));
+        assert_eq!((state.check_time(at(70)), state.check_time(at(71))), (None, Some(Try::Ended)));
+        assert_eq!((state.current(), state.next_try_at()), (None, None));
+    }
+
+    #[test]
+    fn an_end_that_is_not_believed_is_an_unknown_end() {
+        for end in [None, Some(-10), Some(0), Some(365 * 24 * 3600)] {
+            let mut state = AccountHold::default();
+            assert_eq!(report(&mut state, end, 0), 300, "{end:?}");
+            assert_eq!(state.current().unwrap().until, None);
+        }
+    }
+
+    #[test]
+    fn the_pause_doubles_while_tries_fail_up_to_an_hour() {
+        let mut state = AccountHold::default();
+        let mut now = 0;
+        let mut pauses = vec![report(&mut state, None, now)];
+        for _ in 0..5 {
+            now += pauses.last().unwrap();
+            assert_eq!(state.check_time(at(now)), Some(Try::ChooseProbe));
+            state.start_probe(job("a#1"), at(now));
+            assert!(!state.report(&job("b#1"), limit(None), at(now)));
+            pauses.push(report(&mut state, None, now));
+        }
+        assert_eq!(pauses, [300, 600, 1200, 2400, 3600, 3600]);
+        // A hold long after the last one begins anew.
+        state.end(Some(at(now)));
+        assert_eq!(report(&mut state, None, now + 400), 300);
+    }
+
+    #[test]
+    fn an_end_that_is_always_shortly_ahead_is_believed_three_times() {
+        let mut state = AccountHold::default();
+        let mut now = 0;
+        let mut pauses = Vec::new();
+        for _ in 0..5 {
+            pauses.push(report(&mut state, Some(now + 1), now));
+            now += pauses.last().unwrap();
+            assert_eq!(state.check_time(at(now)), Some(Try::Ended));
+        }
+        assert_eq!(pauses, [2, 2, 2, 300, 600]);
+        state.end(None);
+        assert_eq!(report(&mut state, Some(now + 1), now), 2);
+    }
+
+    #[test]
+    fn refused_credentials_hold_the_queue_until_somebody_acts() {
+        let mut state = AccountHold::default();
+        let refused = Report { kind: FailureKind::Auth, ..limit(None) };
+        assert!(state.report(&job("a#1"), refused, at(0)));
+        assert_eq!((state.next_try_at(), state.check_time(Timestamp::MAX)), (None, None));
+        state.end(None);
+        assert_eq!(state.current(), None);
+    }
+
+    #[test]
+    fn a_recorded_hold_goes_on_and_one_without_a_credible_end_is_tried_at_once() {
+        let adopt = |kind, until: Option<i64>, next_try_at: Option<i64>| {
+            let message = String::new();
+            let hold = Hold { kind, message, until: until.map(at), next_try_at: next_try_at.map(at) };
+            let mut state = AccountHold::default();
+            state.adopt(&hold, at(0));
+            state.next_try_at()
+        };
+        let kind = FailureKind::UsageLimit;
+        assert_eq!(adopt(kind, Some(60), Some(61)), Some(at(61)));
+        assert_eq!(adopt(kind, None, Some(-5)), Some(at(-5)));
+        assert_eq!(adopt(kind, Some(60), None), Some(at(60)));
+        assert_eq!(adopt(kind, None, None), Some(at(0)));
+        assert_eq!(adopt(kind, None, Some(365 * 24 * 3600)), Some(at(0)));
+        assert_eq!(adopt(FailureKind::Auth, None, None), None);
+    }
+
+    #[test]
+    fn a_probe_that_does_not_end_gets_more_time_and_one_that_says_nothing_is_replaced() {
+        let mut state = AccountHold::default();
+        report(&mut state, None, 0);
+        state.start_probe(job("a#1"), at(300));
+        assert_eq!((state.check_time(at(600)), state.next_try_at()), (None, Some(at(900))));
+        state.drop_probe(at(700));
+        assert_eq!(state.check_time(at(700)), Some(Try::ChooseProbe));
+    }
+}

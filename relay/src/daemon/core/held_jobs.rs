@@ -1,0 +1,229 @@
+//! Jobs that are held while the account can't use the model ([`super::account_hold`]): queued jobs are not offered, and
+//! running jobs pause in their thread. Pure.
+
+use common::event::{EventBody, FailureKind};
+use common::hold::Hold;
+use common::ids::JobId;
+use common::record::{JobRecord, State};
+use jiff::{SignedDuration, Timestamp};
+
+use super::account_hold::{Report, Try};
+use super::handle::Core;
+use super::input_context::InputContext;
+use super::scheduler::{Action, AgentId, Assignment, Scheduler};
+
+impl Scheduler {
+    /// Returns true if a queued job is not offered because of the account.
+    pub(super) fn is_held(&self, id: &JobId) -> bool {
+        let is_probe = self.account_hold.probe().is_some_and(|probe| probe.job == *id);
+        self.account_hold.current().is_some()
+            && !is_probe
+            && self.jobs.get(id).is_some_and(|job| job.account.waits)
+    }
+
+    /// Learns from a changed record what the job has found out about the account. Call it before
+    /// [`Self::update_from_record`], which forgets a job that has ended.
+    pub(super) fn observe_account(&mut self, record: &JobRecord, now: Timestamp) -> Vec<Action> {
+        let Some(job) = self.jobs.get_mut(&record.job).filter(|_| record.state != State::Queued) else {
+            return Vec::new();
+        };
+        let is_new_hold = record.held.is_some() && job.account.held.is_none();
+        let is_new_problem = record.model_problem != job.account.problem;
+        let is_problem_over = is_new_problem && record.model_problem.is_none();
+        job.account.problem.clone_from(&record.model_problem);
+        if is_new_hold || record.held.is_none() {
+            job.account.held.clone_from(&record.held);
+        }
+        if let Some(report) = Report::of_record(record, is_new_hold, is_new_problem) {
+            self.account_hold.report(&record.job, report, now);
+            return self.apply_hold();
+        }
+        let probe = self.account_hold.probe().filter(|probe| probe.job == record.job);
+        if probe.is_some_and(|probe| probe.has_answer(record, is_problem_over)) {
+            return self.end_account_hold(Some(now));
+        }
+        if probe.is_some() && record.state.is_final() {
+            self.account_hold.drop_probe(now);
+        }
+        Vec::new()
+    }
+
+    /// Holds the queue because the budget of the day is used up.
+    fn hold_for_budget(&mut self, hold: Hold) -> Vec<Action> {
+        self.account_hold.hold_for_budget(hold);
+        self.apply_hold()
+    }
+
+    /// Goes on with the holds that an earlier relay recorded.
+    pub(super) fn adopt_hold(&mut self, record: &JobRecord, now: Timestamp) {
+        if let Some(hold) = &record.held {
+            self.account_hold.adopt(hold, now);
+        }
+    }
+
+    /// Ends the hold, or lets a job try, if that is due.
+    pub(super) fn check_account_hold(&mut self, now: Timestamp) -> Vec<Action> {
+        match self.account_hold.check_time(now) {
+            None => Vec::new(),
+            Some(Try::Ended) => self.apply_hold(),
+            Some(Try::ChooseProbe) => match self.choose_probe() {
+                Some(job) => {
+                    self.account_hold.start_probe(job, now);
+                    self.apply_hold()
+                }
+                // No job waits, so the next one tries.
+                None => self.end_account_hold(Some(now)),
+            },
+        }
+    }
+
+    /// Ends the hold. `ended_at` is the time of an end that the account may contradict; `None` if a person has acted.
+    pub(super) fn end_account_hold(&mut self, ended_at: Option<Timestamp>) -> Vec<Action> {
+        self.account_hold.end(ended_at);
+        self.apply_hold()
+    }
+
+    /// Returns the job that tries whether the limit has ended: the oldest that pauses in its thread, else the oldest
+    /// queued one.
+    fn choose_probe(&self) -> Option<JobId> {
+        let held = self.jobs.iter().filter(|(id, job)| {
+            let is_running = matches!(job.assignment, Assignment::Running(_));
+            if is_running { job.account.held.is_some() } else { self.is_held(id) && self.is_startable(id) }
+        });
+        let oldest = held
+            .min_by_key(|(id, job)| (job.assignment == Assignment::Queued, job.created_at, (*id).clone()));
+        oldest.map(|(id, _)| id.clone())
+    }
+
+    /// Returns true for a queued job that waits for no other job.
+    fn is_startable(&self, id: &JobId) -> bool {
+        self.assignment(id) == Some(&Assignment::Queued)
+            && !self.requested_cancels.contains_key(id)
+            && !self.dependencies.is_waiting(id)
+            && self.blocker(id).is_none()
+    }
+
+    /// Applies a change of the hold to all jobs.
+    fn apply_hold(&mut self) -> Vec<Action> {
+        let jobs: Vec<JobId> =
+            self.jobs.iter().filter(|(_, job)| job.account.waits).map(|(id, _)| id.clone()).collect();
+        let mut actions = Vec::new();
+        for id in jobs {
+            match self.assignment(&id) {
+                Some(Assignment::Queued)
+                    if !self.dependencies.is_waiting(&id) && !self.requested_cancels.contains_key(&id) =>
+                {
+                    self.recheck(&id);
+                }
+                Some(Assignment::Running(_)) => actions.extend(self.report_running_hold(&id)),
+                _ => {}
+            }
+        }
+        actions.extend(self.offer_queued());
+        actions
+    }
+
+    /// Lets a job that pauses go on, or records the hold in force if it differs from the recorded one.
+    fn report_running_hold(&mut self, id: &JobId) -> Option<Action> {
+        let is_held = self.is_held(id);
+        let hold = self.account_hold.current().filter(|_| is_held).cloned();
+        let job = self.jobs.get_mut(id).filter(|job| job.account.held.is_some())?;
+        let agent = job.assignment.agent().cloned()?;
+        match hold {
+            None => Some(Action::Continue { agent, job: id.clone() }),
+            Some(hold) if job.account.held.as_ref() == Some(&hold) => None,
+            Some(hold) => {
+                job.account.held = Some(hold.clone());
+                Some(Action::Record { job: id.clone(), body: EventBody::Held { hold: Some(Box::new(hold)) } })
+            }
+        }
+    }
+
+    /// Returns the event about the hold of a queued job, if the hold has changed.
+    pub(super) fn report_queued_hold(&mut self, id: &JobId) -> Option<Action> {
+        let is_held = self.is_held(id) && !self.dependencies.is_waiting(id);
+        let hold = self.account_hold.current().filter(|_| is_held).cloned();
+        let is_queued = !self.requested_cancels.contains_key(id);
+        let job = self.jobs.get_mut(id).filter(|job| is_queued && job.assignment == Assignment::Queued)?;
+        if job.account.held == hold {
+            return None;
+        }
+        job.account.held.clone_from(&hold);
+        Some(Action::Record { job: id.clone(), body: EventBody::Held { hold: hold.map(Box::new) } })
+    }
+
+    /// Lets the jobs of an agent go on that still pause although no hold is in force: the agent was not connected when
+    /// the hold ended.
+    fn continue_jobs_of(&mut self, agent: &AgentId) -> Vec<Action> {
+        let is_continued = |id: &JobId| !self.is_held(id) && self.pauses(id);
+        let jobs: Vec<JobId> = self.jobs_of(agent).into_iter().filter(is_continued).collect();
+        jobs.into_iter().map(|job| Action::Continue { agent: agent.clone(), job }).collect()
+    }
+
+    fn pauses(&self, id: &JobId) -> bool {
+        self.jobs
+            .get(id)
+            .is_some_and(|job| matches!(job.assignment, Assignment::Running(_)) && job.account.held.is_some())
+    }
+}
+
+impl Core {
+    /// Ends the hold of the queue, because a person has acted.
+    pub(super) fn end_hold_on_request(&mut self, context: &mut InputContext) {
+        // Until the next day, every request would be refused.
+        if self.scheduler.account_hold.is_for_budget() {
+            return;
+        }
+        if self.scheduler.account_hold.current().is_some() {
+            tracing::info!("the hold of the queue is ended on request");
+        }
+        self.end_hold(context);
+    }
+
+    /// Ends the hold after refused credentials.
+    pub(super) fn on_credentials_changed(&mut self, context: &mut InputContext) {
+        if self.scheduler.account_hold.current().is_some_and(|hold| hold.kind == FailureKind::Auth) {
+            self.end_hold(context);
+        }
+    }
+
+    /// Holds the queue because the budget of the day is used up, or ends that hold, because a new day has begun.
+    pub(super) fn on_day_budget(&mut self, hold: Option<Hold>, context: &mut InputContext) {
+        match hold {
+            Some(hold) => {
+                let actions = self.scheduler.hold_for_budget(hold);
+                self.execute_actions(actions, context);
+                self.schedule_hold_check(context);
+            }
+            None if self.scheduler.account_hold.is_for_budget() => self.end_hold(context),
+            None => {}
+        }
+    }
+
+    fn end_hold(&mut self, context: &mut InputContext) {
+        let actions = self.scheduler.end_account_hold(None);
+        self.execute_actions(actions, context);
+        self.schedule_hold_check(context);
+    }
+
+    /// Ends the hold of the queue, or lets a job try, if that is due.
+    pub(super) fn check_hold(&mut self, context: &mut InputContext) {
+        let actions = self.scheduler.check_account_hold(self.wall_time(context.now));
+        self.execute_actions(actions, context);
+        self.schedule_hold_check(context);
+    }
+
+    /// Sets the time of the next check. It is computed anew with each heartbeat, so that it follows the wall clock.
+    pub(super) fn schedule_hold_check(&mut self, context: &InputContext) {
+        let now = self.wall_time(context.now);
+        let remaining = self.scheduler.account_hold.next_try_at().map(|at| at.duration_since(now));
+        let remaining = remaining.map(|remaining| remaining.max(SignedDuration::ZERO).unsigned_abs());
+        self.hold_check_at = remaining.and_then(|remaining| context.now.checked_add(remaining));
+    }
+
+    /// Lets the jobs of a connected agent go on whose hold ended meanwhile.
+    pub(super) fn continue_held_jobs(&mut self, agent: &AgentId, context: &mut InputContext) {
+        let actions = self.scheduler.continue_jobs_of(agent);
+        self.execute_actions(actions, context);
+    }
+}

@@ -1,0 +1,198 @@
+//! Tests of jobs that are held: tables of inputs, and what happens to the jobs.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use common::event::{EventBody, FailureKind, JobError};
+use common::hold::{Hold, OnQuota};
+use common::job::{Runner, StepKind};
+use common::model_usage::ModelProblem;
+use common::record::{JobRecord, State};
+use common::step::Step;
+use jiff::Timestamp;
+
+use super::tests::{Scene, agent_connected, found_record, id, record, request_filed};
+use super::*;
+use crate::engine_kind::EngineKind;
+use crate::registry::requests::DaemonRequest;
+
+/// Time of the first heartbeat.
+const START: i64 = 1_764_352_800;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(START + second).unwrap()
+}
+
+fn codex_job(job: &str, state: State) -> JobRecord {
+    let agent = (state != State::Queued).then_some("x");
+    JobRecord { runner: Runner::Codex, on_quota: OnQuota::Wait, ..record(job, state, agent) }
+}
+
+/// A record whose Codex has reached a limit, as its agent reports it; the gateway says when the limit ends.
+fn held_job(job: &str, resets_at: Option<i64>) -> JobRecord {
+    let (kind, message) = (FailureKind::UsageLimit, "used up".to_owned());
+    let problem = ModelProblem { kind, message: message.clone(), resets_at: resets_at.map(at) };
+    let hold = Hold { kind, message, until: None, next_try_at: None };
+    JobRecord { held: Some(hold), model_problem: Some(problem), ..codex_job(job, State::Running) }
+}
+
+/// A scene with a connected agent that has three slots, and the job `a#1` running there.
+fn scene() -> Scene {
+    let mut scene = Scene::with_settings(EngineKind::Local, false);
+    let active = vec![codex_job("a#1", State::Running)];
+    scene.core.handle(Input::RegistryOpened(active), scene.now);
+    scene.core.handle(Input::Heartbeat(at(0)), scene.now);
+    let mut connected = agent_connected("x", 1, &["a#1"]);
+    if let Input::Connected(connection) = &mut connected {
+        connection.hello.max_jobs = 3;
+    }
+    scene.core.handle(connected, scene.now);
+    scene
+}
+
+/// Passes an input on, and returns what happens to jobs, one word each.
+fn jobs_after(scene: &mut Scene, input: Input) -> Vec<String> {
+    let effects = scene.core.handle(input, scene.now);
+    let describe = |effect: Effect| match effect {
+        Effect::Offer { job, .. } => Some(format!("offer {job}")),
+        Effect::Send { frame, .. } => Some(format!("{frame:?}")),
+        Effect::Record { job, body: EventBody::Held { hold: None } } => Some(format!("free {job}")),
+        Effect::Record { job, body: EventBody::Held { hold: Some(hold) } } => {
+            let next = hold.next_try_at.map(|at| at.as_second() - START);
+            Some(format!("hold {job} {next:?}"))
+        }
+        _ => None,
+    };
+    effects.into_iter().filter_map(describe).collect()
+}
+
+fn changed(record: JobRecord) -> Input {
+    Input::RecordsChanged(BTreeMap::from([(record.job.clone(), record)]))
+}
+
+#[test]
+fn queued_codex_jobs_wait_until_the_limit_ends_and_shell_jobs_go_on() {
+    let mut scene = scene();
+    assert_eq!(jobs_after(&mut scene, changed(held_job("a#1", Some(60)))), ["hold a#1 Some(61)"]);
+    assert_eq!(scene.core.deadline(), Some(scene.now + Duration::from_secs(61)));
+    let queued = |job| found_record(codex_job(job, State::Queued));
+    assert_eq!(jobs_after(&mut scene, queued("b#1")), ["hold b#1 Some(61)"]);
+    assert_eq!(jobs_after(&mut scene, found_record(record("s#1", State::Queued, None))), ["offer s#1"]);
+    let at_once = JobRecord { on_quota: OnQuota::Fail, ..codex_job("f#1", State::Queued) };
+    assert_eq!(jobs_after(&mut scene, found_record(at_once)), ["offer f#1"]);
+    scene.advance(Duration::from_secs(60));
+    assert_eq!(jobs_after(&mut scene, Input::Tick), [""; 0]);
+    scene.core.handle(
+        changed(JobRecord { state: State::Completed, ..record("s#1", State::Completed, Some("x")) }),
+        scene.now,
+    );
+    scene.advance(Duration::from_secs(1));
+    let freed = jobs_after(&mut scene, Input::Tick);
+    assert_eq!(freed, ["Continue { a#1 }", "offer b#1"]);
+    assert_eq!(scene.core.hold_check_at, None);
+}
+
+#[test]
+fn a_queued_job_without_a_slot_is_freed_with_an_event() {
+    let mut scene = scene();
+    for job in ["r#1", "r#2"] {
+        jobs_after(&mut scene, found_record(record(job, State::Queued, None)));
+    }
+    jobs_after(&mut scene, changed(held_job("a#1", Some(60))));
+    jobs_after(&mut scene, found_record(codex_job("b#1", State::Queued)));
+    scene.advance(Duration::from_secs(61));
+    assert_eq!(jobs_after(&mut scene, Input::Tick), ["Continue { a#1 }", "free b#1"]);
+}
+
+#[test]
+fn one_job_tries_while_the_end_of_the_limit_is_not_known() {
+    let mut scene = scene();
+    jobs_after(&mut scene, found_record(codex_job("b#1", State::Queued)));
+    jobs_after(&mut scene, changed(codex_job("b#1", State::Running)));
+    assert_eq!(jobs_after(&mut scene, changed(held_job("a#1", None))), ["hold a#1 Some(300)"]);
+    assert_eq!(jobs_after(&mut scene, changed(held_job("b#1", None))), ["hold b#1 Some(300)"]);
+    jobs_after(&mut scene, found_record(codex_job("c#1", State::Queued)));
+    scene.advance(Duration::from_secs(300));
+    let tried = jobs_after(&mut scene, Input::Tick);
+    assert_eq!(tried, ["Continue { a#1 }", "hold b#1 Some(600)", "hold c#1 Some(600)"]);
+    let continued = JobRecord { held: None, ..held_job("a#1", None) };
+    jobs_after(&mut scene, changed(continued.clone()));
+    scene.advance(Duration::from_secs(10));
+    // The limit has not ended: the pause doubles.
+    let failed = jobs_after(&mut scene, changed(held_job("a#1", None)));
+    assert_eq!(failed, ["hold a#1 Some(910)", "hold b#1 Some(910)", "hold c#1 Some(910)"]);
+    scene.advance(Duration::from_secs(600));
+    assert_eq!(jobs_after(&mut scene, Input::Tick)[0], "Continue { a#1 }");
+    assert_eq!(jobs_after(&mut scene, changed(continued.clone())), [""; 0]);
+    let step = Step::new_active(at(911), 3, StepKind::Test, "true".to_owned(), None, None);
+    let works = JobRecord { steps: vec![step], ..continued };
+    assert_eq!(jobs_after(&mut scene, changed(works)), ["Continue { b#1 }", "offer c#1"]);
+}
+
+#[test]
+fn a_limit_that_fails_a_job_holds_those_that_wait_until_relay_up() {
+    let mut scene = scene();
+    let (kind, message) = (FailureKind::Auth, "refused".to_owned());
+    let problem = ModelProblem { kind, message: message.clone(), resets_at: None };
+    let error = Some(JobError { kind, message, step: None });
+    let own = JobRecord { error: error.clone(), ..codex_job("a#1", State::Failed) };
+    let shared = JobRecord { model_problem: Some(problem), ..own.clone() };
+    // Credentials that the relay does not hold may be those of this job alone.
+    scene.core.handle(changed(own), scene.now);
+    assert_eq!(jobs_after(&mut scene, found_record(codex_job("b#1", State::Queued))), ["offer b#1"]);
+    let failed = JobRecord { job: id("b#1"), ..shared.clone() };
+    scene.core.handle(changed(failed), scene.now);
+    assert_eq!(jobs_after(&mut scene, found_record(codex_job("c#1", State::Queued))), ["hold c#1 None"]);
+    scene.advance(Duration::from_secs(1_000_000));
+    assert_eq!(jobs_after(&mut scene, Input::Tick), [""; 0]);
+    assert_eq!(jobs_after(&mut scene, request_filed(DaemonRequest::Up)), ["offer c#1"]);
+    scene.core.handle(changed(JobRecord { job: id("c#1"), ..shared }), scene.now);
+    assert_eq!(jobs_after(&mut scene, found_record(codex_job("d#1", State::Queued))), ["hold d#1 None"]);
+    assert_eq!(jobs_after(&mut scene, Input::CredentialsChanged), ["offer d#1"]);
+}
+
+#[test]
+fn a_used_up_budget_of_the_day_holds_the_queue_until_midnight_whoever_asks() {
+    let mut scene = scene();
+    let (kind, message) = (FailureKind::BudgetExceeded, "used up".to_owned());
+    let hold = Hold { kind, message, until: Some(at(60)), next_try_at: Some(at(60)) };
+    jobs_after(&mut scene, Input::DayBudget(Some(hold.clone())));
+    assert_eq!(jobs_after(&mut scene, found_record(codex_job("b#1", State::Queued))), ["hold b#1 Some(60)"]);
+    assert_eq!(jobs_after(&mut scene, request_filed(DaemonRequest::Up)), [""; 0]);
+    assert_eq!(jobs_after(&mut scene, Input::CredentialsChanged), [""; 0]);
+    scene.advance(Duration::from_secs(60));
+    assert_eq!(jobs_after(&mut scene, Input::Tick), ["offer b#1"]);
+    // A new relay asks its meter again.
+    let recorded = JobRecord { held: Some(hold), ..codex_job("c#1", State::Queued) };
+    let mut later = Scene::with_settings(EngineKind::Local, false);
+    later.core.handle(Input::RegistryOpened(vec![recorded]), later.now);
+    assert_eq!(jobs_after(&mut later, agent_connected("x", 1, &[])), ["offer c#1"]);
+}
+
+#[test]
+fn a_new_relay_goes_on_with_the_recorded_hold() {
+    let mut scene = Scene::with_settings(EngineKind::Local, false);
+    let (kind, message) = (FailureKind::UsageLimit, "used up".to_owned());
+    let hold = Hold { kind, message, until: Some(at(60)), next_try_at: Some(at(61)) };
+    let recorded = |job, state| JobRecord { held: Some(hold.clone()), ..codex_job(job, state) };
+    scene.core.handle(Input::Heartbeat(at(0)), scene.now);
+    let active = vec![recorded("a#1", State::Running), recorded("b#1", State::Queued)];
+    assert_eq!(jobs_after(&mut scene, Input::RegistryOpened(active)), [""; 0]);
+    let mut connected = agent_connected("x", 1, &["a#1"]);
+    if let Input::Connected(connection) = &mut connected {
+        connection.hello.max_jobs = 2;
+    }
+    assert_eq!(jobs_after(&mut scene, connected), [""; 0]);
+    scene.core.handle(
+        Input::Disconnected {
+            connection_id: ConnectionId { agent: "x".into(), number: 1 },
+            reason: "it was cut".to_owned(),
+        },
+        scene.now,
+    );
+    // The agent is told when it is back.
+    scene.advance(Duration::from_secs(61));
+    assert_eq!(jobs_after(&mut scene, Input::Tick), ["free b#1"]);
+    let back = jobs_after(&mut scene, agent_connected("x", 2, &["a#1"]));
+    assert_eq!(back, ["Continue { a#1 }"]);
+}
