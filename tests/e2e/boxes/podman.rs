@@ -46,9 +46,9 @@ fn jobs_in_podman_have_a_container_each_with_limits_and_survive_their_relay() {
     podman(&["kill", &site.box_of(&killed)]);
     assert_eq!(outcome(&site.ended(&killed)), (State::Failed, Some(FailureKind::ContainerExited)));
     site.wait_for_no_box();
-    let fill = "for n in $(seq 300); do head -c 2097152 /dev/zero >>~/fill; sleep 0.05; done";
-    let full = site.ended(&site.launch_shell(fill, &[]));
-    assert_eq!(outcome(&full), (State::Failed, Some(FailureKind::DiskLimit)), "{full:?}");
+    let write = "for n in $(seq 300); do head -c 2097152 /dev/zero >>~/fill; sleep 0.05; done";
+    let filled = site.ended(&site.launch_shell(write, &[]));
+    assert_eq!(outcome(&filled), (State::Failed, Some(FailureKind::DiskLimit)), "{filled:?}");
     let bomb = site.launch_shell("for n in $(seq 100); do sleep 1000 & done", &[]);
     let error = site.ended(&bomb).error.unwrap().message;
     assert!(error.contains("the limit of 64 processes"), "{error}");

@@ -69,11 +69,11 @@ fn tokens_of_the_messages_api_are_read_in_a_stream_and_in_one_piece() {
         json!({"type": "message", "model": "claude", "content": [{"text": "usage"}], "usage": usage(20)});
     let counts =
         Usage { input_tokens: 100, cached_input_tokens: 10, output_tokens: 20, reasoning_output_tokens: 0 };
-    let expected = Reading { usage: Some(counts), model: Some("claude".to_owned()), error: None };
+    let expected = [Reading { usage: Some(counts), model: Some("claude".to_owned()), error: None }];
     let stream = sse(&[start.clone(), json!({"type": "ping"}), delta, stop.clone()]);
     for size in [1, 7, 1000] {
-        assert_eq!(readings("text/event-stream", stream.as_bytes(), &[size]), [expected.clone()]);
-        assert_eq!(readings("application/json", whole.to_string().as_bytes(), &[size]), [expected.clone()]);
+        assert_eq!(readings("text/event-stream", stream.as_bytes(), &[size]), expected);
+        assert_eq!(readings("application/json", whole.to_string().as_bytes(), &[size]), expected);
     }
     assert_eq!(readings("text/event-stream", sse(&[start]).as_bytes(), &[9]), []);
     let error = json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}});
