@@ -57,6 +57,9 @@ pub(crate) struct Config {
     /// True in the container of a single job: the agent exits once the relay has everything of that job.
     #[serde(default)]
     pub(crate) one_job: bool,
+    /// Disk space that a single job may use in its container, in bytes; `None` for no limit.
+    #[serde(default)]
+    pub(crate) disk: Option<u64>,
 }
 
 fn default_codex() -> String {

@@ -11,8 +11,9 @@
 //!   `state_dir`: the agent's folder; `inherited_state`: signals and descriptors of the parent process.
 //! * `job`: admission and execution of jobs. `codex`: Codex's command line and output; `steps`: the steps of a job
 //!   and their limits; `deadline`: timers; `transcript`: the log; `mask`: secrets in it.
-//! * `process`, `shim`: a running command. `observe`, `proc_stat`, `oom`, `vitals`: its processes, and the
-//!   machine. `environment`, `user`: what a worker runs with, and as whom.
+//! * `process`, `shim`: a running command. `observe`, `proc_stat`, `vitals`: its processes, and the machine. `cgroup`,
+//!   `oom`, `process_limit`, `disk_use`: the limits of its container. `environment`, `user`: what a worker runs with, and
+//!   as whom.
 //! * `confine`, `sandbox_profile`, `sandbox_check`: the sandbox around a job.
 //! * `workspace`, `workspace_log`: the folder that a job works in, and the copy of its log there. `git_diff`,
 //!   `git_head`, `expectations`: what a job changed.
@@ -21,12 +22,14 @@
 //!   `relay_time`: a clock that follows the relay's.
 
 mod backoff;
+mod cgroup;
 mod cli;
 mod codex;
 mod config;
 mod config_source;
 mod confine;
 mod deadline;
+mod disk_use;
 mod environment;
 mod exit;
 mod expectations;
@@ -44,6 +47,7 @@ mod output;
 mod place;
 mod proc_stat;
 mod process;
+mod process_limit;
 mod relay_time;
 mod sandbox_check;
 mod sandbox_profile;

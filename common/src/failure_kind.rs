@@ -57,4 +57,6 @@ pub enum FailureKind {
     DependencyFailed,
     /// The job's budget for the model is used up.
     BudgetExceeded,
+    /// The job used more disk space in its container than it may.
+    DiskLimit,
 }

@@ -6,14 +6,18 @@ use common::event::{EventBody, FailureKind, JobError};
 use common::job::StepKind;
 
 use super::control::{Control, ControlState};
+use super::outcome::disk_limit_error;
 use super::running_command::{EndReason, RunningCommand};
 use super::supervisor::{EXIT_TIMEOUT, Supervisor};
+use crate::disk_use::DiskWatch;
 use crate::observe::Snapshot;
 use crate::steps::step_table::DueAction;
 
 /// Time that a shim may take after the grace period: 3 s for processes that can't be killed, and the rest for the last
 /// output.
 const SHIM_OVERTIME: Duration = Duration::from_secs(5);
+/// Grace period of a job that is over its limit of disk space, in milliseconds: it may go on to fill the disk.
+const DISK_GRACE_MS: u64 = 1000;
 
 impl Supervisor {
     pub(super) fn check_deadlines(&mut self, running: &mut RunningCommand) {
@@ -55,9 +59,19 @@ impl Supervisor {
             if tree.process(leader).is_some_and(|process| process.is_zombie) {
                 return running.set_shim_deadline(now.saturating_add(EXIT_TIMEOUT));
             }
+            self.check_disk(running);
             let observer = &self.resources.observer;
             let due = self.steps.update_from_snapshot(now, tree, leader, &|pid| observer.blocked_on(pid));
             self.apply_due_limits(running, due);
+        }
+    }
+
+    /// Ends the command of a job that uses more disk space than it may.
+    fn check_disk(&mut self, running: &mut RunningCommand) {
+        if let Some(disk) = self.resources.disk_watch.as_ref().and_then(DiskWatch::exceeded) {
+            let error = disk_limit_error(disk);
+            let reason = error.message.clone();
+            self.end_command(running, EndReason::Failed(error), &reason, DISK_GRACE_MS);
         }
     }
 

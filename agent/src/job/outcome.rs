@@ -9,6 +9,7 @@ use jiff::Zoned;
 
 use super::stage::Stage;
 use crate::codex::{Turn, error_messages};
+use crate::disk_use::DiskLimit;
 use crate::oom::OomKill;
 use crate::place::git;
 use crate::process::Exit;
@@ -31,6 +32,8 @@ pub(crate) struct CommandResult {
     pub(crate) was_ended_after_turn: bool,
     /// Kill for lack of memory, if the kernel killed a process of this platform while the command ran.
     pub(crate) oom_kill: Option<OomKill>,
+    /// Limit of the container's processes, if the kernel refused one because of it while the command ran.
+    pub(crate) process_limit: Option<u64>,
 }
 
 /// Classifies a command that ended by itself.
@@ -38,8 +41,10 @@ pub(crate) struct CommandResult {
 /// # Errors
 /// The reason for the failure of the job.
 pub(crate) fn classify_exit(stage: &Stage, is_codex: bool, result: &CommandResult) -> Result<(), JobError> {
+    let limit_note = result.process_limit.map(process_limit_note).unwrap_or_default();
     let fail = |kind, message: String| {
-        Err(JobError { kind, message: text_format::truncate(&message, MAX_TEXT), step: result.step })
+        let message = text_format::truncate(&message, MAX_TEXT - limit_note.len()) + &limit_note;
+        Err(JobError { kind, message, step: result.step })
     };
     if let Some(message) = &result.spawn_error {
         return fail(FailureKind::SpawnFailed, message.clone());
@@ -125,6 +130,29 @@ fn oom_message(command_name: &str, oom_kill: OomKill) -> String {
     )
 }
 
+/// Returns the end of a failure's message that names the limit of processes, which the command has reached.
+fn process_limit_note(limit: u64) -> String {
+    format!("; it has reached the limit of {limit} processes and threads ([platform] pids)")
+}
+
+/// Returns the warning about a limit of processes that a command has reached.
+pub(crate) fn process_limit_warning(limit: u64) -> String {
+    format!(
+        "the job has reached the limit of {limit} processes and threads of its container, and could not start more: \
+         raise that limit ([platform] pids), or let it start fewer"
+    )
+}
+
+/// Returns the failure of a job that uses more disk space than it may.
+pub(crate) fn disk_limit_error(disk: DiskLimit) -> JobError {
+    let message = format!(
+        "the job uses {} MiB of disk space in its container and may use {} MiB: raise that limit ([platform] disk)",
+        disk.used >> 20,
+        disk.limit >> 20
+    );
+    JobError { kind: FailureKind::DiskLimit, message, step: None }
+}
+
 fn describe_exit(exit: Exit) -> String {
     match exit {
         Exit::Code(code) => format!("ended with exit code {code}"),
@@ -194,6 +222,17 @@ mod tests {
                 .unwrap_err();
         assert_eq!(error.kind, FailureKind::CodexExit);
         assert_eq!(error.message, "the Codex thread is gone: launch a new job");
+    }
+
+    #[test]
+    fn a_failure_names_the_limit_of_processes_that_was_reached() {
+        let exit = Some(Exit::Code(1));
+        let result = CommandResult { exit, process_limit: Some(64), ..CommandResult::default() };
+        let error = classify_exit(&Stage::Worker, false, &result).unwrap_err();
+        assert_eq!(error.kind, FailureKind::Exited);
+        let expected = "the command ended with exit code 1; it has reached the limit of 64 processes and threads \
+                        ([platform] pids)";
+        assert_eq!(error.message, expected);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::codex::mcp::ServerTracker;
 use crate::config::Config;
 use crate::confine::sandbox::{JobSandbox, SharedSettings};
 use crate::confine::{admission, shared_settings};
+use crate::disk_use::{self, DiskWatch};
 use crate::environment::{self, Variables};
 use crate::gateway::listener::ModelListener;
 use crate::gateway::settings;
@@ -170,6 +171,7 @@ impl JobManager {
                 Some(self.model_listener(&mut spec, &mut env, run, &grant).await.map_err(Refusal::Invalid)?)
             }
             None => None,
+        let disk_watch = self.disk_watch(&config, ids, &worker_env);
         };
         let rules = Rules::new(&spec.rules).map_err(Refusal::Invalid)?.with_mask(Arc::clone(mask));
         let observer = self.process_observer.get_or_init(|| Observer::new(ids)).clone();
@@ -188,6 +190,7 @@ impl JobManager {
             JobOutput::new(run.clone(), streams, output, (worker_env.clone(), ids), sandbox.as_ref());
         let (user, mask) = (ids, Arc::clone(mask));
         let resources = JobResources {
+            disk_watch,
             is_only_job: config.one_job,
             env,
             worker_env,
@@ -208,6 +211,18 @@ impl JobManager {
         };
         Ok((spec, resources))
     }
+    /// Starts to watch the disk space of a single job's container, if it is limited.
+    fn disk_watch(
+        &self,
+        config: &Config,
+        user: Option<UserIds>,
+        worker_env: &Variables,
+    ) -> Option<DiskWatch> {
+        let limit = config.disk.filter(|_| config.one_job)?;
+        let state_dir = self.context.state_dir.display().to_string();
+        DiskWatch::start(limit, disk_use::measured_folders(user, worker_env.get("HOME"), &state_dir))
+    }
+
 
     /// Returns the cache of a job's repository, unless the job's worker could change that cache.
     fn repository_cache(

@@ -12,6 +12,7 @@ use super::stage::Stage;
 use crate::observe::Snapshot;
 use crate::oom::OomWatch;
 use crate::process::{Exit, Process};
+use crate::process_limit::ProcessLimitWatch;
 
 /// Reason why the job is being ended early.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,19 @@ pub(super) enum EndReason {
     Failed(JobError),
 }
 
+/// Watches of the limits of the agent's container while a command runs.
+pub(super) struct ContainerWatch {
+    pub(super) oom: OomWatch,
+    pub(super) processes: ProcessLimitWatch,
+}
+
+impl ContainerWatch {
+    /// Starts to watch. `is_only_job` is true if the agent runs no other job.
+    pub(super) fn start(is_only_job: bool) -> Self {
+        Self { oom: OomWatch::start(is_only_job), processes: ProcessLimitWatch::start(is_only_job) }
+    }
+}
+
 /// State of a running command of the job.
 pub(super) struct RunningCommand {
     pub(super) stage: Stage,
@@ -32,7 +46,7 @@ pub(super) struct RunningCommand {
     pub(super) masked_output: MaskedOutput,
     /// Digest of the masked output of a check.
     pub(super) check_output_digest: OutputDigest,
-    pub(super) oom_watch: OomWatch,
+    pub(super) container_watch: ContainerWatch,
     /// Process id of the command's leader, once it runs.
     pub(super) leader_pid: Option<u32>,
     pub(super) exit: Option<Exit>,
@@ -53,7 +67,7 @@ impl RunningCommand {
         stage: Stage,
         process: Process,
         handler: OutputHandler,
-        oom_watch: OomWatch,
+        container_watch: ContainerWatch,
         masked_output: MaskedOutput,
         spawn_requested_at: Duration,
     ) -> Self {
@@ -63,7 +77,7 @@ impl RunningCommand {
             handler,
             masked_output,
             check_output_digest: OutputDigest::default(),
-            oom_watch,
+            container_watch,
             leader_pid: None,
             exit: None,
             spawn_error: None,

@@ -13,20 +13,20 @@ use tokio::time::{Instant, sleep_until};
 use super::control::ControlState;
 use super::log::JobLog;
 use super::masked_output::MaskedOutput;
-use super::outcome::{CommandResult, classify_exit};
+use super::outcome::{CommandResult, classify_exit, process_limit_warning};
 use super::output_handler::OutputHandler;
-use super::running_command::{EndReason, RunningCommand};
+use super::running_command::{ContainerWatch, EndReason, RunningCommand};
 use super::stage::Stage;
 use crate::codex::mcp::ServerTracker;
 use crate::codex::model_activity::ActivityDetector;
 use crate::confine::sandbox::JobSandbox;
 use crate::deadline::{TICK, WorkClock};
+use crate::disk_use::DiskWatch;
 use crate::environment::Variables;
 use crate::gateway::listener::ModelListener;
 use crate::git_diff::{self, GitCall};
 use crate::mask::Masker;
 use crate::observe::{Observer, Snapshot};
-use crate::oom::OomWatch;
 use crate::output::job_output::JobOutput;
 use crate::place::git::PlaceGit;
 use crate::process::{Event, Exit, OutputPipes, OutputSource, Process};
@@ -70,6 +70,8 @@ pub(crate) struct Supervisor {
 pub(crate) struct JobResources {
     /// True if the agent runs no other job.
     pub(crate) is_only_job: bool,
+    /// Watch of the disk space of the job's container, if it is limited.
+    pub(crate) disk_watch: Option<DiskWatch>,
     /// Environment of the job.
     pub(crate) env: Variables,
     /// Environment without the job's own values.
@@ -227,7 +229,7 @@ impl Supervisor {
         if let Stage::Setup(line) | Stage::Check(line) = &stage {
             self.log.write_line(&format!("$ {line}"));
         }
-        let oom_watch = OomWatch::start(self.resources.is_only_job);
+        let container_watch = ContainerWatch::start(self.resources.is_only_job);
         let process = match Process::spawn(command, pipes, Some(folder)) {
             Ok(process) => process,
             Err(error) => {
@@ -237,7 +239,8 @@ impl Supervisor {
         };
         let masked = MaskedOutput::new(&self.resources.mask);
         let spawn_requested_at = self.now();
-        let mut running = RunningCommand::new(stage, process, handler, oom_watch, masked, spawn_requested_at);
+        let mut running =
+            RunningCommand::new(stage, process, handler, container_watch, masked, spawn_requested_at);
         let mut processes = self.resources.observer.subscribe();
         loop {
             let is_congested = self.spool.is_congested() || self.log.is_congested();
@@ -417,8 +420,11 @@ impl Supervisor {
             tail: running.handler.tail(),
             turn: running.handler.turn(),
             was_ended_after_turn: running.was_ended_after_turn,
-            oom_kill: running.oom_watch.oom_kill(),
+            oom_kill: running.container_watch.oom.oom_kill(),
+            process_limit: running.container_watch.processes.reached_limit(),
         };
+        let warning = command_result.process_limit.map(process_limit_warning);
+        self.emit(warning.map(|message| EventBody::Warning { message }));
         let result = classify_exit(&running.stage, is_codex, &command_result);
         if running.stage == Stage::Worker {
             self.exit_code = if result.is_ok() { Some(0) } else { code };

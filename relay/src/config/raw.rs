@@ -14,7 +14,7 @@ use super::limits::RawLimits;
 use super::notify::{RawNotify, resolve_program};
 use super::prices::{Prices, RawPrice};
 use super::resolved::{CodexConfig, Config, PlatformConfig};
-use super::resources;
+use super::resources::{self, ResourceLimits};
 use super::rules::{self, RawRule};
 use super::serde_util::ConfigError;
 use super::serde_util::DEFAULT_CODEX_PROGRAM;
@@ -56,6 +56,7 @@ struct RawPlatform {
     memory: Option<Spanned<String>>,
     cpus: Option<Spanned<f64>>,
     pids: Option<Spanned<u32>>,
+    disk: Option<Spanned<String>>,
     min_free_memory: Option<Spanned<String>>,
     min_free_disk: Option<Spanned<String>>,
 }
@@ -156,6 +157,8 @@ impl RawPlatform {
             }
         };
         let resources = resources::resolve_limits(self.isolation, self.memory, self.cpus, self.pids)?;
+        let disk = resources::resolve_disk(self.isolation, self.disk)?;
+        let resources = ResourceLimits { disk, ..resources };
         let min_free = resources::resolve_min_free(self.min_free_memory, self.min_free_disk)?;
         let version = env!("CARGO_PKG_VERSION");
         // The approval and the mount use the link's current target.

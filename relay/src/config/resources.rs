@@ -1,5 +1,5 @@
-//! Resources of the platform: limits of its container (`[platform] memory`, `cpus`, `pids`), and the memory and disk
-//! space that its machine must keep free (`min_free_memory`, `min_free_disk`).
+//! Resources of the platform: limits of its container (`[platform] memory`, `cpus`, `pids`, `disk`), and the memory and
+//! disk space that its machine must keep free (`min_free_memory`, `min_free_disk`).
 
 use toml::Spanned;
 
@@ -16,6 +16,8 @@ pub struct ResourceLimits {
     pub millicpus: Option<u64>,
     /// Maximum number of processes and threads.
     pub pids: u32,
+    /// Maximum disk space of a job in its own container, in bytes; `None` for no limit.
+    pub disk: Option<u64>,
 }
 
 const MIB: u64 = 1024 * 1024;
@@ -28,12 +30,16 @@ impl ResourceLimits {
             JobContainers::Job => (4096 * MIB, 512),
             JobContainers::Shared => (8192 * MIB, 2048),
         };
-        Self { memory, millicpus: None, pids }
+        Self { memory, millicpus: None, pids, disk: None }
     }
 }
 
 /// Lowest memory limit that is accepted, in bytes: enough for a container with the agent and a worker.
 const MIN_MEMORY: u64 = 256 * MIB;
+/// Default limit of disk space, in bytes: enough for a large build with its dependencies.
+const DEFAULT_DISK: u64 = 20 * 1024 * MIB;
+/// Lowest limit of disk space that is accepted, in bytes: enough for a worker's own settings and logs.
+const MIN_DISK: u64 = 64 * MIB;
 /// Lowest process limit that is accepted: enough for an agent and a worker with its tools.
 const MIN_PIDS: u32 = 64;
 
@@ -72,7 +78,32 @@ pub(super) fn resolve_limits(
             return Err(ConfigError { range: pids.span(), reason });
         }
     };
-    Ok(ResourceLimits { memory, millicpus, pids })
+    Ok(ResourceLimits { memory, millicpus, pids, disk: None })
+}
+
+/// Checks the limit of disk space, and fills in the default. Only a container with a single job has such a limit.
+///
+/// # Errors
+/// Returns an error for a limit that can't be kept.
+pub(super) fn resolve_disk(
+    containers: JobContainers,
+    disk: Option<Spanned<String>>,
+) -> Result<Option<u64>, ConfigError> {
+    let limit = match disk {
+        None => Some(DEFAULT_DISK),
+        Some(text) if text.get_ref().trim() == "0" => None,
+        Some(text) => {
+            let bytes = parse_size(text.get_ref()).filter(|bytes| *bytes >= MIN_DISK);
+            Some(bytes.ok_or_else(|| ConfigError {
+                range: text.span(),
+                reason: format!(
+                    "[platform] disk = '{}': write it like 20GiB or 512MiB, at least 64MiB, or 0 for no limit",
+                    common::text_format::one_line(text.get_ref(), 40)
+                ),
+            })?)
+        }
+    };
+    Ok(limit.filter(|_| containers == JobContainers::Job))
 }
 
 /// Checks the settings, and fills in the defaults of `min_free_memory` and `min_free_disk`.
@@ -128,7 +159,8 @@ impl ResourceLimits {
     pub fn describe(&self) -> String {
         let cpus =
             self.millicpus.map_or("all CPUs".to_owned(), |millis| format!("{} CPUs", format_cpus(millis)));
-        format!("{} MiB of memory, {cpus}, {} processes", self.memory / MIB, self.pids)
+        let disk = self.disk.map_or_else(String::new, |disk| format!(", {} MiB of disk space", disk / MIB));
+        format!("{} MiB of memory, {cpus}, {} processes{disk}", self.memory / MIB, self.pids)
     }
 }
 
@@ -140,6 +172,21 @@ pub fn format_cpus(millis: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_container_with_one_job_has_a_limit_of_disk_space() {
+        let resolve = |containers, disk: Option<&str>| {
+            resolve_disk(containers, disk.map(|text| Spanned::new(0..1, text.to_owned())))
+                .map_err(|e| e.reason)
+        };
+        let (job, shared) = (JobContainers::Job, JobContainers::Shared);
+        assert_eq!((resolve(shared, None), resolve(job, None)), (Ok(None), Ok(Some(DEFAULT_DISK))));
+        assert_eq!((resolve(job, Some("0")), resolve(job, Some("64MiB"))), (Ok(None), Ok(Some(MIN_DISK))));
+        assert_eq!(resolve(shared, Some("1GiB")), Ok(None));
+        for bad in ["63MiB", "1", "", "many"] {
+            assert!(resolve(job, Some(bad)).unwrap_err().contains("at least 64MiB"), "{bad}");
+        }
+    }
 
     #[test]
     fn sizes_are_parsed_with_long_and_short_units() {

@@ -74,6 +74,7 @@ impl Platform {
         (agent_config.max_jobs, agent_config.one_job) = (1, true);
         let threads = job.continued.as_ref().and_then(|earlier| self.threads.read(earlier));
         let mount = box_mount(&self.config.workspaces_folder, &job.spec);
+        agent_config.disk = self.config.resources.disk;
         let copies = self.copies.join(id.agent());
         let content = BoxContent { id, agent_config: &agent_config, mount, threads, copies };
         let created = container.create_box(&content);

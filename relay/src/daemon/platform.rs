@@ -162,6 +162,7 @@ impl Platform {
             sandbox: self.codex_settings.sandbox,
             model_gateway: self.model_gateway,
             one_job: false,
+            disk: None,
         }
     }
 

@@ -42,6 +42,8 @@ pub struct AgentConfig {
     pub model_gateway: bool,
     /// True for the container of a single job: the agent exits after that job.
     pub one_job: bool,
+    /// Disk space that a single job may use in its container, in bytes; `None` for no limit.
+    pub disk: Option<u64>,
 }
 
 // Implemented by hand: the token and the values of variables must not get into a log.
@@ -153,5 +155,6 @@ mod tests {
         };
         let shown = format!("{config:?}");
         assert!(shown.contains("CODEX_API_KEY") && !shown.contains("s3cret"), "{shown}");
+            disk: None,
     }
 }

@@ -161,7 +161,7 @@ impl Container<'_> {
 
     /// Returns the arguments of `run` for rights and resources.
     pub(super) fn limit_arguments(&self) -> Vec<String> {
-        let ResourceLimits { memory, millicpus, pids } = &self.platform.resources;
+        let ResourceLimits { memory, millicpus, pids, .. } = &self.platform.resources;
         let mut args: Vec<String> =
             ["--security-opt", "no-new-privileges", "--cap-drop", "ALL"].map(str::to_owned).into();
         for capability in CAPABILITIES {

@@ -175,6 +175,14 @@ const ADVICE_TABLE: &[(FailureKind, StepFilter, &[&str])] = &[
             "a smaller task or another model (--model) needs less",
         ],
     ),
+    (
+        FailureKind::DiskLimit,
+        StepFilter::Any,
+        &[
+            "raise the limit: [platform] disk in platform/relay.toml, then `relay restart`",
+            "`relay logs {job}` shows what it wrote; large results belong into the workspace or $RELAY_OUTPUT",
+        ],
+    ),
     (FailureKind::CodexExit, StepFilter::Any, &["`relay logs {job}` shows its last output"]),
     (FailureKind::Exited, StepFilter::Any, &["`relay logs {job}` shows its last output"]),
     (
@@ -346,7 +354,8 @@ mod tests {
             Kind::NoProgress => Some(Kind::ExpectationFailed),
             Kind::ExpectationFailed => Some(Kind::DependencyFailed),
             Kind::DependencyFailed => Some(Kind::BudgetExceeded),
-            Kind::BudgetExceeded => None,
+            Kind::BudgetExceeded => Some(Kind::DiskLimit),
+            Kind::DiskLimit => None,
         };
         std::iter::successors(Some(Kind::SpawnFailed), |kind| next(*kind)).collect()
     }

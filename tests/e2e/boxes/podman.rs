@@ -24,11 +24,11 @@ fn copied_configurations() -> BTreeSet<PathBuf> {
 
 #[test]
 #[ignore = "needs Docker and podman"]
-fn jobs_in_podman_have_a_container_each_survive_their_relay_and_leave_nothing() {
+fn jobs_in_podman_have_a_container_each_with_limits_and_survive_their_relay() {
     let site = Site::in_podman("localhost/relay-test-podman-boxes:1");
     build_base_image();
     let copies_before = copied_configurations();
-    site.configure(&format!("{SETTING}base = \"{BASE_IMAGE}\"\n"));
+    site.configure(&format!("{SETTING}base = \"{BASE_IMAGE}\"\npids = 64\ndisk = \"64MiB\"\n"));
     site.relay(&["up", "--build"]);
     let job = site.launch_shell("cat /etc/hostname; until test -e go; do sleep 0.02; done", &[]);
     let name = site.box_of(&job);
@@ -45,6 +45,13 @@ fn jobs_in_podman_have_a_container_each_survive_their_relay_and_leave_nothing() 
     let killed = site.launch_running("sleep 1000", &[]);
     podman(&["kill", &site.box_of(&killed)]);
     assert_eq!(outcome(&site.ended(&killed)), (State::Failed, Some(FailureKind::ContainerExited)));
+    site.wait_for_no_box();
+    let write = "for n in $(seq 300); do head -c 2097152 /dev/zero >>~/fill; sleep 0.05; done";
+    let filled = site.ended(&site.launch_shell(write, &[]));
+    assert_eq!(outcome(&filled), (State::Failed, Some(FailureKind::DiskLimit)), "{filled:?}");
+    let bomb = site.launch_shell("for n in $(seq 100); do sleep 1000 & done", &[]);
+    let error = site.ended(&bomb).error.unwrap().message;
+    assert!(error.contains("the limit of 64 processes"), "{error}");
     site.wait_for_no_box();
     assert_eq!(copied_configurations(), copies_before, "podman keeps copies of what it gets on stdin");
 }
