@@ -212,6 +212,24 @@ ensure_codex() {
     printf '%s\n' "$binary"
 }
 
+# ensure_claude DIR : makes sure that the pinned version of Claude Code is in DIR; prints the path of its native binary.
+ensure_claude() {
+    local dir=$1 version binary
+    version=$(pinned CLAUDE_CODE_VERSION) || return
+    binary=$(find "$dir/node_modules/@anthropic-ai" -maxdepth 2 -path '*/claude-code-linux-*/claude' 2>/dev/null)
+    if [ -z "$binary" ] || [[ $("$binary" --version 2>/dev/null) != "$version "* ]]; then
+        need_tool npm "install Node.js 18 or newer with npm (Debian: apt-get install npm)" || return
+        may_install "Claude Code $version" "npm, into $dir" || return
+        mkdir -p "$dir" || return
+        npm install --prefix "$dir" --no-audit --no-fund --loglevel=error --ignore-scripts \
+            "@anthropic-ai/claude-code@$version" >&2 </dev/null ||
+            fail "npm could not install Claude Code $version" || return
+        binary=$(find "$dir/node_modules/@anthropic-ai" -maxdepth 2 -path '*/claude-code-linux-*/claude')
+        [ -n "$binary" ] || fail "npm left no native Claude Code in $dir" || return
+    fi
+    printf '%s\n' "$binary"
+}
+
 # ensure_venv DIR : makes sure that DIR is a virtual environment of Python.
 ensure_venv() {
     [ ! -x "$1/bin/pip" ] || return 0

@@ -64,6 +64,7 @@ ensure_podman "$PWD/target/podman"
 (
     ensure_base_image
     ensure_codex "$PWD/target/codex" >/dev/null
+    ensure_claude "$PWD/target/claude" >/dev/null
     ensure_mcp_client "$PWD/target/mcp-client" >/dev/null
     [ "$profile" != nightly ] || ensure_idle_tools "$PWD/target/idle-tools"
 ) >target/tools.log 2>&1 &
@@ -104,6 +105,8 @@ wait_for "$tools" target/tools.log
 [ "$programs" != target/release ] || wait_for "$building" target/build.log
 RELAY_TEST_CODEX=$(ensure_codex "$PWD/target/codex")
 export RELAY_TEST_CODEX
+RELAY_TEST_CLAUDE=$(ensure_claude "$PWD/target/claude")
+export RELAY_TEST_CLAUDE
 RELAY_TEST_MCP_PYTHON=$(ensure_mcp_client "$PWD/target/mcp-client")
 export RELAY_TEST_MCP_PYTHON
 export RELAY_TEST_BIN_DIR=$PWD/$programs

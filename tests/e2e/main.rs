@@ -36,6 +36,7 @@ mod limits;
 mod machine;
 mod many_agents;
 mod mcp;
+mod messages_gateway;
 mod model;
 mod model_gateway;
 mod model_meter;

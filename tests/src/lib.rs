@@ -2,7 +2,7 @@
 //!
 //! * [`harness`]: a separate project for each test, with the real programs in it.
 //! * [`simulated_agent`]: an agent without workers: its side of the wire, over real sockets.
-//! * [`scripted_model`]: a scripted model server for the real Codex.
+//! * [`scripted_model`]: a scripted model server for the real Codex. [`scripted_messages`]: one for Claude Code.
 
 #![expect(
     clippy::missing_errors_doc,
@@ -11,5 +11,6 @@
 )]
 
 pub mod harness;
+pub mod scripted_messages;
 pub mod scripted_model;
 pub mod simulated_agent;

@@ -1,4 +1,4 @@
-//! The agent's end of the way to the model: a job's Codex speaks HTTP to a port on loopback, with a token of the job in
+//! The agent's end of the way to the model: a job's Codex, or a command line, speaks HTTP to a port on loopback, with a token of the job in
 //! place of the model's key. The relay puts in the key, which never reaches this machine or container.
 //!
 //! ```text
@@ -6,7 +6,7 @@
 //! ```
 //!
 //! * [`listener`]: the port of one run, and the connections to it.
-//! * [`settings`]: Codex's arguments and variables (pure).
+//! * [`settings`]: the job's arguments and variables (pure).
 
 pub(crate) mod listener;
 pub(crate) mod settings;

@@ -161,18 +161,17 @@ impl JobManager {
             admission::check_without_sandbox(folder.path(), &config.hidden).map_err(Refusal::Invalid)?;
             None
         };
-        let grant = model.filter(|_| spec.runner == Runner::Codex);
         let (codex, codex_version, mcp_servers) =
-            self.find_codex(&mut spec, &env, ids, grant.is_some()).await.map_err(Refusal::Invalid)?;
+            self.find_codex(&mut spec, &env, ids, model.is_some()).await.map_err(Refusal::Invalid)?;
         let images =
             self.images_folder(&mut spec, run, is_confined, &worker_env).map_err(Refusal::Invalid)?;
-        let model = match grant {
+        let model = match model {
             Some(grant) => {
                 Some(self.model_listener(&mut spec, &mut env, run, &grant).await.map_err(Refusal::Invalid)?)
             }
             None => None,
-        let disk_watch = self.disk_watch(&config, ids, &worker_env);
         };
+        let disk_watch = self.disk_watch(&config, ids, &worker_env);
         let rules = Rules::new(&spec.rules).map_err(Refusal::Invalid)?.with_mask(Arc::clone(mask));
         let observer = self.process_observer.get_or_init(|| Observer::new(ids)).clone();
         let place = spec.place.clone().map(|spec| PlaceGit {
@@ -190,8 +189,8 @@ impl JobManager {
             JobOutput::new(run.clone(), streams, output, (worker_env.clone(), ids), sandbox.as_ref());
         let (user, mask) = (ids, Arc::clone(mask));
         let resources = JobResources {
-            disk_watch,
             is_only_job: config.one_job,
+            disk_watch,
             env,
             worker_env,
             user,
@@ -211,6 +210,7 @@ impl JobManager {
         };
         Ok((spec, resources))
     }
+
     /// Starts to watch the disk space of a single job's container, if it is limited.
     fn disk_watch(
         &self,
@@ -222,7 +222,6 @@ impl JobManager {
         let state_dir = self.context.state_dir.display().to_string();
         DiskWatch::start(limit, disk_use::measured_folders(user, worker_env.get("HOME"), &state_dir))
     }
-
 
     /// Returns the cache of a job's repository, unless the job's worker could change that cache.
     fn repository_cache(
@@ -242,7 +241,7 @@ impl JobManager {
         Ok(Some(RepositoryCache::of_job(caches, spec, is_other_user, env, locks)))
     }
 
-    /// Opens the port at which the job's Codex finds the model, and completes its arguments and variables.
+    /// Opens the port at which the job finds the model, and completes its arguments and variables.
     async fn model_listener(
         &self,
         spec: &mut JobSpec,
@@ -253,8 +252,19 @@ impl JobManager {
         let listener =
             ModelListener::bind(run.clone(), grant.token.clone(), self.model_streams.clone()).await;
         let listener = listener.map_err(|error| format!("no port for the model can be opened: {error}"))?;
-        spec.codex.args.extend(settings::codex_args(listener.port(), grant));
-        settings::set_variables(env, &spec.env, &grant.token);
+        match spec.runner {
+            Runner::Codex => {
+                spec.codex.args.extend(settings::codex_args(listener.port(), grant));
+                settings::set_variables(env, &spec.env, &grant.token);
+            }
+            Runner::Shell => {
+                let variables = settings::messages_variables(listener.port(), &spec.env, &grant.token);
+                env.extend(variables.clone());
+                settings::reach_loopback_without_proxy(env);
+                // The values of the job itself are kept where secrets are removed.
+                spec.env.extend(variables);
+            }
+        }
         Ok(listener)
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::event::EventBody;
 use common::ids::JobId;
-use common::job::JobSpec;
+use common::job::{JobSpec, Runner};
 use common::record::JobRecord;
 use common::wire::ModelGrant;
 use tokio::sync::{mpsc, watch};
@@ -17,13 +17,16 @@ use super::gateway::{JobMeter, JobReadings, JobRoute, MeterSettings, Upstream};
 use super::message::Message;
 use super::writer::{WriterCommand, WriterHandle};
 use crate::config::prices::Prices;
-use crate::model_server::{Secret, UpstreamSettings};
+use crate::model_server::{ModelApi, Secret, UpstreamSettings};
 use crate::registry::Registry;
 use crate::registry::read;
 use crate::state_dir::model_secret::ModelSecret;
 
 /// Interval between two checks of the settings of the model's server: two small files are read.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Reason why a command line can't use the Messages API any more.
+const NO_MESSAGES_KEY: &str = "there is no key for the Messages API: set ANTHROPIC_API_KEY before `relay up`";
 
 /// Access to the model.
 #[derive(Debug, Clone)]
@@ -40,8 +43,8 @@ pub(super) struct ModelAccess {
 struct Shared {
     /// Meter of each job that has used the model, from its first connection to its end.
     meters: BTreeMap<JobId, Arc<JobMeter>>,
-    /// The model's server, with the settings that it was prepared with. All jobs share its connections.
-    upstream: Option<(UpstreamSettings, Arc<Upstream>)>,
+    /// The server of each API, with the settings that it was prepared with. All jobs share its connections.
+    upstreams: BTreeMap<ModelApi, (UpstreamSettings, Arc<Upstream>)>,
 }
 
 impl ModelAccess {
@@ -64,7 +67,19 @@ impl ModelAccess {
     /// # Errors
     /// One line with the reason.
     pub(super) fn grant(&self, job: &JobId, epoch: u32) -> Result<ModelGrant, String> {
-        let settings = UpstreamSettings::of_this_process()?;
+        self.grant_for(UpstreamSettings::of_this_process()?, job, epoch)
+    }
+
+    /// Returns what a run's command line gets for its way to the Messages API; `None` if this relay has no key for it.
+    ///
+    /// # Errors
+    /// One line with the reason.
+    pub(super) fn messages_grant(&self, job: &JobId, epoch: u32) -> Result<Option<ModelGrant>, String> {
+        let settings = UpstreamSettings::messages_api_of_this_process();
+        settings.map(|settings| self.grant_for(settings, job, epoch)).transpose()
+    }
+
+    fn grant_for(&self, settings: UpstreamSettings, job: &JobId, epoch: u32) -> Result<ModelGrant, String> {
         let (retries, is_azure) = (settings.retries, settings.is_azure);
         self.lock().upstream(settings)?;
         Ok(ModelGrant { token: self.secret.token(job, epoch)?, retries, is_azure })
@@ -99,7 +114,10 @@ impl ModelAccess {
     /// One line with the reason.
     pub(super) fn route(&self, record: &JobRecord) -> Result<Arc<JobRoute>, String> {
         let token = self.secret.token(&record.job, record.epoch)?;
-        let settings = UpstreamSettings::of_this_process()?;
+        let settings = match record.runner {
+            Runner::Codex => UpstreamSettings::of_this_process()?,
+            Runner::Shell => UpstreamSettings::messages_api_of_this_process().ok_or(NO_MESSAGES_KEY)?,
+        };
         let (meter, upstream) = {
             let mut shared = self.lock();
             let meter = shared.meter(record, || self.meter_settings(record, &settings), &self.writer)?;
@@ -152,13 +170,13 @@ impl ModelAccess {
 impl Shared {
     /// Returns the server with these settings.
     fn upstream(&mut self, settings: UpstreamSettings) -> Result<Arc<Upstream>, String> {
-        if let Some((known, upstream)) = &self.upstream
+        if let Some((known, upstream)) = self.upstreams.get(&settings.api)
             && *known == settings
         {
             return Ok(Arc::clone(upstream));
         }
         let upstream = Arc::new(Upstream::new(&settings).map_err(|e| e.to_string())?);
-        self.upstream = Some((settings, Arc::clone(&upstream)));
+        self.upstreams.insert(settings.api, (settings, Arc::clone(&upstream)));
         Ok(upstream)
     }
 

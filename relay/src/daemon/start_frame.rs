@@ -11,7 +11,7 @@ const NO_GATEWAY: &str = "the job has a budget for the model, and this relay was
                           so it counts no tokens: run `relay restart`, then launch it again";
 
 /// Returns the frame that starts a run of a job on an agent of this protocol. With access to a model, a Codex job gets
-/// a token for it.
+/// a token for it, and a command line one for the Messages API.
 ///
 /// # Errors
 /// One line: the agent is too old for the job, or there is no model.
@@ -28,16 +28,20 @@ pub(super) fn start_frame(
     if protocol < STREAM_PROTOCOL && has_place {
         return Err(too_old("make a clone for a job"));
     }
-    match model.filter(|_| is_codex) {
+    let grant = match model {
         // This relay may be older than the settings with which the job was launched.
-        None if is_codex && has_budget => Err(NO_GATEWAY.to_owned()),
-        None => Ok(RelayFrame::Start { job, epoch, spec }),
-        Some(_) if protocol < MODEL_PROTOCOL => Err(too_old("reach the model through the relay")),
-        Some(model) => {
-            let grant = model.grant(&job, epoch)?;
-            Ok(RelayFrame::StartWithModel { job, epoch, spec, model: grant })
+        None if is_codex && has_budget => return Err(NO_GATEWAY.to_owned()),
+        Some(_) if is_codex && protocol < MODEL_PROTOCOL => {
+            return Err(too_old("reach the model through the relay"));
         }
-    }
+        Some(model) if is_codex => Some(model.grant(&job, epoch)?),
+        Some(model) if protocol >= MODEL_PROTOCOL => model.messages_grant(&job, epoch)?,
+        None | Some(_) => None,
+    };
+    Ok(match grant {
+        None => RelayFrame::Start { job, epoch, spec },
+        Some(model) => RelayFrame::StartWithModel { job, epoch, spec, model },
+    })
 }
 
 fn too_old(action: &str) -> String {

@@ -60,6 +60,9 @@ impl fmt::Debug for AgentConfig {
 /// Names of the variables that hold the model key.
 pub const MODEL_KEYS: [&str; 2] = ["CODEX_API_KEY", "OPENAI_API_KEY"];
 
+/// Variable with the key of the Messages API, which only the relay uses.
+pub const MESSAGES_KEY: &str = "ANTHROPIC_API_KEY";
+
 /// Names of the variables that workers of engine `local` get, besides `LC_*`: Codex and common tools need them.
 const LOCAL_VARIABLES: [&str; 22] = [
     "HOME",
@@ -152,9 +155,9 @@ mod tests {
             sandbox: common::job::Sandbox::Off,
             model_gateway: false,
             one_job: false,
+            disk: None,
         };
         let shown = format!("{config:?}");
         assert!(shown.contains("CODEX_API_KEY") && !shown.contains("s3cret"), "{shown}");
-            disk: None,
     }
 }

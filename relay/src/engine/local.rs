@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::agent_config::{AgentConfig, MODEL_KEYS};
+use super::agent_config::{AgentConfig, MESSAGES_KEY, MODEL_KEYS};
 use super::command;
 use crate::fd_limit::InheritedLimit;
 use crate::files::atomic::{self, Durability};
@@ -123,7 +123,7 @@ fn spawn_agent(program: &Path, state_folder: &Path, config: &[u8], log: &Path) -
         .stderr(log)
         // The agent outlives the relay and must not receive signals from the relay's terminal.
         .process_group(0);
-    for key in MODEL_KEYS {
+    for key in MODEL_KEYS.into_iter().chain([MESSAGES_KEY]) {
         command.env_remove(key);
     }
     let mut child = command.spawn()?;

@@ -9,7 +9,7 @@ use common::wire::RetrySettings;
 use serde::Deserialize;
 
 use super::secret::Secret;
-use super::settings::UpstreamSettings;
+use super::settings::{ModelApi, UpstreamSettings};
 use crate::bounded_file::read_bounded;
 
 const OPENAI: &str = "openai";
@@ -197,6 +197,7 @@ fn resolve(
     let headers = provider.http_headers.into_iter().chain(from_variables);
     let is_azure = is_azure(provider.name.as_deref(), &base_url);
     Ok(UpstreamSettings {
+        api: ModelApi::Responses,
         base_url,
         key: key.map(Secret::new),
         headers: headers.map(|(header, value)| (header, Secret::new(value))).collect(),

@@ -1,11 +1,13 @@
-//! The model's server of the user's own Codex: its address, its key and what else requests to it have.
+//! The model's servers: their addresses, their keys and what else requests to them have.
 //!
-//! * [`settings`]: the settings of the server. [`codex_settings`]: reads them from Codex's files and the environment.
+//! * [`settings`]: the settings of a server. [`codex_settings`]: reads those of the user's own Codex from its files and
+//!   the environment. [`anthropic_settings`]: reads those of the Messages API from the environment.
 //! * [`secret`]: values that are never shown.
 
+mod anthropic_settings;
 mod codex_settings;
 mod secret;
 mod settings;
 
 pub use secret::Secret;
-pub use settings::UpstreamSettings;
+pub use settings::{ModelApi, UpstreamSettings};

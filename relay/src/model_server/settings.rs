@@ -4,12 +4,24 @@ use common::wire::RetrySettings;
 
 use super::secret::Secret;
 
+/// API of a model's server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ModelApi {
+    /// Responses API, which Codex uses.
+    #[default]
+    Responses,
+    /// Anthropic's Messages API, which Claude Code uses.
+    Messages,
+}
+
 /// Settings of the model's server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UpstreamSettings {
+    /// API of the server.
+    pub api: ModelApi,
     /// URL of the API, without its endpoints' paths: `https://api.openai.com/v1`.
     pub base_url: String,
-    /// Key, sent as a bearer token; `None` for a server without keys.
+    /// Key, sent in the header of the API; `None` for a server without keys.
     pub key: Option<Secret>,
     /// Further headers of each request.
     pub headers: Vec<(String, Secret)>,

@@ -26,6 +26,15 @@ pub fn dir() -> &'static PathBuf {
     })
 }
 
+/// Returns the path of the real Claude Code: `RELAY_TEST_CLAUDE` if it is set, otherwise the one that `tests/run.sh` has
+/// installed.
+pub fn claude() -> PathBuf {
+    let installed = "target/claude/node_modules/@anthropic-ai/claude-code-linux-x64/claude";
+    let claude = env::var_os("RELAY_TEST_CLAUDE").map_or_else(|| workspace().join(installed), PathBuf::from);
+    assert!(claude.is_file(), "{} is missing: run ./tests/run.sh", claude.display());
+    claude
+}
+
 /// Returns the root of the repository.
 pub fn workspace() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")

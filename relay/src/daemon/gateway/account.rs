@@ -36,9 +36,14 @@ pub(super) fn classify(
         _ => None,
     };
     let words = error.message.to_lowercase();
-    let outdated = words.contains("requires a newer version of codex").then_some(FailureKind::CodexOutdated);
+    let by_words = if words.contains("requires a newer version of codex") {
+        Some(FailureKind::CodexOutdated)
+    } else {
+        // The Messages API has no field for it.
+        words.starts_with("prompt is too long").then_some(FailureKind::ContextWindow)
+    };
     let by_field = || kind_of_word(&error.code).or_else(|| kind_of_word(&error.kind));
-    let kind = outdated.or_else(by_field).or_else(by_status)?;
+    let kind = by_words.or_else(by_field).or_else(by_status)?;
     let resets_at = match kind {
         FailureKind::UsageLimit => usage_reset(headers, error, now),
         FailureKind::RateLimited | FailureKind::Overloaded => rate_reset(headers, error, now),
@@ -56,17 +61,22 @@ fn kind_of_word(word: &str) -> Option<FailureKind> {
         | "quota_exceeded"
         | "spend_limit_exceeded"
         | "billing_hard_limit_reached"
-        | "billing_not_active" => FailureKind::UsageLimit,
+        | "billing_not_active"
+        | "billing_error" => FailureKind::UsageLimit,
         "rate_limit_exceeded" | "rate_limit_error" | "rate_limit" => FailureKind::RateLimited,
         "invalid_api_key"
         | "authentication_error"
+        | "permission_error"
         | "token_expired"
         | "account_deactivated"
         | "usage_not_included" => FailureKind::Auth,
         "context_length_exceeded" => FailureKind::ContextWindow,
-        "server_is_overloaded" | "server_overloaded" | "overloaded_error" | "slow_down" | "server_error" => {
-            FailureKind::Overloaded
-        }
+        "server_is_overloaded"
+        | "server_overloaded"
+        | "overloaded_error"
+        | "slow_down"
+        | "server_error"
+        | "api_error" => FailureKind::Overloaded,
         _ => return None,
     })
 }
@@ -106,7 +116,15 @@ fn rate_reset(headers: &HeaderMap, error: &ErrorFields, now: Timestamp) -> Optio
         };
         ["requests", "tokens"].into_iter().filter_map(reset).max()
     };
-    error_reset(error, now).or_else(|| retry_after(headers, now)).or_else(by_quota)
+    let by_instant = || {
+        let reset = |quota: &str| {
+            let remaining = header(headers, &format!("anthropic-ratelimit-{quota}-remaining"))?;
+            let at = header(headers, &format!("anthropic-ratelimit-{quota}-reset"))?;
+            (remaining == "0").then(|| at.parse().ok()).flatten()
+        };
+        ["requests", "tokens", "input-tokens", "output-tokens"].into_iter().filter_map(reset).max()
+    };
+    error_reset(error, now).or_else(|| retry_after(headers, now)).or_else(by_quota).or_else(by_instant)
 }
 
 fn error_reset(error: &ErrorFields, now: Timestamp) -> Option<Timestamp> {
@@ -201,6 +219,30 @@ mod tests {
         assert_eq!(problem(429, &quotas, &json!({})), Some((kind, Some(361))));
         for bad in ["", "-5", "soon", "99999999999999999999", "9223372036854775807"] {
             assert_eq!(problem(429, &[("retry-after", bad)], &json!({})), Some((kind, None)), "{bad}");
+        }
+    }
+
+    #[test]
+    fn errors_of_the_messages_api_have_their_kinds() {
+        let body =
+            |kind: &str, message: &str| json!({"type": "error", "error": {"type": kind, "message": message}});
+        let limits = [
+            ("anthropic-ratelimit-requests-remaining", "0"),
+            ("anthropic-ratelimit-requests-reset", "2025-11-28T18:00:30Z"),
+            ("anthropic-ratelimit-tokens-remaining", "5"),
+            ("anthropic-ratelimit-tokens-reset", "2025-11-28T18:09:00Z"),
+        ];
+        let limited = problem(429, &limits, &body("rate_limit_error", "slow"));
+        assert_eq!(limited, Some((FailureKind::RateLimited, Some(30))));
+        for (status, kind, message, expected) in [
+            (529, "overloaded_error", "Overloaded", FailureKind::Overloaded),
+            (500, "api_error", "Internal", FailureKind::Overloaded),
+            (401, "authentication_error", "invalid x-api-key", FailureKind::Auth),
+            (403, "permission_error", "no", FailureKind::Auth),
+            (402, "billing_error", "pay", FailureKind::UsageLimit),
+            (400, "invalid_request_error", "prompt is too long: 9 > 5", FailureKind::ContextWindow),
+        ] {
+            assert_eq!(problem(status, &[], &body(kind, message)), Some((expected, None)), "{kind}");
         }
     }
 

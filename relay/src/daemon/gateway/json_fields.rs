@@ -1,5 +1,5 @@
 //! Finds a few values in a JSON object that arrives in pieces, in bounded memory (pure). Only values at the top and in
-//! the object `response` are found, each up to a maximum size; everything else is passed over, whatever its size or
+//! the objects `response` and `message` are found, each up to a maximum size; everything else is passed over, whatever its size or
 //! depth. A text that is not JSON yields values that are not JSON, or none.
 
 /// Maximum size of a value that is kept, in bytes. Usage and errors have a few hundred.
@@ -12,11 +12,11 @@ const MAX_KEY: usize = 16;
 pub(super) enum Field {
     /// `type`: the kind of an event.
     Type,
-    /// `usage` or `response.usage`.
+    /// `usage`, `response.usage` or `message.usage`.
     Usage,
     /// `error` or `response.error`.
     Error,
-    /// `model` or `response.model`.
+    /// `model`, `response.model` or `message.model`.
     Model,
     /// `code`, of an event that is itself an error.
     Code,
@@ -67,7 +67,7 @@ pub(super) struct JsonFields {
     depth: u64,
     /// True if the text begins with an object.
     is_object: bool,
-    /// True within the object `response`.
+    /// True within the object `response` or `message`.
     in_response: bool,
     text: Text,
     /// True where the next string is a key whose name matters.
@@ -143,7 +143,8 @@ impl JsonFields {
 
     fn enter(&mut self, byte: u8) {
         self.is_object |= self.depth == 0 && byte == b'{';
-        self.in_response |= self.depth == 1 && byte == b'{' && self.key == b"response\"";
+        let is_answer = self.key == b"response\"" || self.key == b"message\"";
+        self.in_response |= self.depth == 1 && byte == b'{' && is_answer;
         self.depth = self.depth.saturating_add(1);
         self.expects_key = byte == b'{' && self.level().is_some();
         // The key belongs to the object that was just entered.

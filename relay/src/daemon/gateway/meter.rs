@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  stream of events ─► event_stream ─► json_fields ─┬─ response.completed, .incomplete ─► usage
+//!                                                   ├─ message_start … message_stop ─► message_stream ─► usage
 //!  JSON object ──────────────────────► json_fields ─┘─ response.failed, error ─► error, usage
 //! ```
 
@@ -10,6 +11,7 @@ use serde_json::Value;
 
 use super::event_stream::{EventStream, Piece};
 use super::json_fields::{Field, JsonFields};
+use super::message_stream::MessageStream;
 
 /// Largest count that is read from a number with a decimal point: larger ones are not exact.
 const MAX_WHOLE_FLOAT: f64 = 9_007_199_254_740_992.0;
@@ -81,6 +83,7 @@ enum Format {
 pub(super) struct Meter {
     format: Format,
     fields: JsonFields,
+    message: MessageStream,
     reading: Option<Reading>,
 }
 
@@ -90,7 +93,7 @@ impl Meter {
     pub(super) fn new(content_type: &str) -> Self {
         let essence = content_type.split(';').next().unwrap_or_default().trim();
         let format = Format::Unknown(essence.eq_ignore_ascii_case("text/event-stream"));
-        Self { format, fields: JsonFields::default(), reading: None }
+        Self { format, fields: JsonFields::default(), message: MessageStream::default(), reading: None }
     }
 
     /// Finds the format from the first byte that is neither white space nor part of a byte order mark.
@@ -110,12 +113,12 @@ impl Meter {
     /// Takes the next bytes of the body.
     pub(super) fn feed(&mut self, bytes: &[u8]) {
         self.find_format(bytes);
-        let Self { format, fields, reading } = self;
+        let Self { format, fields, message, reading } = self;
         match format {
             Format::Events(stream) => stream.feed(bytes, &mut |piece| match piece {
                 Piece::Data(data) => fields.feed(data),
                 Piece::End => {
-                    let ended = read_event(&std::mem::take(fields));
+                    let ended = read_event(&std::mem::take(fields), message);
                     // A second end would belong to no request.
                     *reading = reading.take().or(ended);
                 }
@@ -143,7 +146,7 @@ impl Meter {
 }
 
 /// Returns the result if the event is the last one of an answer.
-fn read_event(fields: &JsonFields) -> Option<Reading> {
+fn read_event(fields: &JsonFields, message: &mut MessageStream) -> Option<Reading> {
     let kind = fields.value(Field::Type)?;
     let usage = fields.value(Field::Usage).as_ref().and_then(read_usage);
     let model = read_model(fields);
@@ -165,7 +168,10 @@ fn read_event(fields: &JsonFields) -> Option<Reading> {
             let error = error.as_ref().map_or_else(own, ErrorFields::from_json);
             Some(Reading { usage, model, error: Some(error) })
         }
-        _ => None,
+        kind => {
+            let (usage, model) = message.take_event(kind, usage, model)?;
+            Some(Reading { usage, model, error: None })
+        }
     }
 }
 
@@ -174,8 +180,8 @@ fn read_model(fields: &JsonFields) -> Option<String> {
     model.as_str().map(str::to_owned)
 }
 
-/// Reads token counts, in the names of the Responses API or of older APIs; `None` without any. A detail that is missing
-/// is 0.
+/// Reads token counts, in the names of the Responses API, of older APIs or of the Messages API; `None` without any. A
+/// detail that is missing is 0.
 fn read_usage(usage: &Value) -> Option<Usage> {
     let count = |names: [&str; 2]| names.iter().find_map(|name| read_count(&usage[*name]));
     let detail =
@@ -185,9 +191,13 @@ fn read_usage(usage: &Value) -> Option<Usage> {
     input.or(output)?;
     let cached = detail(["input_tokens_details", "prompt_tokens_details"], "cached_tokens");
     let reasoning = detail(["output_tokens_details", "completion_tokens_details"], "reasoning_tokens");
+    // The Messages API does not count what a cache has read or written among its input.
+    let read = read_count(&usage["cache_read_input_tokens"]);
+    let written = read_count(&usage["cache_creation_input_tokens"]);
+    let beside = read.unwrap_or_default().saturating_add(written.unwrap_or_default());
     Some(Usage {
-        input_tokens: input.unwrap_or_default(),
-        cached_input_tokens: cached.unwrap_or_default(),
+        input_tokens: input.unwrap_or_default().saturating_add(beside),
+        cached_input_tokens: cached.or(read).unwrap_or_default(),
         output_tokens: output.unwrap_or_default(),
         reasoning_output_tokens: reasoning.unwrap_or_default(),
     })

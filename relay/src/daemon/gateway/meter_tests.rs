@@ -56,6 +56,32 @@ fn tokens_are_read_where_codex_reads_them() {
 }
 
 #[test]
+fn tokens_of_the_messages_api_are_read_in_a_stream_and_in_one_piece() {
+    let usage = |output: u64| {
+        json!({"input_tokens": 70, "cache_creation_input_tokens": 20, "cache_read_input_tokens": 10,
+               "output_tokens": output})
+    };
+    let start = json!({"type": "message_start",
+                       "message": {"id": "m", "content": [], "usage": usage(1), "model": "claude"}});
+    let delta = json!({"type": "message_delta", "delta": {}, "usage": {"output_tokens": 20}});
+    let stop = json!({"type": "message_stop"});
+    let whole =
+        json!({"type": "message", "model": "claude", "content": [{"text": "usage"}], "usage": usage(20)});
+    let counts =
+        Usage { input_tokens: 100, cached_input_tokens: 10, output_tokens: 20, reasoning_output_tokens: 0 };
+    let expected = [Reading { usage: Some(counts), model: Some("claude".to_owned()), error: None }];
+    let stream = sse(&[start.clone(), json!({"type": "ping"}), delta, stop.clone()]);
+    for size in [1, 7, 1000] {
+        assert_eq!(readings("text/event-stream", stream.as_bytes(), &[size]), expected);
+        assert_eq!(readings("application/json", whole.to_string().as_bytes(), &[size]), expected);
+    }
+    assert_eq!(readings("text/event-stream", sse(&[start]).as_bytes(), &[9]), []);
+    let error = json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}});
+    let found = readings("text/event-stream", sse(&[error, stop]).as_bytes(), &[9]);
+    assert_eq!(found[0].error.as_ref().map(|error| &*error.kind), Some("overloaded_error"));
+}
+
+#[test]
 fn the_first_bytes_tell_the_format_where_the_content_type_does_not() {
     let stream = sse(&[completed(100, "done")]);
     let whole = completed(100, "done")["response"].to_string();

@@ -14,7 +14,7 @@
 //!   bodies. [`pending_answer`]: a request until its answer is metered.
 //! * [`endpoint`], [`request_check`]: requests that workers may send. [`refusal`]: answers of the gateway itself. [`headers`]: headers
 //!   that are passed on. [`meter`]: token counts of an answer; [`event_stream`] and [`json_fields`] find them in bounded
-//!   memory. [`account`]: problems of the account. All of these are pure.
+//!   memory, [`message_stream`] adds those of a stream of the Messages API. [`account`]: problems of the account. All of these are pure.
 //! * [`upstream`]: the model's server, with the settings of [`crate::model_server`]. [`client`]: connections to it.
 
 mod account;
@@ -25,6 +25,7 @@ mod event_stream;
 mod headers;
 mod job_meter;
 mod json_fields;
+mod message_stream;
 mod meter;
 mod metered_body;
 mod pending_answer;

@@ -89,13 +89,12 @@ async fn serve_request(
 /// Passes a request on to the model's server and returns its answer. An answer has no time limit here: the limits of
 /// the step `model` end a run whose model is silent, and its connection with it.
 async fn forward(request: Request<Incoming>, route: &Arc<JobRoute>) -> Result<Response<AnswerBody>, Refusal> {
-    let endpoint = Endpoint::of_request(&request)?;
+    let endpoint = Endpoint::of_request(route.upstream().api(), &request)?;
     let limit = MAX_BODY_MIB * 1024 * 1024;
     if request.body().size_hint().lower() > limit {
         return Err(Refusal::BodyTooLarge(MAX_BODY_MIB));
     }
-    // The list of models costs nothing.
-    let pending = if endpoint == Endpoint::Models { None } else { Some(begin(&request, route)?) };
+    let pending = if endpoint.is_metered() { Some(begin(&request, route)?) } else { None };
     let metering = pending.as_ref().map(|pending| (RequestCheck::new(route.rules()), pending.sent()));
     let request = request.map(|body| WorkerBody::new(body, limit, metering));
     match route.upstream().send(endpoint, request).await {
@@ -161,3 +160,7 @@ mod large_answer_tests;
 #[cfg(test)]
 #[path = "bad_input_tests.rs"]
 mod bad_input_tests;
+
+#[cfg(test)]
+#[path = "messages_tests.rs"]
+mod messages_tests;

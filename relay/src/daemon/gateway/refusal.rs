@@ -1,4 +1,5 @@
-//! Answers that the gateway gives itself, as errors of the Responses API, which Codex shows to its user.
+//! Answers that the gateway gives itself, as errors of the Responses API and of the Messages API, which Codex and Claude
+//! Code show to their users.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -18,7 +19,10 @@ pub(super) enum Refusal {
     #[error("the model is reached with POST requests, not with a WebSocket")]
     WebSocket,
     /// The worker asks for something other than the model.
-    #[error("workers reach only POST /v1/responses, POST /v1/responses/compact and GET /v1/models")]
+    #[error(
+        "workers reach only the model: POST /v1/responses, POST /v1/responses/compact and GET /v1/models with Codex, or POST \
+         /v1/messages and POST /v1/messages/count_tokens"
+    )]
     UnknownEndpoint,
     /// The job may use no more of the model. Codex ends its turn at this status, and does not try again.
     #[error("{0}. End the task here: no further request will be answered")]
@@ -85,7 +89,7 @@ impl Refusal {
     pub(super) fn response(&self) -> Response<Full<Bytes>> {
         let (kind, code) = self.type_and_code();
         let message = format!("relay: {self}");
-        let body = json!({ "error": { "message": message, "type": kind, "param": null, "code": code } });
+        let body = json!({ "type": "error", "error": { "message": message, "type": kind, "param": null, "code": code } });
         let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();

@@ -6,11 +6,11 @@ use std::mem;
 /// Maximum length of a key or value that is kept, in bytes; longer than all that matter.
 const MAX_KEPT: usize = 64;
 /// Processing tiers that cost no more than a model's price.
-const PLAIN_TIERS: [&str; 3] = ["auto", "default", "flex"];
+const PLAIN_TIERS: [&str; 4] = ["auto", "default", "flex", "standard_only"];
 /// Beginnings of the names of tools that run at the model's server and have a price of their own. Codex sends
 /// `web_search` unless it is switched off, so it is not among them.
-const HOSTED_TOOLS: [&str; 6] =
-    ["code_interpreter", "computer", "file_search", "image_generation", "mcp", "shell"];
+const HOSTED_TOOLS: [&str; 7] =
+    ["code_execution", "code_interpreter", "computer", "file_search", "image_generation", "mcp", "shell"];
 
 /// Reason why a request is not passed on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

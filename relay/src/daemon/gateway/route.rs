@@ -12,8 +12,8 @@ use super::account;
 use super::job_meter::JobMeter;
 use super::meter::Reading;
 use super::request_check::RequestRules;
-use super::upstream::Upstream;
-use crate::model_server::Secret;
+use super::upstream::{API_KEY, Upstream};
+use crate::model_server::{ModelApi, Secret};
 use crate::time;
 
 /// The way of one connection of a job to the model.
@@ -59,8 +59,10 @@ impl JobRoute {
 
     /// Returns true if a request presents the job's token and the job has not ended. Refused requests are counted.
     pub(super) fn admits(&self, headers: &HeaderMap) -> bool {
-        let presented = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
-        let has_token = presented.and_then(bearer_token).is_some_and(|token| self.token.matches(token));
+        let bearer = headers.get(AUTHORIZATION).and_then(|value| bearer_token(value.as_bytes()));
+        let key = headers.get(API_KEY).filter(|_| self.upstream.api() == ModelApi::Messages);
+        let presented = key.map(HeaderValue::as_bytes).or(bearer);
+        let has_token = presented.is_some_and(|token| self.token.matches(token));
         let is_admitted = has_token && !self.meter.is_closed();
         if !is_admitted {
             self.meter.count_refused();

@@ -14,7 +14,10 @@ use super::client::{self, UpstreamClient};
 use super::endpoint::Endpoint;
 use super::headers;
 use super::worker_body::WorkerBody;
-use crate::model_server::{Secret, UpstreamSettings};
+use crate::model_server::{ModelApi, Secret, UpstreamSettings};
+
+/// Header with the key of the Messages API.
+pub(super) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// Reason why the model's server can't be used. It contains no value of a setting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +43,7 @@ pub enum UpstreamError {
 
 /// The model's server, with the pool of connections to it.
 pub struct Upstream {
+    api: ModelApi,
     base: Uri,
     query: String,
     headers: HeaderMap,
@@ -90,11 +94,19 @@ impl Upstream {
             headers.insert(name, header_value(value.expose()).ok_or_else(invalid)?);
         }
         if let Some(key) = &settings.key {
-            let bearer = header_value(&format!("Bearer {}", key.expose())).ok_or(UpstreamError::Key)?;
-            headers.insert(AUTHORIZATION, bearer);
+            let (name, value) = match settings.api {
+                ModelApi::Responses => (AUTHORIZATION, format!("Bearer {}", key.expose())),
+                ModelApi::Messages => (API_KEY, key.expose().to_owned()),
+            };
+            headers.insert(name, header_value(&value).ok_or(UpstreamError::Key)?);
         }
         let (query, secrets) = (encode_query(&settings.query), masked_values(settings));
-        Ok(Self { base, query, headers, secrets, client })
+        Ok(Self { api: settings.api, base, query, headers, secrets, client })
+    }
+
+    /// Returns the API of the server.
+    pub(super) fn api(&self) -> ModelApi {
+        self.api
     }
 
     /// Returns the host of the server, for messages.
@@ -129,11 +141,10 @@ impl Upstream {
         self.client.request(request).await
     }
 
-    /// Returns the URL of an endpoint, with the configured parameters. A worker's own are passed on only to the list of
-    /// models, which has the client's version there.
+    /// Returns the URL of an endpoint, with the configured parameters, and the few of a worker that are passed on.
     fn target(&self, endpoint: Endpoint, query: Option<&str>) -> Uri {
         let path = self.base.path().trim_end_matches('/');
-        let worker = query.filter(|_| endpoint == Endpoint::Models).unwrap_or_default();
+        let worker = endpoint.passed_query(query);
         let parameters = [worker, &self.query];
         let parameters: Vec<&str> = parameters.into_iter().filter(|text| !text.is_empty()).collect();
         let mark = if parameters.is_empty() { "" } else { "?" };
