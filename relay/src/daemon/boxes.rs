@@ -1,5 +1,7 @@
 //! The engine calls for boxes, the containers of single jobs. They run in the background, a few at a time.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
 use common::job::{JobSpec, Runner};
@@ -10,7 +12,7 @@ use super::message::Message;
 use super::platform::{Platform, run_blocking};
 use crate::container_state::ContainerState;
 use crate::engine::job_box::{self, BoxContent};
-use crate::engine::workspace::MOUNT_POINT;
+use crate::engine::workspace::{self, MOUNT_POINT};
 use crate::job_box::{BoxId, FoundBox};
 use crate::job_identity::JobIdentity;
 use crate::state_dir::tokens::box_holder;
@@ -72,11 +74,11 @@ impl Platform {
         self.tokens.revoke_older(&box_holder(&agent), Some(&token));
         let mut agent_config = self.agent_config(&token);
         (agent_config.max_jobs, agent_config.one_job) = (1, true);
-        let threads = job.continued.as_ref().and_then(|earlier| self.threads.read(earlier));
-        let mount = box_mount(&self.config.workspaces_folder, &job.spec);
         agent_config.disk = self.config.resources.disk;
+        let threads = job.continued.as_ref().and_then(|earlier| self.threads.read(earlier));
+        let mounts = box_mounts(&self.config.workspaces_folder, &job.spec);
         let copies = self.copies.join(id.agent());
-        let content = BoxContent { id, agent_config: &agent_config, mount, threads, copies };
+        let content = BoxContent { id, agent_config: &agent_config, mounts, threads, copies };
         let created = container.create_box(&content);
         created.inspect_err(|_| self.tokens.revoke(&token))
     }
@@ -115,24 +117,34 @@ impl Platform {
     }
 }
 
-/// Returns the folder of this machine that a job sees in its box, with the path there: the folder in the workspaces
-/// folder that contains the job's workspace.
-fn box_mount(workspaces: &Path, spec: &JobSpec) -> Option<(PathBuf, String)> {
+/// Returns the folders of this machine that a job sees in its box, with their paths there: the folder in the workspaces
+/// folder that contains the job's workspace, and for a linked worktree the folder with its repository.
+fn box_mounts(workspaces: &Path, spec: &JobSpec) -> Vec<(PathBuf, String)> {
     if spec.place.is_some() {
-        return None;
+        return Vec::new();
     }
-    let all = (workspaces.to_owned(), MOUNT_POINT.to_owned());
-    let Ok(relative) = Path::new(&spec.workspace).strip_prefix(MOUNT_POINT) else { return Some(all) };
-    let Some(Component::Normal(first)) = relative.components().next() else { return Some(all) };
-    // The repository of a linked worktree is in another folder, which its `.git` file names.
-    let has_outer_repository = relative
-        .ancestors()
-        .map(|folder| workspaces.join(folder).join(".git"))
-        .any(|git| git.symlink_metadata().is_ok_and(|meta| !meta.is_dir()));
-    if has_outer_repository {
-        return Some(all);
+    let all = || vec![(workspaces.to_owned(), MOUNT_POINT.to_owned())];
+    let Ok(relative) = Path::new(&spec.workspace).strip_prefix(MOUNT_POINT) else { return all() };
+    if relative.as_os_str().is_empty() {
+        return all();
     }
-    Some((workspaces.join(first), format!("{MOUNT_POINT}/{}", first.to_string_lossy())))
+    let workspace = workspaces.join(relative);
+    let needed = workspace::git_folders(workspaces, &workspace);
+    let folders =
+        std::iter::once(workspace).chain(needed).filter_map(|folder| top_folder(workspaces, &folder));
+    let folders: BTreeSet<OsString> = folders.collect();
+    let mount =
+        |name: &OsString| (workspaces.join(name), format!("{MOUNT_POINT}/{}", name.to_string_lossy()));
+    folders.iter().map(mount).collect()
+}
+
+/// Returns the name of the folder in the workspaces folder that contains `path`. A repository of the whole workspaces
+/// folder belongs to no single job.
+fn top_folder(workspaces: &Path, path: &Path) -> Option<OsString> {
+    match path.strip_prefix(workspaces).ok()?.components().next()? {
+        Component::Normal(name) if name != ".git" => Some(name.to_owned()),
+        _ => None,
+    }
 }
 
 /// Returns the job whose Codex thread a job with this spec continues, if the job follows one.
@@ -146,27 +158,59 @@ mod tests {
 
     use super::*;
 
+    /// Writes a file with its folders.
+    fn write(path: &Path, text: &str) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn mounted(root: &Path, workspace: &str) -> Vec<(String, String)> {
+        std::fs::create_dir_all(
+            root.join(workspace.trim_start_matches("/workspaces").trim_start_matches('/')),
+        )
+        .unwrap();
+        let spec = JobSpec::new("a#1".parse().unwrap(), Runner::Shell, "true", workspace);
+        let name = |folder: PathBuf| folder.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+        box_mounts(root, &spec).into_iter().map(|(folder, target)| (name(folder), target)).collect()
+    }
+
+    fn mounts(names: &[&str]) -> Vec<(String, String)> {
+        names.iter().map(|name| ((*name).to_owned(), format!("/workspaces/{name}"))).collect()
+    }
+
     #[test]
     fn a_job_sees_only_the_folder_that_contains_its_workspace() {
         let dir = tempfile::tempdir().unwrap();
-        let root = dir.path();
-        for folder in ["abe/.git", "abe/sub", "tree"] {
-            std::fs::create_dir_all(root.join(folder)).unwrap();
-        }
-        std::fs::write(root.join("tree/.git"), "gitdir: ../abe/.git/worktrees/tree\n").unwrap();
-        let mount = |workspace: &str| {
-            let spec = JobSpec::new("a#1".parse().unwrap(), Runner::Shell, "true", workspace);
-            box_mount(root, &spec).map(|(folder, target)| {
-                (folder.strip_prefix(root).unwrap().to_str().unwrap().to_owned(), target)
-            })
-        };
-        let mounted = |folder: &str, target: &str| Some((folder.to_owned(), target.to_owned()));
-        assert_eq!(mount("/workspaces/abe/sub"), mounted("abe", "/workspaces/abe"));
-        assert_eq!(mount("/workspaces"), mounted("", "/workspaces"));
-        assert_eq!(mount("/workspaces/tree"), mounted("", "/workspaces"), "a linked worktree");
+        let root = dir.path().canonicalize().unwrap();
+        assert_eq!(mounted(&root, "/workspaces/abe/sub"), mounts(&["abe"]));
+        write(&root.join(".git/HEAD"), "x");
+        assert_eq!(mounted(&root, "/workspaces/abe"), mounts(&["abe"]));
+        assert_eq!(mounted(&root, "/workspaces"), [(String::new(), "/workspaces".to_owned())]);
         let mut spec = JobSpec::new("a#1".parse().unwrap(), Runner::Shell, "true", "/w");
         let id = "a".repeat(40);
         spec.place = Some(PlaceSpec::new(&id, &id, "relay/a-1", "").unwrap());
-        assert_eq!(box_mount(root, &spec), None);
+        assert_eq!(box_mounts(&root, &spec), []);
+    }
+
+    #[test]
+    fn a_linked_worktree_comes_with_its_repository_if_that_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let git = root.join("abe/.git");
+        for file in ["HEAD", "objects/x", "refs/x", "worktrees/tree/HEAD"] {
+            write(&git.join(file), "x");
+        }
+        write(&git.join("worktrees/tree/commondir"), "../..\n");
+        write(&root.join("tree/.git"), "gitdir: ../abe/.git/worktrees/tree\n");
+        // A worker can write this file, but none in the repository.
+        assert_eq!(mounted(&root, "/workspaces/tree"), mounts(&["tree"]));
+        write(&git.join("worktrees/tree/gitdir"), &root.join("tree/.git").display().to_string());
+        assert_eq!(mounted(&root, "/workspaces/tree"), mounts(&["abe", "tree"]));
+        write(&root.join("other/.git"), "gitdir: ../abe/.git/worktrees/tree\n");
+        assert_eq!(mounted(&root, "/workspaces/other"), mounts(&["other"]));
+        for forged in ["gitdir: ../abe/.git\n", "gitdir: /\n", "", "x"] {
+            write(&root.join("forged/.git"), forged);
+            assert_eq!(mounted(&root, "/workspaces/forged"), mounts(&["forged"]), "{forged:?}");
+        }
     }
 }

@@ -55,8 +55,8 @@ pub struct BoxContent<'a> {
     pub id: &'a BoxId,
     /// Configuration of its agent.
     pub agent_config: &'a AgentConfig,
-    /// Folder of this machine that the job works in, and its path in the box; `None` for a job with a clone.
-    pub mount: Option<(PathBuf, String)>,
+    /// Folders of this machine that the job needs, and their paths in the box; none for a job with a clone.
+    pub mounts: Vec<(PathBuf, String)>,
     /// Archive with the threads of an earlier job, which this job continues.
     pub threads: Option<Vec<u8>>,
     /// Folder of relay's own for the copies that podman makes of what it gets on stdin, and does not remove.
@@ -102,7 +102,7 @@ impl Container<'_> {
     pub fn create_box(&self, content: &BoxContent<'_>) -> Result<(), String> {
         let name = self.box_name(content.id);
         self.query(&["rm", "-f", "-v", &name]).or_else(ignore_missing)?;
-        self.check_mount(content)?;
+        self.check_mounts(content)?;
         let mut create = self.command(&["create", "--name", &name, "--pull", "never"]);
         let labels = [
             (REGISTRY_LABEL, self.registry.display().to_string()),
@@ -114,14 +114,14 @@ impl Container<'_> {
             create.args(["--label", &format!("{label}={value}")]);
         }
         create.args(self.engine_arguments()).args(self.limit_arguments());
-        if let Some((folder, target)) = &content.mount {
+        for (folder, target) in &content.mounts {
             create.args(self.mount_arguments(folder, target));
         }
         create.arg(&self.platform.image);
         let engine = self.engine;
         run_with_output(&mut create, ACTION_TIMEOUT).map_err(|e| format!("{engine} create: {e}"))?;
         let started = self
-            .check_mount(content)
+            .check_mounts(content)
             .and_then(|()| self.fill_box(&name, content))
             .and_then(|()| self.query(&["start", &name]).map(|_| ()));
         started.inspect_err(|_| {
@@ -180,11 +180,14 @@ impl Container<'_> {
         archive.into_inner()
     }
 
-    fn check_mount(&self, content: &BoxContent<'_>) -> Result<(), String> {
-        let Some((folder, _)) = &content.mount else { return Ok(()) };
-        self.check_workspaces(protected_paths::check_unlinked)?;
-        protected_paths::check_unlinked(folder)
-            .map_err(|e| format!("the workspace {} can't be mounted ({e})", folder.display()))
+    fn check_mounts(&self, content: &BoxContent<'_>) -> Result<(), String> {
+        if !content.mounts.is_empty() {
+            self.check_workspaces(protected_paths::check_unlinked)?;
+        }
+        content.mounts.iter().try_for_each(|(folder, _)| {
+            protected_paths::check_unlinked(folder)
+                .map_err(|e| format!("the workspace {} can't be mounted ({e})", folder.display()))
+        })
     }
 
     /// Returns an archive with the Codex threads in a box; `None` if there are none.

@@ -138,6 +138,15 @@ fn container_problem(mounted_folder: &Path, host_path: &Path) -> Option<String> 
     }
 }
 
+/// Returns the folders of git outside of a workspace that a job in it needs. Only folders in `root` that name the
+/// workspace themselves are returned, because a worker can write the workspace's own `.git`.
+pub fn git_folders(root: &Path, workspace: &Path) -> Vec<PathBuf> {
+    if workspace.canonicalize().is_ok_and(|canonical| canonical == workspace) {
+        return git_link::git_folders(workspace, &[root.to_owned()], &HostDisk).unwrap_or_default();
+    }
+    Vec::new()
+}
+
 /// Disk of this machine. Workers can write the files that are read from it.
 struct HostDisk;
 
