@@ -459,8 +459,13 @@ def attempt(function):
     return os.WIFEXITED(status) and os.WEXITSTATUS(status) == 7
 
 
-for function in TRIES:
-    word = "broke" if attempt(function) else "held"
-    # Opened anew each time: a try may move what is open.
-    with open(sys.argv[2], "a") as results:
-        results.write(f"{function.__name__} {word}\n")
+def run(functions):
+    for function in functions:
+        word = "broke" if attempt(function) else "held"
+        # Opened anew each time: a try may move what is open.
+        with open(sys.argv[2], "a") as results:
+            results.write(f"{function.__name__} {word}\n")
+
+
+if __name__ == "__main__":
+    run(TRIES)

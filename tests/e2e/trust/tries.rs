@@ -1,6 +1,6 @@
 //! A hostile worker that tries to read secrets, to write outside of its workspace and to reach another job.
 //!
-//! The worker's program is `tests/hostile/tries.py`. It runs as a shell job and as a command of the model, while
+//! The worker's program is `tests/hostile/tries.py`, and `box_tries.py` in a container of its own. It runs as a shell job and as a command of the model, while
 //! another job with a secret of its own is running.
 
 use std::collections::BTreeSet;
@@ -11,13 +11,19 @@ use common::record::State;
 use relay_tests::harness::figures::figure;
 use relay_tests::harness::model::Model;
 use relay_tests::harness::{Engine, Site, docker, programs};
+use relay_tests::scripted_model::script::Script;
+use relay_tests::scripted_model::{ScriptedModel, Scripts, write_codex_home};
 use serde_json::json;
 
 use crate::codex;
+use crate::model_gateway::edit_codex_config;
 
 const TRIES_PROGRAM: &str = include_str!("../../hostile/tries.py");
+const BOX_TRIES_PROGRAM: &str = include_str!("../../hostile/box_tries.py");
 /// Number of tries in the program.
 const TRY_COUNT: usize = 42;
+/// Number of tries against the container of a single job, with those of every worker.
+const BOX_TRY_COUNT: usize = TRY_COUNT + 42;
 /// Key of the model, in two halves, so that no file of the test contains it.
 const KEY: [&str; 2] = ["sk-proj-canary", "-of-the-model-4711"];
 /// Secret of the other job, in two halves.
@@ -32,6 +38,10 @@ struct AttackSite {
     outside: PathBuf,
     /// Path of the workspace, as the worker sees it.
     workspace: String,
+    /// Name of the program with the tries, and their number.
+    program: (&'static str, usize),
+    /// True if the workers share a container.
+    is_shared: bool,
 }
 
 impl AttackSite {
@@ -40,16 +50,30 @@ impl AttackSite {
         fs::create_dir(&outside).unwrap();
         fs::write(outside.join("victim"), "untouched\n").unwrap();
         site.write("workspace-projects/demo/tries.py", TRIES_PROGRAM);
+        site.write("workspace-projects/demo/box_tries.py", BOX_TRIES_PROGRAM);
         site.write("workspace-projects/other/README", "another workspace\n");
         let login = json!({ "OPENAI_API_KEY": KEY.concat() }).to_string();
         site.write_codex("auth.json", &login);
         let workspace = site.workspace().display().to_string();
-        Self { site, outside, workspace }
+        Self { site, outside, workspace, program: ("tries.py", TRY_COUNT), is_shared: false }
+    }
+
+    /// Gives the project's folders to a user who is not root, so that workers are not root either, and builds the image.
+    fn build_image_for_user(&self) {
+        for folder in ["", "demo", "demo/tries.py", "demo/box_tries.py", "other"] {
+            let path = self.site.root().join("workspace-projects").join(folder);
+            std::os::unix::fs::chown(path, Some(1234), Some(1234)).unwrap();
+        }
+        self.site.relay(&["up", "--build"]);
+        self.site.relay(&["down"]);
     }
 
     /// Starts the relay with the model's key and launches the other job; returns that job.
     fn start(&self) -> String {
-        let up = self.site.command(&["up"]).env("CODEX_API_KEY", KEY.concat()).output().unwrap();
+        let keys = ["CODEX_API_KEY", "SCRIPTED_KEY", "ANTHROPIC_API_KEY"].map(|name| (name, KEY.concat()));
+        // No request of a try leaves this machine.
+        let mut up = self.site.command(&["up"]);
+        let up = up.envs(keys).env("ANTHROPIC_BASE_URL", "http://127.0.0.1:9").output().unwrap();
         assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
         let command = format!("sleep 1000; : {OTHER_JOB_MARK}");
         let start =
@@ -88,7 +112,7 @@ impl AttackSite {
     /// Returns the tries that succeeded, according to a file of results.
     fn successful_tries(&self, results: &str) -> BTreeSet<String> {
         let text = fs::read_to_string(self.site.workspace().join(results)).unwrap();
-        assert_eq!(text.lines().count(), TRY_COUNT, "{results}: {text}");
+        assert_eq!(text.lines().count(), self.program.1, "{results}: {text}");
         text.lines().filter_map(|line| line.strip_suffix(" broke")).map(str::to_owned).collect()
     }
 
@@ -107,11 +131,7 @@ impl AttackSite {
         for settings in [root.join("platform/relay.toml"), codex.join("config.toml")] {
             assert!(!fs::read_to_string(&settings).unwrap().contains("broke"), "{}", settings.display());
         }
-        assert!(!root.join("workspace-projects/other/broke").exists() || self.shares_a_container());
-    }
-
-    fn shares_a_container(&self) -> bool {
-        self.workspace.starts_with("/workspaces")
+        assert!(!root.join("workspace-projects/other/broke").exists() || self.is_shared);
     }
 }
 
@@ -120,7 +140,8 @@ fn attack(attack_site: &AttackSite) -> BTreeSet<String> {
     let site = &attack_site.site;
     let other = attack_site.start();
     attack_site.write_context();
-    let shell = site.launch_shell("python3 tries.py context.json shell.txt", &["--timeout", "10m"]);
+    let command = format!("python3 {} context.json shell.txt", attack_site.program.0);
+    let shell = site.launch_shell(&command, &["--timeout", "10m"]);
     assert_eq!(site.ended(&shell).state, State::Completed, "{}", site.log(&shell));
     let mut broke = attack_site.successful_tries("shell.txt");
     let model = codex::launch(site, "[script:tries] Try.");
@@ -160,18 +181,13 @@ const SHARED_IN_CONTAINER: [&str; 8] = [
 #[test]
 #[ignore = "needs Docker and the real Codex"]
 fn no_try_of_a_hostile_worker_in_a_container_reaches_beyond_the_container() {
-    // The folder belongs to a user who is not root, so workers are not root either.
     let site = Site::with_own_image("relay-test-tries:1");
     let model = Model::start(env!("CARGO_BIN_EXE_scripted-model"), &docker::gateway());
     model.write_codex_home(site.codex_home());
     let mut attack_site = AttackSite::new(site);
     attack_site.workspace = "/workspaces/demo".to_owned();
-    for folder in ["", "demo", "demo/tries.py", "other"] {
-        let path = attack_site.site.root().join("workspace-projects").join(folder);
-        std::os::unix::fs::chown(path, Some(1234), Some(1234)).unwrap();
-    }
-    attack_site.site.relay(&["up", "--build"]);
-    attack_site.site.relay(&["down"]);
+    attack_site.is_shared = true;
+    attack_site.build_image_for_user();
     let broke = attack(&attack_site);
     let beyond: Vec<_> = broke.iter().filter(|name| !SHARED_IN_CONTAINER.contains(&name.as_str())).collect();
     figure(&format!(
@@ -180,4 +196,41 @@ fn no_try_of_a_hostile_worker_in_a_container_reaches_beyond_the_container() {
         broke.len() - beyond.len()
     ));
     assert_eq!(beyond, Vec::<&String>::new());
+}
+
+#[test]
+#[ignore = "needs Docker and the real Codex"]
+fn no_try_of_a_hostile_worker_in_a_container_of_its_own_succeeds() {
+    let site = Site::with_own_image("relay-test-box-tries:1");
+    let script = Script::new("tries").run("python3 box_tries.py context.json model.txt").say("Tried.");
+    let model = ScriptedModel::start_on_thread([script].into_iter().collect::<Scripts>()).unwrap();
+    write_codex_home(site.codex_home(), &model.base_url()).unwrap();
+    edit_codex_config(&site, "wire_api =", "env_key = \"SCRIPTED_KEY\"\nwire_api =");
+    site.configure("isolation = \"job\"\n[model]\ngateway = true\n");
+    let mut attack_site = AttackSite::new(site);
+    attack_site.workspace = "/workspaces/demo".to_owned();
+    attack_site.program = ("box_tries.py", BOX_TRY_COUNT);
+    attack_site.build_image_for_user();
+    let broke = attack(&attack_site);
+    let site = &attack_site.site;
+    for job in ["demo#1", "demo#2"] {
+        let kept = fs::read_to_string(site.file_path(job, "events.jsonl")).unwrap() + &site.log(job);
+        assert!(!kept.contains(&KEY.concat()) && !kept.contains(&OTHER_SECRET.concat()), "{job}");
+        for name in ["leak", "hard-leak"] {
+            let output = site.run(&["output", job, name]);
+            assert!(!String::from_utf8_lossy(&output.stdout).contains("token"), "{job} {name}");
+        }
+    }
+    let requests: Vec<_> = model.requests().into_iter().map(|request| request.authorization).collect();
+    assert!(
+        requests.iter().all(|key| *key == Some(format!("Bearer {}", KEY.concat()))),
+        "{}",
+        requests.len()
+    );
+    figure(&format!(
+        "trust: tries of a hostile worker in a container of its own that broke through: {} of {BOX_TRY_COUNT}, by a shell \
+         job or the model",
+        broke.len()
+    ));
+    assert_eq!(broke, BTreeSet::new());
 }
