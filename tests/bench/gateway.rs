@@ -1,13 +1,15 @@
 //! Latency that the gateway adds to each event of a streamed answer: a client in the worker's place asks a model server
-//! through the gateway, and directly.
+//! through the gateway, through nginx, and directly.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use relay_tests::harness::{Engine, Site};
 
 use crate::model_stream::{self, EventServer};
+use crate::peers::Nginx;
 use crate::samples::Samples;
 use crate::table::{Figure, Report, Row, Target};
 use crate::{Fallible, proc, stop};
@@ -24,29 +26,52 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
     let server = EventServer::start(EVENTS)?;
     let site = site(&server)?;
     site.relay(&["up"]);
+    let nginx = Nginx::start(site.root(), server.address()).map_err(|error| error.to_string());
     for (jobs, connections) in LOADS {
         let clients = jobs * connections;
-        let mut direct = Samples::default();
-        model_stream::receive(server.address(), "", clients)?.into_iter().for_each(|time| direct.push(time));
+        let direct = receive(server.address(), clients)?;
+        let beside = nginx.as_ref().map_err(Clone::clone).and_then(|nginx| through_nginx(nginx, clients));
         let (through, memory) = through_gateway(&site, jobs, connections)?;
         let row = |name: &str, part: f64| -> Fallible<Row> {
-            let [Figure::Millis(through), Figure::Millis(direct)] =
-                [through.quantile(part)?, direct.quantile(part)?]
-            else {
-                return Err("a time is in milliseconds".into());
+            let direct = millis(direct.quantile(part)?)?;
+            let added = |times: &Samples| -> Fallible<Figure> {
+                Ok(Figure::Millis((millis(times.quantile(part)?)? - direct).max(0.0)))
             };
-            let label = format!("event: server → worker, {name}: added by the gateway");
-            Ok(Row::new(&label, Figure::Millis((through - direct).max(0.0)))
-                .beside("direct", Ok(Figure::Millis(direct))))
+            let label = format!("event: server → worker, {name}: added (directly: {direct:.3} ms)");
+            let peer = beside.as_ref().map_err(Clone::clone);
+            let peer = peer.and_then(|(times, _)| added(times).map_err(|error| error.to_string()));
+            Ok(Row::new(&label, added(&through)?).beside("nginx", peer))
         };
+        let memory_of_nginx = beside.as_ref().map(|(_, memory)| Figure::MiB(*memory)).map_err(Clone::clone);
         let rows = [
             row("p50", 0.5)?,
             row("p99", 0.99)?.target(Target::AtMost(2.0)),
-            Row::new("memory of relay meanwhile", Figure::MiB(memory)),
+            Row::new("memory meanwhile, of relay with all its other work", Figure::MiB(memory))
+                .beside("nginx", memory_of_nginx),
         ];
         report.section(&format!("{clients} answers of {EVENTS} events streamed at once"), rows);
     }
     Ok(())
+}
+
+fn millis(figure: Figure) -> Fallible<f64> {
+    match figure {
+        Figure::Millis(millis) => Ok(millis),
+        _ => Err("a time is in milliseconds".into()),
+    }
+}
+
+/// Returns the times of all events of so many answers at once, from the server or a proxy at this address.
+fn receive(address: SocketAddr, clients: usize) -> Fallible<Samples> {
+    let mut samples = Samples::default();
+    model_stream::receive(address, "", clients)?.into_iter().for_each(|time| samples.push(time));
+    Ok(samples)
+}
+
+/// Returns the times of all events through nginx, and its memory after them, in MiB.
+fn through_nginx(nginx: &Nginx, clients: usize) -> Result<(Samples, f64), String> {
+    let samples = receive(nginx.address(), clients).map_err(|error| error.to_string())?;
+    Ok((samples, nginx.memory().map_err(|error| error.to_string())?))
 }
 
 /// Creates a site whose worker is the stand-in, with the gateway to the server.

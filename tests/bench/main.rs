@@ -10,7 +10,8 @@
 //! places, boxes, gateway, size.
 //!
 //! * [`setup`]: builds the release programs. * [`table`]: rows, units and targets. * [`samples`]: medians, and commands
-//!   that run in turn. * [`stop`]: Ctrl-C ends the run cleanly. * [`peers`]: pueue, task-spooler, Docker and NATS.
+//!   that run in turn. * [`stop`]: Ctrl-C ends the run cleanly. * [`peers`]: pueue, task-spooler, Docker, NATS and nginx.
+//!   `--install-peers` lets the group `gateway` install nginx from Debian's packages.
 //! * [`stand_in`]: the stand-in for Codex: this program, which the agent starts instead of Codex.
 //! * One module per group of figures: [`commands`] (with [`crowd`] and [`restart`]), [`codex_lines`], [`overhead`],
 //!   [`memory`] (with [`proc`]), [`observation`], [`crowd_agents`], [`short_jobs`], [`places`], [`boxes`],

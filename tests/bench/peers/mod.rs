@@ -2,10 +2,12 @@
 
 mod docker;
 mod nats;
+mod nginx;
 mod pueue;
 mod spooler;
 
 pub(crate) use docker::Container;
 pub(crate) use nats::Nats;
+pub(crate) use nginx::Nginx;
 pub(crate) use pueue::Pueue;
 pub(crate) use spooler::Spooler;
