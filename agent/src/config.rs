@@ -60,6 +60,12 @@ pub(crate) struct Config {
     /// Disk space that a single job may use in its container, in bytes; `None` for no limit.
     #[serde(default)]
     pub(crate) disk: Option<u64>,
+    /// Unix socket of the relay, which takes the place of host and port in `url`.
+    #[serde(default)]
+    pub(crate) socket: Option<PathBuf>,
+    /// True if jobs reach other hosts through the relay alone.
+    #[serde(default)]
+    pub(crate) network_proxy: bool,
 }
 
 fn default_codex() -> String {

@@ -11,7 +11,7 @@ const MESSAGES_VARIABLES: [&str; 2] = ["ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY"
 /// Variables that hold the model's key where there is no gateway.
 const KEY_VARIABLES: [&str; 2] = ["CODEX_API_KEY", "OPENAI_API_KEY"];
 /// Variables with the address of a proxy, which Codex would use for loopback, too.
-const PROXY_VARIABLES: [&str; 6] =
+pub(super) const PROXY_VARIABLES: [&str; 6] =
     ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 /// Variables with the hosts that are reached without a proxy. Programs read one or the other.
 const NO_PROXY_VARIABLES: [&str; 2] = ["NO_PROXY", "no_proxy"];
@@ -57,11 +57,19 @@ pub(crate) fn messages_variables(port: u16, job_env: &Variables, token: &ModelTo
 
 /// Adds loopback to the hosts that are reached without a proxy, if there is a proxy.
 pub(crate) fn reach_loopback_without_proxy(env: &mut Variables) {
-    if !PROXY_VARIABLES.iter().any(|name| env.contains_key(*name)) {
-        return;
+    if PROXY_VARIABLES.iter().any(|name| env.contains_key(*name)) {
+        exclude_loopback(env);
     }
+}
+
+/// Adds loopback to the hosts that are reached without a proxy.
+pub(super) fn exclude_loopback(env: &mut Variables) {
     let hosts = NO_PROXY_VARIABLES.iter().find_map(|name| env.get(*name).filter(|hosts| !hosts.is_empty()));
-    let hosts = hosts.map_or_else(|| LOOPBACK_HOSTS.to_owned(), |hosts| format!("{hosts},{LOOPBACK_HOSTS}"));
+    let hosts = match hosts {
+        Some(hosts) if hosts.ends_with(LOOPBACK_HOSTS) => hosts.clone(),
+        Some(hosts) => format!("{hosts},{LOOPBACK_HOSTS}"),
+        None => LOOPBACK_HOSTS.to_owned(),
+    };
     env.extend(NO_PROXY_VARIABLES.map(|name| (name.to_owned(), hosts.clone())));
 }
 

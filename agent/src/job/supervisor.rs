@@ -25,6 +25,7 @@ use crate::deadline::{TICK, WorkClock};
 use crate::disk_use::DiskWatch;
 use crate::environment::{self, Variables};
 use crate::gateway::listener::ModelListener;
+use crate::gateway::proxy_listener::ProxyListener;
 use crate::git_diff::{self, GitCall};
 use crate::mask::Masker;
 use crate::observe::{Observer, Snapshot};
@@ -102,6 +103,8 @@ pub(crate) struct JobResources {
     pub(crate) images_folder: String,
     /// Port at which the job's Codex finds the model, if it reaches the model through the relay.
     pub(crate) _model_listener: Option<ModelListener>,
+    /// Port at which the job's processes find the proxy, if they reach other hosts through the relay.
+    pub(crate) _proxy_listener: Option<ProxyListener>,
 }
 
 /// Input that the loop waited for.

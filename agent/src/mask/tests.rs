@@ -11,6 +11,7 @@ use common::event::{
 use common::evidence::{CheckEvidence, Evidence};
 use common::hold::Hold;
 use common::job::{Runner, StepKind};
+use common::network::RefusedHost;
 use common::result::{JobResult, ResultState};
 use proptest::prelude::*;
 
@@ -308,6 +309,7 @@ fn events(secret: &str) -> Vec<EventBody> {
         EventBody::ModelUsage(Box::default()),
         EventBody::ModelProblem { problem: None },
         EventBody::Held { hold: Some(Box::new(hold(s()))) },
+        EventBody::NetworkRefused(RefusedHost { host: String::new(), count: 1 }),
     ];
     for event in &all {
         match event {
@@ -336,7 +338,8 @@ fn events(secret: &str) -> Vec<EventBody> {
             | EventBody::FolderShared { .. }
             | EventBody::ModelUsage(_)
             | EventBody::ModelProblem { .. }
-            | EventBody::Held { .. } => {}
+            | EventBody::Held { .. }
+            | EventBody::NetworkRefused(_) => {}
         }
     }
     all

@@ -9,6 +9,7 @@ use common::ids::JobName;
 use common::job::{CodexSettings, Limits, Sandbox};
 use common::rule::{OnLimit, OnLoop, StepRule};
 
+use super::network::NetworkConfig;
 use super::notify::NotifyConfig;
 use super::prices::Prices;
 use super::resources::ResourceLimits;
@@ -51,9 +52,17 @@ pub struct Config {
     pub branch: bool,
     /// Maximum number of jobs of each group that run at once, from `[groups]`.
     pub groups: BTreeMap<JobName, u32>,
+    /// Hosts that jobs may reach, from `[network]`.
+    pub network: NetworkConfig,
 }
 
 impl Config {
+    /// Returns true if jobs on this engine reach only the hosts of `[network] allow`: each has a container of its own,
+    /// and none needs the network for its model.
+    pub fn has_network_rules(&self, engine: EngineKind) -> bool {
+        self.has_model_gateway(engine) && self.platform.has_boxes(engine)
+    }
+
     /// Returns true if workers reach the model through the relay. That is the default if each job has a container of its
     /// own, because a login can't be in several containers.
     pub fn has_model_gateway(&self, engine: EngineKind) -> bool {

@@ -44,6 +44,10 @@ pub struct AgentConfig {
     pub one_job: bool,
     /// Disk space that a single job may use in its container, in bytes; `None` for no limit.
     pub disk: Option<u64>,
+    /// Unix socket at which the agent reaches the relay, instead of the host and port of `url`.
+    pub socket: Option<String>,
+    /// True if jobs reach other hosts through the relay alone.
+    pub network_proxy: bool,
 }
 
 // Implemented by hand: the token and the values of variables must not get into a log.
@@ -156,6 +160,8 @@ mod tests {
             model_gateway: false,
             one_job: false,
             disk: None,
+            socket: None,
+            network_proxy: false,
         };
         let shown = format!("{config:?}");
         assert!(shown.contains("CODEX_API_KEY") && !shown.contains("s3cret"), "{shown}");

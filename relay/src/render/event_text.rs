@@ -89,6 +89,7 @@ fn emphasis_of(body: &EventBody) -> Emphasis {
         | EventBody::Stopping { .. }
         | EventBody::ModelProblem { .. }
         | EventBody::Held { .. }
+        | EventBody::NetworkRefused(_)
         | EventBody::Interrupted { .. } => Emphasis::Health(HealthWord::Quiet),
         EventBody::StepFinished { .. } | EventBody::Cleanup { .. } => Emphasis::Health(HealthWord::Over),
         EventBody::Finished { state, .. } => Emphasis::State((*state).into()),
@@ -157,6 +158,7 @@ fn event_details(body: &EventBody, is_nested_step: bool, view: &View) -> String 
         EventBody::Held { hold: Some(hold) } => {
             format!("{}: {}", hold_text(hold, view), one_line(&hold.message))
         }
+        EventBody::NetworkRefused(refused) => one_line(&refused.to_string()),
         EventBody::Stalled { n, evidence } => format!("step {n}: {}", one_line(evidence)),
         EventBody::LinkLost { reason } | EventBody::Stopping { reason } => one_line(reason),
         EventBody::Extended { n: Some(n), limit_ms } => {
