@@ -87,7 +87,7 @@ fn check_ways_out(site: &Site, allowed: &str) {
     assert!(log.contains(&refusal) && log.contains("tunnel 403\n") && log.ends_with("end\n"), "{log}");
     other.assert_unreached();
     let refused = RefusedHost { host: other.address.clone(), count: 1 };
-    assert_eq!(record.network_refused, [refused.clone()]);
+    assert_eq!(record.network_refused, std::slice::from_ref(&refused));
     let is_refusal = |body: &EventBody| matches!(body, EventBody::NetworkRefused(event) if *event == refused);
     let events = site.events(&job);
     let bodies = events.iter().filter_map(|line| line.event.as_ref()).map(|event| &event.body);
