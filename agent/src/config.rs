@@ -57,6 +57,12 @@ pub(crate) struct Config {
     /// True in the container of a single job: the agent exits once the relay has everything of that job.
     #[serde(default)]
     pub(crate) one_job: bool,
+    /// Unix socket of the relay, which takes the place of host and port in `url`.
+    #[serde(default)]
+    pub(crate) socket: Option<PathBuf>,
+    /// True if jobs reach other hosts through the relay alone.
+    #[serde(default)]
+    pub(crate) network_proxy: bool,
 }
 
 fn default_codex() -> String {

@@ -12,6 +12,7 @@ use crate::folder::{FolderUse, MAX_SHARED_WITH};
 use crate::ids::{JobId, JobName};
 use crate::job::{Runner, StepKind};
 use crate::model_usage::{ModelProblem, ModelUsage};
+use crate::network::RefusedHost;
 use crate::origin::Origin;
 use crate::result::JobResult;
 pub use crate::usage::Usage;
@@ -194,6 +195,9 @@ pub enum EventBody {
         /// The new problem; `None` once the model answers again.
         problem: Option<Box<ModelProblem>>,
     },
+    /// The relay has refused to connect the job with a host that `[network] allow` does not name. Recorded by the relay,
+    /// never by the agent, for the first refusal of each host and for each tenfold.
+    NetworkRefused(RefusedHost),
 }
 
 /// Properties of a job that are known at its launch.

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use crate::event::{Event, EventBody, Resources, StepOutcome};
 use crate::event_line::{EventLine, Source};
 use crate::job::StepKind;
+use crate::network;
 use crate::record::{Cleanup, JobRecord, Link, MAX_STEPS, State};
 use crate::step::{CurrentStep, Step};
 use crate::summary::summarize;
@@ -36,7 +37,8 @@ impl JobRecord {
             | EventBody::Waiting { .. }
             | EventBody::FolderShared { .. }
             | EventBody::ModelUsage(_)
-            | EventBody::ModelProblem { .. } => line.source == Source::Agent,
+            | EventBody::ModelProblem { .. }
+            | EventBody::NetworkRefused(_) => line.source == Source::Agent,
             EventBody::Evidence(_) => line.source == Source::Relay,
             _ => false,
         };
@@ -88,6 +90,7 @@ impl JobRecord {
             EventBody::Usage(usage) => self.apply_reported_usage(*usage),
             EventBody::ModelUsage(usage) => self.apply_model_usage(**usage),
             EventBody::ModelProblem { problem } => self.model_problem = problem.as_deref().cloned(),
+            EventBody::NetworkRefused(refused) => network::add_refused(&mut self.network_refused, refused),
             EventBody::Warning { message } => self.add_warning(message.clone()),
             EventBody::Stalled { n, evidence } => {
                 self.warning = Some(format!("step {n} makes no progress: {evidence}"));

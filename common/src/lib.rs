@@ -17,7 +17,7 @@
 //!   that ran and the version of Codex, as the agent reports them.
 //! * [`folder`]: use of folders by jobs that work in place. [`git_link`]: folders of git outside of a workspace.
 //! * [`wait_reason`]: reasons why a queued job waits. [`model_usage`]: tokens that the relay counts for a job;
-//!   [`budget`]: their limits.
+//!   [`budget`]: their limits. [`network`]: hosts that a job may not reach.
 //! * [`wire`]: the frames between agent and relay. * [`stream`]: git's bytes beside the events on one connection.
 //! * [`text_format`]: bounding and cleaning of untrusted text; [`json`]: JSON that is safe to display.
 //! * [`duration`]: limits as people write them. * [`time_scale`]: times that do not jump with the wall clock.
@@ -45,6 +45,7 @@ pub mod job;
 pub mod json;
 mod model_fold;
 pub mod model_usage;
+pub mod network;
 pub mod origin;
 pub mod place;
 pub mod record;

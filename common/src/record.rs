@@ -21,6 +21,7 @@ use crate::ids::{JobId, JobName};
 use crate::job::Runner;
 use crate::json;
 use crate::model_usage::{ModelProblem, ModelUsage};
+use crate::network::{MAX_REFUSED_HOSTS, RefusedHost};
 use crate::origin::{FollowUp, Origin};
 use crate::result::{JobResult, ResultState};
 use crate::step::{CurrentStep, Step};
@@ -218,6 +219,14 @@ pub struct JobRecord {
     /// Problem of the account in the model's newest answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_problem: Option<ModelProblem>,
+    /// Hosts that the relay has refused to connect the job with, in the order of their first refusal. At most
+    /// [`MAX_REFUSED_HOSTS`].
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "crate::bounded::deserialize_list::<_, _, MAX_REFUSED_HOSTS>"
+    )]
+    pub network_refused: Vec<RefusedHost>,
     /// Fields written by a newer program, preserved unchanged.
     #[serde(flatten)]
     pub unknown_fields: Map<String, Value>,
@@ -275,6 +284,7 @@ impl JobRecord {
             group: queued.group.clone(),
             model_usage: None,
             model_problem: None,
+            network_refused: Vec::new(),
             unknown_fields: Map::new(),
         }
     }

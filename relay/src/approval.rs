@@ -45,7 +45,7 @@ const JOB_ONLY_SETTINGS: [&str; 2] = ["limits", "step"];
 /// Version of the format of the approval file.
 const SCHEMA_VERSION: u32 = 2;
 /// Beginnings of the lines that are shown first: programs that run, and data that leaves the machine.
-const FIRST_SHOWN_PREFIXES: [&str; 5] = ["codex.", "model.", "notify.", "engine", "workspaces"];
+const FIRST_SHOWN_PREFIXES: [&str; 6] = ["codex.", "model.", "network.", "notify.", "engine", "workspaces"];
 /// Prefix of the lines that describe certificates.
 const CERTIFICATE_PREFIX: &str = "certificate ";
 /// Maximum number of lines about certificates in the settings that a person is asked to approve.

@@ -162,14 +162,14 @@ pub fn since_boot() -> Duration {
 /// Returns the id of the current boot, which differs between boots and between machines.
 #[cfg(target_os = "linux")]
 #[expect(clippy::disallowed_methods, reason = "a file of the kernel, not of the registry")]
-fn boot_id() -> Option<String> {
+pub fn boot_id() -> Option<String> {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     Some(id.trim().to_owned())
 }
 
 /// Returns `None`: these systems have no boot clock that other processes could read.
 #[cfg(not(target_os = "linux"))]
-fn boot_id() -> Option<String> {
+pub fn boot_id() -> Option<String> {
     None
 }
 

@@ -7,6 +7,12 @@
 //!
 //! * [`listener`]: the port of one run, and the connections to it.
 //! * [`settings`]: Codex's arguments and variables (pure).
+//!
+//! A job without a network of its own reaches other hosts in the same way, through the relay's proxy:
+//!
+//! * [`proxy_listener`]: the port of the proxy of one run. [`proxy_settings`]: variables that name the port (pure).
 
 pub(crate) mod listener;
+pub(crate) mod proxy_listener;
+pub(crate) mod proxy_settings;
 pub(crate) mod settings;

@@ -9,7 +9,7 @@ pub(crate) const TOKEN_VARIABLE: &str = "RELAY_JOB_TOKEN";
 /// Variables that hold the model's key where there is no gateway.
 const KEY_VARIABLES: [&str; 2] = ["CODEX_API_KEY", "OPENAI_API_KEY"];
 /// Variables with the address of a proxy, which Codex would use for loopback, too.
-const PROXY_VARIABLES: [&str; 6] =
+pub(super) const PROXY_VARIABLES: [&str; 6] =
     ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 /// Variables with the hosts that are reached without a proxy. Programs read one or the other.
 const NO_PROXY_VARIABLES: [&str; 2] = ["NO_PROXY", "no_proxy"];
@@ -40,11 +40,19 @@ pub(crate) fn codex_args(port: u16, grant: &ModelGrant) -> Vec<String> {
 pub(crate) fn set_variables(env: &mut Variables, job_env: &Variables, token: &ModelToken) {
     env.retain(|name, _| !KEY_VARIABLES.contains(&name.as_str()) || job_env.contains_key(name));
     env.insert(TOKEN_VARIABLE.to_owned(), token.as_str().to_owned());
-    if !PROXY_VARIABLES.iter().any(|name| env.contains_key(*name)) {
-        return;
+    if PROXY_VARIABLES.iter().any(|name| env.contains_key(*name)) {
+        exclude_loopback(env);
     }
+}
+
+/// Adds loopback to the hosts that are reached without a proxy.
+pub(super) fn exclude_loopback(env: &mut Variables) {
     let hosts = NO_PROXY_VARIABLES.iter().find_map(|name| env.get(*name).filter(|hosts| !hosts.is_empty()));
-    let hosts = hosts.map_or_else(|| LOOPBACK_HOSTS.to_owned(), |hosts| format!("{hosts},{LOOPBACK_HOSTS}"));
+    let hosts = match hosts {
+        Some(hosts) if hosts.ends_with(LOOPBACK_HOSTS) => hosts.clone(),
+        Some(hosts) => format!("{hosts},{LOOPBACK_HOSTS}"),
+        None => LOOPBACK_HOSTS.to_owned(),
+    };
     env.extend(NO_PROXY_VARIABLES.map(|name| (name.to_owned(), hosts.clone())));
 }
 

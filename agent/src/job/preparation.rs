@@ -22,6 +22,8 @@ use crate::confine::sandbox::{JobSandbox, SharedSettings};
 use crate::confine::{admission, shared_settings};
 use crate::environment::{self, Variables};
 use crate::gateway::listener::ModelListener;
+use crate::gateway::proxy_listener::ProxyListener;
+use crate::gateway::proxy_settings;
 use crate::gateway::settings;
 use crate::mask::Masker;
 use crate::observe::Observer;
@@ -160,6 +162,11 @@ impl JobManager {
             admission::check_without_sandbox(folder.path(), &config.hidden).map_err(Refusal::Invalid)?;
             None
         };
+        let proxy_listener = if config.network_proxy {
+            Some(self.proxy_listener(&mut env, run, &spec.env).await.map_err(Refusal::Invalid)?)
+        } else {
+            None
+        };
         let grant = model.filter(|_| spec.runner == Runner::Codex);
         let (codex, codex_version, mcp_servers) =
             self.find_codex(&mut spec, &env, ids, grant.is_some()).await.map_err(Refusal::Invalid)?;
@@ -205,6 +212,7 @@ impl JobManager {
             output,
             images_folder: images,
             _model_listener: model,
+            _proxy_listener: proxy_listener,
         };
         Ok((spec, resources))
     }
@@ -225,6 +233,19 @@ impl JobManager {
         let caches = caches.map_err(|error| format!("the cache of repositories can't be made: {error}"))?;
         let (env, locks) = (&self.context.env, &self.cache_locks);
         Ok(Some(RepositoryCache::of_job(caches, spec, is_other_user, env, locks)))
+    }
+
+    /// Opens the port at which the job's processes find the proxy, and names it in the job's variables.
+    async fn proxy_listener(
+        &self,
+        env: &mut Variables,
+        run: &RunId,
+        job_env: &Variables,
+    ) -> Result<ProxyListener, String> {
+        let listener = ProxyListener::bind(run.clone(), self.context.streams.clone()).await;
+        let listener = listener.map_err(|error| format!("no port for the proxy can be opened: {error}"))?;
+        proxy_settings::set_variables(env, job_env, listener.port());
+        Ok(listener)
     }
 
     /// Opens the port at which the job's Codex finds the model, and completes its arguments and variables.

@@ -23,6 +23,7 @@ use crate::confine::sandbox::JobSandbox;
 use crate::deadline::{TICK, WorkClock};
 use crate::environment::Variables;
 use crate::gateway::listener::ModelListener;
+use crate::gateway::proxy_listener::ProxyListener;
 use crate::git_diff::{self, GitCall};
 use crate::mask::Masker;
 use crate::observe::{Observer, Snapshot};
@@ -97,6 +98,8 @@ pub(crate) struct JobResources {
     pub(crate) images_folder: String,
     /// Port at which the job's Codex finds the model, if it reaches the model through the relay.
     pub(crate) _model_listener: Option<ModelListener>,
+    /// Port at which the job's processes find the proxy, if they reach other hosts through the relay.
+    pub(crate) _proxy_listener: Option<ProxyListener>,
 }
 
 /// Input that the loop waited for.

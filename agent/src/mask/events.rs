@@ -99,6 +99,7 @@ impl Masker {
             | EventBody::FolderShared { jobs: _ }
             | EventBody::ModelUsage(_)
             | EventBody::ModelProblem { problem: _ }
+            | EventBody::NetworkRefused(_)
             | EventBody::Extended { n: _, limit_ms: _ }) => textless,
         }
     }

@@ -10,6 +10,7 @@ use common::event::{
 };
 use common::evidence::{CheckEvidence, Evidence};
 use common::job::{Runner, StepKind};
+use common::network::RefusedHost;
 use common::result::{JobResult, ResultState};
 use proptest::prelude::*;
 
@@ -302,6 +303,7 @@ fn events(secret: &str) -> Vec<EventBody> {
         EventBody::FolderShared { jobs: Vec::new() },
         EventBody::ModelUsage(Box::default()),
         EventBody::ModelProblem { problem: None },
+        EventBody::NetworkRefused(RefusedHost { host: String::new(), count: 1 }),
     ];
     for event in &all {
         match event {
@@ -329,7 +331,8 @@ fn events(secret: &str) -> Vec<EventBody> {
             | EventBody::Waiting { .. }
             | EventBody::FolderShared { .. }
             | EventBody::ModelUsage(_)
-            | EventBody::ModelProblem { .. } => {}
+            | EventBody::ModelProblem { .. }
+            | EventBody::NetworkRefused(_) => {}
         }
     }
     all

@@ -1,13 +1,15 @@
-//! TCP connection, TLS handshake and WebSocket upgrade, in this order: the token is sent only to the relay whose
-//! certificate is pinned.
+//! TCP connection or Unix socket, TLS handshake and WebSocket upgrade, in this order: the token is sent only to the relay
+//! whose certificate is pinned.
 
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
 use common::wire::{MAX_MESSAGE, SUBPROTOCOL, TLS_NAME};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -27,24 +29,25 @@ const STAGE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Size of the WebSocket's buffers, in bytes. The relay's messages are small; send windows bound the agent's.
 const WEBSOCKET_BUFFER: usize = 32 * 1024;
 
+/// A stream of bytes to the relay: TCP, or a Unix socket.
+pub(super) trait RelayStream: fmt::Debug + AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: fmt::Debug + AsyncRead + AsyncWrite + Unpin + Send> RelayStream for S {}
+
 /// A connection to the relay.
-pub(super) type RelaySocket = WebSocketStream<TlsStream<TcpStream>>;
+pub(super) type RelaySocket = WebSocketStream<TlsStream<Box<dyn RelayStream>>>;
 
 /// Connects to the relay.
 ///
 /// # Errors
 /// [`LinkError`] names the stage that failed.
 pub(super) async fn connect(config: &Config) -> Result<RelaySocket, LinkError> {
-    let (host, port) = host_and_port(&config.url)?;
-    let address = format!("{host}:{port}");
-    let unreachable = |reason: String| LinkError::Unreachable { address: address.clone(), reason };
-    let stream = match timeout(STAGE_TIMEOUT, TcpStream::connect((host.as_str(), port))).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(unreachable(error.to_string())),
-        Err(_) => return Err(unreachable(format!("no answer within {STAGE_TIMEOUT:?}"))),
+    let stream = if let Some(socket) = &config.socket {
+        open_stream(&socket.display().to_string(), UnixStream::connect(socket)).await?
+    } else {
+        let (host, port) = host_and_port(&config.url)?;
+        open_stream(&format!("{host}:{port}"), connect_tcp(&host, port)).await?
     };
-    // Events are small and should not be delayed. If the option can't be set, they only arrive later.
-    let _ = stream.set_nodelay(true);
     let stream = tls_handshake(config, stream).await?;
     let request = upgrade_request(config)?;
     let limits = WebSocketConfig::default()
@@ -60,9 +63,32 @@ pub(super) async fn connect(config: &Config) -> Result<RelaySocket, LinkError> {
     }
 }
 
+/// Waits for a connection to an address.
+async fn open_stream<S: RelayStream + 'static>(
+    address: &str,
+    connecting: impl Future<Output = io::Result<S>>,
+) -> Result<Box<dyn RelayStream>, LinkError> {
+    let unreachable = |reason: String| LinkError::Unreachable { address: address.to_owned(), reason };
+    match timeout(STAGE_TIMEOUT, connecting).await {
+        Ok(Ok(stream)) => Ok(Box::new(stream)),
+        Ok(Err(error)) => Err(unreachable(error.to_string())),
+        Err(_) => Err(unreachable(format!("no answer within {STAGE_TIMEOUT:?}"))),
+    }
+}
+
+async fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((host, port)).await?;
+    // Events are small and should not be delayed. If the option can't be set, they only arrive later.
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
 /// Performs the TLS handshake, before anything else is sent. It fails if the peer does not have the key of the pinned
 /// certificate.
-async fn tls_handshake(config: &Config, stream: TcpStream) -> Result<TlsStream<TcpStream>, LinkError> {
+async fn tls_handshake(
+    config: &Config,
+    stream: Box<dyn RelayStream>,
+) -> Result<TlsStream<Box<dyn RelayStream>>, LinkError> {
     let tls = tls_config(config).map_err(LinkError::Handshake)?;
     let name = ServerName::try_from(TLS_NAME).map_err(|error| LinkError::Handshake(error.to_string()))?;
     match timeout(STAGE_TIMEOUT, TlsConnector::from(Arc::new(tls)).connect(name, stream)).await {

@@ -23,7 +23,7 @@ const MAX_REPLIES: usize = 256;
 pub(super) enum StreamSupport {
     #[default]
     None,
-    /// All services except the model.
+    /// All services without connections of workers.
     Files,
     All,
 }
@@ -40,7 +40,7 @@ impl StreamSupport {
     pub(super) fn includes(self, service: GitService) -> bool {
         match self {
             Self::None => false,
-            Self::Files => service != GitService::Model,
+            Self::Files => !matches!(service, GitService::Model | GitService::Network),
             Self::All => true,
         }
     }

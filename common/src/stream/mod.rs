@@ -1,5 +1,5 @@
-//! Streams: transfers of git's data, of archives and of connections to the model beside the events, on the connection
-//! of an agent.
+//! Streams: transfers of git's data, of archives and of connections to the model and to other hosts beside the events,
+//! on the connection of an agent.
 //!
 //! ```text
 //!  agent                                        relay
@@ -18,5 +18,5 @@ mod part;
 mod transfer;
 
 pub use flow::{StreamError, StreamViolation};
-pub use part::{GitService, MAX_MODEL_STREAMS, STREAM_CHUNK, STREAM_WINDOW, StreamPart};
+pub use part::{GitService, MAX_MODEL_STREAMS, MAX_NETWORK_STREAMS, STREAM_CHUNK, STREAM_WINDOW, StreamPart};
 pub use transfer::{OutgoingParts, StreamEnd, StreamHandle};

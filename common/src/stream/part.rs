@@ -11,6 +11,9 @@ pub const STREAM_WINDOW: u32 = 256 * 1024;
 /// Maximum number of connections to the model of one agent at once: five for each of its jobs. Further ones wait.
 pub const MAX_MODEL_STREAMS: usize = 256;
 
+/// Maximum number of connections to other hosts of one agent at once. Package managers open up to 50. Further ones wait.
+pub const MAX_NETWORK_STREAMS: usize = 64;
+
 /// Service that the relay runs for a job at the other end of a stream, mostly a program of git.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GitService {
@@ -25,6 +28,9 @@ pub enum GitService {
     /// Serves HTTP requests of the job's worker to the model, without git. Exists from protocol
     /// [`MODEL_PROTOCOL`](crate::wire::MODEL_PROTOCOL) on.
     Model,
+    /// Serves a connection of the job's processes to the relay's proxy, their way to other hosts, without git. Exists
+    /// from protocol [`MODEL_PROTOCOL`](crate::wire::MODEL_PROTOCOL) on.
+    Network,
 }
 
 /// Part of a stream.

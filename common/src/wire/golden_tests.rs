@@ -116,6 +116,12 @@ fn additions_of_protocol_7() {
 }
 
 #[test]
+fn additions_for_the_network_to_protocol_7() {
+    let open = AgentFrame::StreamOpen { stream: 1, job: job(), epoch: 2, service: GitService::Network };
+    insta::assert_snapshot!(hex(&open));
+}
+
+#[test]
 fn frames_of_the_relay() {
     let frames = [
         RelayFrame::Welcome {

@@ -116,7 +116,8 @@ pub(super) struct ChangedSettings<'a> {
 impl<'a> ChangedSettings<'a> {
     /// Sorts the settings in the lines of a change.
     pub(super) fn from_lines(lines: &'a [String]) -> Self {
-        const DAEMON: [&str; 5] = ["relay.", "notify.", "codex.", "platform.min_free_", "prices."];
+        const DAEMON: [&str; 6] =
+            ["relay.", "network.", "notify.", "codex.", "platform.min_free_", "prices."];
         let mut changed = Self::default();
         for name in approval::changed_names(lines) {
             let is_daemon_setting = DAEMON.iter().any(|table| name.starts_with(table));

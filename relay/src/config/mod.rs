@@ -11,6 +11,7 @@
 //! * [`serde_util`]: types shared by all tables.
 //! * [`limits`]: the `[limits]` table.
 //! * [`notify`]: the `[notify]` table.
+//! * [`network`]: the `[network]` table.
 //! * [`prices`]: the `[prices]` table. [`budget`]: the `[budget]` table.
 //! * [`rules`]: the `[[step]]` tables.
 //! * [`resources`]: resource limits of the platform container.
@@ -18,6 +19,7 @@
 
 mod budget;
 mod limits;
+pub mod network;
 mod notify;
 pub mod prices;
 mod raw;

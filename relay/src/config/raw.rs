@@ -11,6 +11,7 @@ use toml::Spanned;
 
 use super::budget::RawBudget;
 use super::limits::RawLimits;
+use super::network::RawNetwork;
 use super::notify::{RawNotify, resolve_program};
 use super::prices::{Prices, RawPrice};
 use super::resolved::{CodexConfig, Config, PlatformConfig};
@@ -38,6 +39,7 @@ pub(super) struct RawConfig {
     notify: RawNotify,
     workspace: RawWorkspace,
     groups: Option<Spanned<BTreeMap<JobName, Spanned<u32>>>>,
+    network: Option<RawNetwork>,
     step: Vec<Spanned<RawRule>>,
 }
 
@@ -119,6 +121,7 @@ impl RawConfig {
             on_loop,
             branch: self.workspace.branch,
             groups: resolve_groups(self.groups)?,
+            network: RawNetwork::resolve(self.network)?,
         })
     }
 }

@@ -7,6 +7,7 @@ use common::ids::JobName;
 use common::job::{CodexSettings, Limits, Sandbox};
 use common::rule::{OnLimit, OnLoop, StepRule};
 
+use super::network::NetworkConfig;
 use super::notify::NotifyConfig;
 use super::prices::Prices;
 use super::resources::ResourceLimits;
@@ -44,6 +45,16 @@ pub struct Config {
     pub branch: bool,
     /// Maximum number of jobs of each group that run at once, from `[groups]`.
     pub groups: BTreeMap<JobName, u32>,
+    /// Hosts that jobs may reach, from `[network]`.
+    pub network: NetworkConfig,
+}
+
+impl Config {
+    /// Returns true if jobs on this engine reach only the hosts of `[network] allow`: each has a container of its own,
+    /// and none needs the network for its model.
+    pub fn has_network_rules(&self, engine: EngineKind) -> bool {
+        self.model_gateway && self.platform.has_boxes(engine)
+    }
 }
 
 /// `[platform]`: settings of the workers' platform.

@@ -5,6 +5,7 @@ use common::record::State;
 use common::rule::{OnLimit, OnLoop, StepRule};
 
 use super::*;
+use crate::config::network::{AllowList, NetworkConfig};
 use crate::config::{NotifyConfig, SecretSource, Webhook};
 use crate::engine_kind::EngineKind;
 use crate::min_free::{MinFree, Minimum};
@@ -112,6 +113,18 @@ fn budgets_and_prices_are_in_dollars() {
 }
 
 #[test]
+fn an_own_list_of_hosts_takes_the_place_of_the_default() {
+    let network = |text| load(text).unwrap().network;
+    assert_eq!(network("[network]\n"), NetworkConfig::default());
+    let own = network("[network]\nallow = [\"npm\", \"h.example:8443\"]\n");
+    let expected =
+        NetworkConfig { allow: AllowList::for_test(&["npm", "h.example:8443"]), is_configured: true };
+    assert_eq!(own, expected);
+    let nothing = network("[network]\nallow = []\n");
+    assert_eq!(nothing.allow, AllowList::for_test(&[]));
+}
+
+#[test]
 fn errors_are_reported_with_file_line_and_reason() {
     let rule =
         |rule_lines: &str| format!("\n[[step]]\nmatch = 'ok'\nkind = \"test\"\n[[step]]\n{rule_lines}\n");
@@ -169,6 +182,13 @@ fn errors_are_reported_with_file_line_and_reason() {
         ("[budget]\njob_tokens = 0", 2, "job_tokens = 0"),
         ("[prices.m]\ninput = 1", 1, "missing field `output`"),
         ("[prices]\nm = { input = -1, output = 1 }", 2, "[prices] m: a price is 0 to"),
+        (
+            "[network]\nallow = [\"npm\",\n\"https://h.example\"]",
+            3,
+            "[network] allow: \"https://h.example\" is a URL",
+        ),
+        ("[network]\nallow = \"npm\"", 2, "expected a sequence"),
+        ("[network]\nalow = []", 2, "alow"),
         ("[notify]\ndesktop = \"yes\"", 2, "expected a boolean"),
     ] {
         let message = load(text).unwrap_err().message;

@@ -9,6 +9,7 @@ use super::core::{AgentId, Input};
 use super::message::Message;
 use super::platform::{Platform, run_blocking};
 use crate::container_state::ContainerState;
+use crate::engine::box_network;
 use crate::engine::job_box::{self, BoxContent};
 use crate::engine::workspace::MOUNT_POINT;
 use crate::job_box::{BoxId, FoundBox};
@@ -67,17 +68,52 @@ impl Platform {
                 ContainerState::Absent => {}
             }
         }
+        let socket_folder = self.socket_folder()?;
         let token =
             self.tokens.mint_for_box(&agent).map_err(|e| format!("its agent's token can't be made: {e}"))?;
         self.tokens.revoke_older(&box_holder(&agent), Some(&token));
         let mut agent_config = self.agent_config(&token);
         (agent_config.max_jobs, agent_config.one_job) = (1, true);
+        if socket_folder.is_some() {
+            agent_config.socket = Some(box_network::socket_path());
+            agent_config.network_proxy = true;
+        }
         let threads = job.continued.as_ref().and_then(|earlier| self.threads.read(earlier));
         let mount = box_mount(&self.config.workspaces_folder, &job.spec);
         let copies = self.copies.join(id.agent());
-        let content = BoxContent { id, agent_config: &agent_config, mount, threads, copies };
+        let content = BoxContent { id, agent_config: &agent_config, mount, socket_folder, threads, copies };
         let created = container.create_box(&content);
         created.inspect_err(|_| self.tokens.revoke(&token))
+    }
+
+    /// Returns the folder with the relay's socket for a box without a network; `None` for a box in the engine's network.
+    ///
+    /// # Errors
+    /// The engine does not answer, or can't keep the job to the hosts that the user has named.
+    fn socket_folder(&self) -> Result<Option<PathBuf>, String> {
+        if !self.has_network_rules {
+            return Ok(None);
+        }
+        match self.network_obstacle()? {
+            None => Ok(Some(self.box_socket.clone())),
+            Some(reason) if self.has_own_network_rules => Err(format!(
+                "it can't be kept to the hosts in [network] allow, because {reason}: remove that setting, and jobs have \
+                 the engine's network"
+            )),
+            Some(_) => Ok(None),
+        }
+    }
+
+    /// Returns the reason why the containers of jobs can't be without a network, if there is one.
+    fn network_obstacle(&self) -> Result<Option<String>, String> {
+        if let Some(known) = self.network_obstacle.get() {
+            return Ok(known.clone());
+        }
+        let obstacle = self.container().network_obstacle()?;
+        if let Some(reason) = &obstacle {
+            tracing::warn!("jobs can't be kept to the hosts in [network] allow: {reason}");
+        }
+        Ok(self.network_obstacle.get_or_init(|| obstacle).clone())
     }
 
     /// Removes a box. Its Codex threads are kept, so that a later job can continue them.

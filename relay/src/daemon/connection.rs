@@ -171,6 +171,7 @@ async fn serve_frames(
         repositories: app.repositories.clone(),
         outputs: app.outputs.clone(),
         model: app.model.clone(),
+        network: app.network.clone(),
     };
     let streams = GitStreams::new(services, connection_id.clone(), parts);
     let (sink, source) = socket.split();

@@ -22,6 +22,7 @@ use super::core::{
 };
 use super::deliver::DeliveryThread;
 use super::driver::CoreEnvironment;
+use super::listen::Listener;
 use super::message::Message;
 use super::platform::{self, Platform};
 use super::results::ResultPublisher;
@@ -211,6 +212,9 @@ impl Executor {
         if let Some(model) = &self.app.model {
             model.remove_job(&record.job);
         }
+        if let Some(network) = &self.app.network {
+            network.remove_job(&record.job);
+        }
         if !self.results.publish_if_missing(&record) {
             self.deliveries.queue_ended_job(record);
         }
@@ -372,7 +376,7 @@ impl Executor {
                 drop(tokio::spawn(async move {
                     let address = platform.open_gateway().await.and_then(|listener| {
                         let address = listener.local_addr().ok()?;
-                        listen::spawn_server(listener, app);
+                        listen::spawn_server(Listener::Tcp(listener), app);
                         Some(address)
                     });
                     let _ = core.send(Input::GatewayOpened(address).into()).await;

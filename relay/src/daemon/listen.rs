@@ -2,15 +2,19 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 
 use axum::Router;
 use axum::routing::get;
 use common::wire;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
+pub(super) use super::pending_connections::Listener;
 use super::pending_connections::Routes;
 use super::upgrade::{self, AppState};
 use super::{pending_connections, subscribe};
+use crate::engine::box_network::SOCKET_NAME;
+use crate::state_dir::box_socket;
 
 /// Maximum number of connections that wait to be accepted. It is the maximum number of agents, which all connect at
 /// once after a restart of the relay. With the usual 128, most of them would have to retry after a second.
@@ -55,8 +59,15 @@ pub(super) fn bind_gateway(gateway: IpAddr, port: u16) -> io::Result<Option<TcpL
     }
 }
 
+/// Listens on the socket at which agents in containers of single jobs reach this relay.
+pub(super) fn bind_box_socket(folder: &Path) -> Result<UnixListener, String> {
+    box_socket::bind(folder, SOCKET_NAME).and_then(UnixListener::from_std).map_err(|e| {
+        format!("the socket for the containers of jobs in {} can't be made: {e}", folder.display())
+    })
+}
+
 /// Serves connections until the runtime ends.
-pub(super) fn spawn_server(listener: TcpListener, app: AppState) {
+pub(super) fn spawn_server(listener: Listener, app: AppState) {
     let acceptor = app.identity.acceptor.clone();
     let shared = Router::new()
         .route("/healthz", get(upgrade::serve_health))

@@ -25,6 +25,7 @@
 //! * [`git_streams`]: serves git at an agent, which fetches from a job's repository and pushes to it.
 //! * [`gateway`]: an HTTP proxy between the workers of jobs and the model, with the model's key. [`model_access`]: the
 //!   jobs' tokens and routes.
+//! * [`network`]: an HTTP proxy between jobs and other hosts. [`network_access`]: the proxy of each job.
 //! * [`subscribe`]: the event stream for subscribers. [`token`]: the token that subscribers present.
 //! * [`writer`]: the sole writer of logs and records, on a thread of its own because it waits for disks.
 //! * [`platform`]: slow engine calls. [`boxes`]: those for the containers of single jobs. [`engine_events`]: the engine's
@@ -56,6 +57,8 @@ mod liveness;
 mod main_loop;
 mod message;
 mod model_access;
+mod network;
+mod network_access;
 mod pending_connections;
 mod platform;
 mod receipts;

@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_io_timeout::TimeoutStream;
@@ -108,13 +109,36 @@ pub(super) struct Routes {
     pub(super) plain: Router,
 }
 
+/// Listener of the daemon.
+#[derive(Debug)]
+pub(super) enum Listener {
+    Tcp(TcpListener),
+    /// Socket for agents alone, which use TLS there, too.
+    Unix(UnixListener),
+}
+
+/// A connection that was accepted.
+enum Accepted {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Accepted::Tcp(stream)),
+            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Accepted::Unix(stream)),
+        }
+    }
+}
+
 /// Accepts connections until the runtime ends.
-pub(super) async fn accept_connections(listener: TcpListener, routes: Routes, acceptor: TlsAcceptor) {
+pub(super) async fn accept_connections(listener: Listener, routes: Routes, acceptor: TlsAcceptor) {
     let pending = PendingConnections::default();
     let mut is_failing = false;
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok(stream) => {
                 is_failing = false;
                 let connection = pending.add();
                 let number = connection.number;
@@ -137,21 +161,45 @@ pub(super) async fn accept_connections(listener: TcpListener, routes: Routes, ac
 }
 
 async fn serve_connection(
-    stream: TcpStream,
+    stream: Accepted,
     routes: Routes,
     acceptor: TlsAcceptor,
     connection: PendingConnection,
 ) {
     let deadline = Instant::now() + HEAD_TIMEOUT;
+    let stream = match stream {
+        Accepted::Tcp(stream) => stream,
+        Accepted::Unix(stream) => {
+            return serve_tls(with_write_timeout(stream), routes, acceptor, deadline, connection).await;
+        }
+    };
     // Acknowledgements are small and should not be delayed. If the option can't be set, they only arrive later.
     let _ = stream.set_nodelay(true);
     let mut first_byte = [0];
     let Ok(Ok(1)) = timeout_at(deadline, stream.peek(&mut first_byte)).await else { return };
-    let mut stream = Box::pin(TimeoutStream::new(stream));
-    stream.as_mut().set_write_timeout_pinned(Some(WRITE_TIMEOUT));
+    let stream = with_write_timeout(stream);
     if first_byte[0] != tls::HANDSHAKE_RECORD {
         return serve_request(stream, routes.plain, deadline, connection).await;
     }
+    serve_tls(stream, routes, acceptor, deadline, connection).await;
+}
+
+fn with_write_timeout<S: AsyncRead + AsyncWrite>(stream: S) -> Pin<Box<TimeoutStream<S>>> {
+    let mut stream = Box::pin(TimeoutStream::new(stream));
+    stream.as_mut().set_write_timeout_pinned(Some(WRITE_TIMEOUT));
+    stream
+}
+
+/// Serves one request over TLS.
+async fn serve_tls<S>(
+    stream: S,
+    routes: Routes,
+    acceptor: TlsAcceptor,
+    deadline: Instant,
+    connection: PendingConnection,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     match timeout_at(deadline, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => serve_request(stream, routes.tls, deadline, connection).await,
         Ok(Err(e)) => tracing::debug!("no TLS handshake: {}", tls::handshake_failure_reason(&e)),

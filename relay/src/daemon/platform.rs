@@ -35,6 +35,14 @@ pub(super) struct Platform {
     codex_settings: CodexSettings,
     /// True if workers reach the model through the relay.
     model_gateway: bool,
+    /// True if jobs reach only the hosts of `[network] allow`.
+    pub(super) has_network_rules: bool,
+    /// True if the user has named these hosts.
+    pub(super) has_own_network_rules: bool,
+    /// Folder with the socket for agents in containers without a network.
+    pub(super) box_socket: PathBuf,
+    /// Reason why the containers of jobs can't be without a network, once it was queried.
+    pub(super) network_obstacle: Arc<OnceLock<Option<String>>>,
     pub(super) registry_dir: PathBuf,
     state_dir: PathBuf,
     /// Folder for the copies that podman makes of the files of a box.
@@ -67,6 +75,10 @@ impl Platform {
             config: config.platform.clone(),
             codex_settings: config.codex.job_settings(engine),
             model_gateway: config.model_gateway,
+            has_network_rules: config.has_network_rules(engine),
+            has_own_network_rules: config.network.is_configured,
+            box_socket: state.box_socket(),
+            network_obstacle: Arc::default(),
             registry_dir: registry.dir().to_owned(),
             state_dir: state.agent(),
             copies: state.copies(),
@@ -162,6 +174,8 @@ impl Platform {
             sandbox: self.codex_settings.sandbox,
             model_gateway: self.model_gateway,
             one_job: false,
+            socket: None,
+            network_proxy: false,
         }
     }
 

@@ -19,8 +19,10 @@ use super::driver::Driver;
 use super::effects::Executor;
 use super::job_repositories::JobRepositories;
 use super::latest_map::LatestMap;
+use super::listen::Listener;
 use super::message::Message;
 use super::model_access::ModelAccess;
+use super::network_access::NetworkAccess;
 use super::platform::Platform;
 use super::receipts::ReceivedEvidence;
 use super::results::ResultPublisher;
@@ -122,6 +124,8 @@ async fn run_daemon(
     let identity = TlsIdentity::load(&state).map_err(Failure::unreachable)?;
     let listener = listen::bind_loopback(config.port, saved_state.port).map_err(Failure::unreachable)?;
     let address = listener.local_addr().map_err(|e| Failure::unreachable(e.to_string()))?;
+    let bind_box_socket = || listen::bind_box_socket(&state.box_socket()).map_err(Failure::unreachable);
+    let box_listener = config.has_network_rules(engine).then(bind_box_socket).transpose()?;
     let changes = LatestMap::new();
     let broadcast = Broadcast::new();
     let subscribers = reserve::with_reserve(registry, || Subscribers::new(registry, broadcast.clone()))
@@ -141,6 +145,9 @@ async fn run_daemon(
         ModelAccess::load(&state.model_secret(), registry.clone(), prices, writer.clone())
     };
     let model = config.model_gateway.then(load_access).transpose().map_err(Failure::unreachable)?;
+    let network = box_listener
+        .is_some()
+        .then(|| NetworkAccess::new(config.network.allow.clone(), registry.clone(), writer.clone()));
     let deliveries = DeliveryThread::start(registry, config, clock.clone(), repositories.clone());
     let evidence = ReceivedEvidence::default();
     let outputs = Outputs::in_folder(state.outputs());
@@ -153,6 +160,7 @@ async fn run_daemon(
         evidence: evidence.clone(),
         outputs: outputs.clone(),
         model: model.clone(),
+        network,
         subscribers,
         clock: clock.clone(),
         connection_counter: Arc::default(),
@@ -181,7 +189,10 @@ async fn run_daemon(
     driver.handle_input(Input::RegistryOpened(active)).await;
     let inputs = app.core.clone();
     freeze_detector::spawn_checks(inputs.clone());
-    listen::spawn_server(listener, app);
+    if let Some(listener) = box_listener {
+        listen::spawn_server(Listener::Unix(listener), app.clone());
+    }
+    listen::spawn_server(Listener::Tcp(listener), app);
     check_model(model, &mut driver, inputs.clone()).await;
     engine_events::spawn(platform, inputs);
     driver.handle_input(Input::Listening).await;

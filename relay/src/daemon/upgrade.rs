@@ -15,6 +15,7 @@ use super::connection;
 use super::job_repositories::JobRepositories;
 use super::message::Message;
 use super::model_access::ModelAccess;
+use super::network_access::NetworkAccess;
 use super::receipts::ReceivedEvidence;
 use super::subscribe::Subscribers;
 use super::tls::TlsIdentity;
@@ -46,6 +47,8 @@ pub(super) struct AppState {
     pub(super) outputs: Outputs,
     /// Access of jobs to the model, if workers reach it through this relay.
     pub(super) model: Option<ModelAccess>,
+    /// Access of jobs to other hosts, if they have no network of their own.
+    pub(super) network: Option<NetworkAccess>,
     /// Evidence that agents reported, for receipts.
     pub(super) evidence: ReceivedEvidence,
     /// Shared state of the subscribers.

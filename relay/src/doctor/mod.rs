@@ -12,7 +12,7 @@
 //! * [`text`]: output of `relay doctor`.
 //! * The checks: [`settings`], [`storage`] (registry and disk), [`relay`] (daemon and queue), [`engine`] (and its
 //!   image), [`agent`], [`machine`], [`codex`], [`credentials`], [`clock`], [`rules`], [`shell`], [`inotify`], [`linger`],
-//!   [`deliveries`], [`trust`] (approval, workspaces, limits, sandbox).
+//!   [`deliveries`], [`network`], [`trust`] (approval, workspaces, limits, sandbox).
 
 mod agent;
 mod clock;
@@ -25,6 +25,7 @@ pub mod finding;
 mod inotify;
 mod linger;
 mod machine;
+mod network;
 mod probe;
 mod refused_files;
 mod relay;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::context::CheckContext;
 use super::finding::Finding;
 use super::{
-    agent, clock, codex, credentials, deliveries, engine, inotify, linger, machine, relay, rules, settings,
-    shell, storage, trust,
+    agent, clock, codex, credentials, deliveries, engine, inotify, linger, machine, network, relay, rules,
+    settings, shell, storage, trust,
 };
 
 /// Time limit for all checks together. A program that a check runs has 5 s, and no check waits for two hanging programs
@@ -19,9 +19,10 @@ const CHECKS_TIMEOUT: Duration = Duration::from_millis(5800);
 type CheckFn = fn(&CheckContext) -> Vec<Finding>;
 
 /// Checks in display order: prerequisites of other checks come first. The name is shown if the check hangs.
-const CHECKS: [(&str, CheckFn); 16] = [
+const CHECKS: [(&str, CheckFn); 17] = [
     ("settings", settings::check_settings),
     ("trust", trust::check_trust),
+    ("network", network::check_network),
     ("registry", storage::check_registry),
     ("disk", storage::check_disk),
     ("relay", relay::check_relay),

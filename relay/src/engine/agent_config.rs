@@ -42,6 +42,10 @@ pub struct AgentConfig {
     pub model_gateway: bool,
     /// True for the container of a single job: the agent exits after that job.
     pub one_job: bool,
+    /// Unix socket at which the agent reaches the relay, instead of the host and port of `url`.
+    pub socket: Option<String>,
+    /// True if jobs reach other hosts through the relay alone.
+    pub network_proxy: bool,
 }
 
 // Implemented by hand: the token and the values of variables must not get into a log.
@@ -150,6 +154,8 @@ mod tests {
             sandbox: common::job::Sandbox::Off,
             model_gateway: false,
             one_job: false,
+            socket: None,
+            network_proxy: false,
         };
         let shown = format!("{config:?}");
         assert!(shown.contains("CODEX_API_KEY") && !shown.contains("s3cret"), "{shown}");

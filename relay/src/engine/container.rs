@@ -20,7 +20,7 @@ use crate::protected_paths;
 /// Path of the agent's state inside the container, on a volume.
 pub(super) const AGENT_STATE_PATH: &str = "/var/lib/worker-agent";
 /// Host name of this machine in a Docker container, which gets it as an additional entry of its hosts file.
-const DOCKER_HOST_NAME: &str = "host.docker.internal";
+pub(super) const DOCKER_HOST_NAME: &str = "host.docker.internal";
 /// Host name of this machine in a podman container. Podman adds it to every container by itself, with an address that
 /// suits the container's network. Its versions before 4.7 can't be asked to add another name for that address.
 const PODMAN_HOST_NAME: &str = "host.containers.internal";
@@ -188,7 +188,7 @@ impl Container<'_> {
     }
 
     /// Returns the mount option that lets a container use a folder of the host under `SELinux`.
-    fn selinux_mount_option(&self) -> &'static str {
+    pub(super) fn selinux_mount_option(&self) -> &'static str {
         self.selinux_mount_option.get_or_init(|| self.query_mount_option())
     }
 
@@ -207,6 +207,7 @@ impl Container<'_> {
         run.args(["--label", &format!("{REGISTRY_LABEL}={}", self.registry.display())])
             .args(["--label", &format!("{ARGUMENTS_DIGEST_LABEL}={}", arguments_digest(args))])
             .args(self.engine_arguments())
+            .args(self.network_arguments())
             .args(args)
             .arg(&self.platform.image);
         run_with_output(&mut run, ACTION_TIMEOUT)
@@ -219,7 +220,7 @@ impl Container<'_> {
         match self.engine {
             // Podman would pass the proxy variables of this machine, which may contain a password.
             EngineKind::Podman => vec!["--http-proxy=false".to_owned()],
-            _ => vec!["--add-host".to_owned(), format!("{DOCKER_HOST_NAME}:host-gateway")],
+            _ => Vec::new(),
         }
     }
 

@@ -3,6 +3,7 @@
 //! * [`local`]: this machine.
 //! * [`container`]: `docker` or `podman`, used through their commands, so that contexts and `DOCKER_HOST` apply.
 //! * [`job_box`]: the container of a single job.
+//! * [`box_network`]: networks of containers, and containers of single jobs without one.
 //! * [`image`]: build of the platform image.
 //! * [`workspace`]: mapping of host paths to the worker's paths.
 //! * [`inspect`]: query of the state of a container from its engine.
@@ -12,6 +13,7 @@
 //! * [`agent_config`]: the agent's configuration, passed to the agent through stdin.
 
 pub mod agent_config;
+pub mod box_network;
 mod codex_home;
 pub mod command;
 pub mod container;

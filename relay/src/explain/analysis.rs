@@ -4,6 +4,7 @@ use common::event::{EventBody, FailureKind};
 use common::event_line::EventLine;
 use common::folder::describe_sharing;
 use common::job::StepKind;
+use common::network;
 use common::record::JobRecord;
 use common::step::Step;
 use common::summary;
@@ -114,6 +115,10 @@ fn sign_of_line(line: &EventLine) -> Option<WarningSign> {
         EventBody::Interrupted { n, reason } => ("interrupted", Some(*n), reason),
         EventBody::Warning { message } => ("warning", None, message),
         EventBody::LinkLost { reason } => ("link_lost", None, reason),
+        EventBody::NetworkRefused(refused) if refused.count == 1 => {
+            let text = format!("{refused}: {}", network::ALLOW_HINT);
+            return Some(WarningSign { at: event.at, what: "network_refused", step: None, text });
+        }
         _ => return None,
     };
     Some(WarningSign { at: event.at, what, step, text: text.clone() })

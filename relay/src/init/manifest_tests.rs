@@ -109,7 +109,7 @@ fn each_setting_of_the_template_is_valid_and_a_default_changes_nothing() {
         let mut config =
             load(&format!("{table}\n{webhook}{line}\n")).unwrap_or_else(|e| panic!("{line}: {e}"));
         let is_example = match (table.as_str(), line.split(' ').next().unwrap()) {
-            ("[limits.stalls]" | "[groups]" | "[budget]" | "[prices]", _)
+            ("[limits.stalls]" | "[groups]" | "[network]" | "[budget]" | "[prices]", _)
             | ("[relay]", "port")
             | ("[codex]", "model")
             | ("[workspace]", "branch")

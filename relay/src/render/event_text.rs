@@ -86,6 +86,7 @@ fn emphasis_of(body: &EventBody) -> Emphasis {
         | EventBody::LinkLost { .. }
         | EventBody::Stopping { .. }
         | EventBody::ModelProblem { .. }
+        | EventBody::NetworkRefused(_)
         | EventBody::Interrupted { .. } => Emphasis::Health(HealthWord::Quiet),
         EventBody::StepFinished { .. } | EventBody::Cleanup { .. } => Emphasis::Health(HealthWord::Over),
         EventBody::Finished { state, .. } => Emphasis::State((*state).into()),
@@ -150,6 +151,7 @@ fn event_details(body: &EventBody, is_nested_step: bool) -> String {
         }
         EventBody::ModelProblem { problem: None } => "over: the model answers again".to_owned(),
         EventBody::ModelProblem { problem: Some(problem) } => one_line(&problem.describe()),
+        EventBody::NetworkRefused(refused) => one_line(&refused.to_string()),
         EventBody::Stalled { n, evidence } => format!("step {n}: {}", one_line(evidence)),
         EventBody::LinkLost { reason } | EventBody::Stopping { reason } => one_line(reason),
         EventBody::Extended { n: Some(n), limit_ms } => {

@@ -11,6 +11,7 @@
 //!   repositories/  a git repository for each job with a clone of its own
 //!   outputs/       the output of jobs, an archive each
 //!   threads/       the Codex threads of jobs that had a container of their own, an archive each
+//!   box-socket/    the socket at which agents in containers of single jobs reach the relay
 //!   copies/        files of a container that is being created
 //!   receipts/      the key for receipts, and the receipts
 //!   leftovers/     state of jobs that the registry does not have, in a folder for each day on which it was found
@@ -23,6 +24,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the user's state folder, which no session may write")]
 
+pub mod box_socket;
 pub mod model_secret;
 mod ownership;
 pub mod saved_state;
@@ -126,6 +128,11 @@ impl StateDir {
     /// Returns the folder for the copies that podman makes of the files of a container that is being created.
     pub fn copies(&self) -> PathBuf {
         self.dir.join("copies")
+    }
+
+    /// Returns the folder with the socket for agents in containers of single jobs.
+    pub fn box_socket(&self) -> PathBuf {
+        self.dir.join("box-socket")
     }
 
     /// Returns the Codex threads of jobs that had a container of their own.

@@ -3,6 +3,7 @@
 mod codex;
 mod kills;
 mod limits;
+mod network;
 mod podman;
 mod shell;
 

@@ -115,7 +115,7 @@ async fn serve(handle: &StreamHandle, service: GitService, repository: &Path) ->
         GitService::FetchPlace => "upload-pack",
         GitService::PushResult => "receive-pack",
         GitService::FetchImages => return Some("the job has no images".to_owned()),
-        GitService::Model => return None,
+        GitService::Model | GitService::Network => return None,
         GitService::PushOutput => {
             return handle.receive_into(tokio::io::sink()).await.err().map(|error| error.to_string());
         }

@@ -7,13 +7,15 @@
 //!
 //! A stream has time limits, and ends with its connection. The agent then tries again on the next connection.
 //!
-//! * [`table`]: the open streams of a connection. [`service`]: serves one stream.
+//! * [`table`]: the open streams of a connection. [`service`]: serves one stream. [`idle`]: streams that transfer nothing.
 //! * [`child`]: the process of git. [`output`], [`images`]: transfer files of a job, without git.
-//! * [`model`]: a connection of a job's worker to the model.
+//! * [`model`]: a connection of a job's worker to the model. [`network`]: one of a job's processes to other hosts.
 
 mod child;
+mod idle;
 mod images;
 mod model;
+mod network;
 mod output;
 mod service;
 mod table;

@@ -11,10 +11,12 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::child::GitChild;
-use super::{images, model, output};
+use super::idle::wait_until_idle;
+use super::{images, model, network, output};
 use crate::daemon::core::ConnectionId;
 use crate::daemon::job_repositories::JobRepositories;
 use crate::daemon::model_access::ModelAccess;
+use crate::daemon::network_access::NetworkAccess;
 use crate::daemon::writer::{WriterCommand, WriterHandle};
 use crate::git::job_repository::JobRepository;
 use crate::output::store::Outputs;
@@ -47,6 +49,8 @@ pub(in crate::daemon) struct Services {
     pub(in crate::daemon) outputs: Outputs,
     /// Access to the model, if workers reach it through this relay.
     pub(in crate::daemon) model: Option<ModelAccess>,
+    /// Access to other hosts, if jobs reach them through this relay.
+    pub(in crate::daemon) network: Option<NetworkAccess>,
 }
 
 /// A stream that an agent has opened.
@@ -58,11 +62,13 @@ pub(super) struct AgentStream {
 
 /// Serves a stream to its end.
 pub(super) async fn serve(services: &Services, stream: AgentStream) {
-    let result = if stream.request.service == GitService::Model {
-        serve_model(services, &stream).await
-    } else {
-        let result = timeout(TOTAL_LIMIT, transfer(services, &stream)).await;
-        result.unwrap_or_else(|_| Err(format!("it took longer than {} s", TOTAL_LIMIT.as_secs())))
+    let result = match stream.request.service {
+        GitService::Model => serve_model(services, &stream).await,
+        GitService::Network => serve_network(services, &stream).await,
+        _ => {
+            let result = timeout(TOTAL_LIMIT, transfer(services, &stream)).await;
+            result.unwrap_or_else(|_| Err(format!("it took longer than {} s", TOTAL_LIMIT.as_secs())))
+        }
     };
     if let Err(reason) = &result {
         let OpenRequest { job, service, .. } = &stream.request;
@@ -85,6 +91,19 @@ async fn serve_model(services: &Services, stream: &AgentStream) -> Result<(), St
     }
 }
 
+/// Serves a connection to other hosts. It has no time limit for the whole, because a download may take long. It ends with
+/// the run.
+async fn serve_network(services: &Services, stream: &AgentStream) -> Result<(), String> {
+    let off = "jobs reach no other host through this relay: it was started with other settings";
+    let access = services.network.as_ref().ok_or(off)?;
+    let record = check_run(services, stream).await?;
+    let job = access.job(&record)?;
+    tokio::select! {
+        () = network::serve_connection(&stream.handle, job) => Ok(()),
+        reason = wait_until_run_ends(services, stream) => Err(reason),
+    }
+}
+
 /// Returns the writer's reason once the stream's run has ended. An agent closes the connections of a run that ends; this
 /// check does not rely on that.
 async fn wait_until_run_ends(services: &Services, stream: &AgentStream) -> String {
@@ -93,15 +112,6 @@ async fn wait_until_run_ends(services: &Services, stream: &AgentStream) -> Strin
         if let Some(Err(reason)) = query_run(services, stream).await {
             return reason;
         }
-    }
-}
-
-/// Returns once the stream has transferred no byte for [`IDLE_LIMIT`].
-async fn wait_until_idle(handle: &StreamHandle) {
-    let mut transferred = None;
-    while transferred != Some(handle.transferred()) {
-        transferred = Some(handle.transferred());
-        tokio::time::sleep(IDLE_LIMIT).await;
     }
 }
 
@@ -137,7 +147,7 @@ async fn transfer_until_idle(
 ) -> Result<(), String> {
     tokio::select! {
         ended = transfer => ended,
-        () = wait_until_idle(handle) => Err(format!("no byte was transferred for {} s", IDLE_LIMIT.as_secs())),
+        () = wait_until_idle(handle, IDLE_LIMIT) => Err(format!("no byte was transferred for {} s", IDLE_LIMIT.as_secs())),
     }
 }
 
@@ -146,7 +156,7 @@ fn service_command(repository: &JobRepository, service: GitService) -> Option<Co
     match service {
         GitService::FetchPlace => Some(repository.fetch_service()),
         GitService::PushResult => Some(repository.push_service()),
-        GitService::PushOutput | GitService::FetchImages | GitService::Model => None,
+        GitService::PushOutput | GitService::FetchImages | GitService::Model | GitService::Network => None,
     }
 }
 

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use common::stream::{GitService, MAX_MODEL_STREAMS, OutgoingParts, StreamHandle, StreamPart};
+use common::stream::{
+    GitService, MAX_MODEL_STREAMS, MAX_NETWORK_STREAMS, OutgoingParts, StreamHandle, StreamPart,
+};
 use tokio::task::JoinSet;
 
 use super::service::{self, AgentStream, OpenRequest, Services};
 use crate::daemon::core::ConnectionId;
 
-/// Maximum number of open streams of one connection: for each of an agent's jobs one and for the model all, and as many
-/// others that are ending.
-const MAX_STREAMS: usize = 2 * (common::job::MAX_AGENT_JOBS as usize + MAX_MODEL_STREAMS);
+/// Maximum number of open streams of one connection: for each of an agent's jobs one, all for the model and for other
+/// hosts, and as many others that are ending.
+const MAX_STREAMS: usize =
+    2 * (common::job::MAX_AGENT_JOBS as usize + MAX_MODEL_STREAMS + MAX_NETWORK_STREAMS);
 
 /// Streams of a connection. Dropping this value ends them.
 pub(in crate::daemon) struct GitStreams {
@@ -44,15 +47,14 @@ impl GitStreams {
             return Err(format!("stream {stream} is open already, or one too many"));
         }
         let handle = StreamHandle::new(stream, self.parts.clone());
-        let is_model = |service| service == GitService::Model;
-        let model_streams = self.handles.values().filter(|(_, service)| is_model(*service)).count();
+        let open = self.handles.values().filter(|(_, service)| *service == request.service).count();
         self.handles.insert(stream, (handle.clone(), request.service));
-        if is_model(request.service) && model_streams >= MAX_MODEL_STREAMS {
+        if let Some((_, peer)) = connection_limit(request.service).filter(|(limit, _)| open >= *limit) {
             // The agent counts a stream as ended earlier than the relay, so this does not violate the protocol.
             self.tasks.spawn(async move {
-                let reason = "the agent has too many connections to the model";
+                let reason = format!("the agent has too many connections to {peer}");
                 // Closing fails if the connection has ended.
-                let _ = handle.close(Some(reason.to_owned())).await;
+                let _ = handle.close(Some(reason)).await;
                 stream
             });
             return Ok(());
@@ -85,6 +87,15 @@ impl GitStreams {
                 self.handles.remove(&stream);
             }
         }
+    }
+}
+
+/// Returns the maximum number of streams of a service that carries connections, with the other end of these.
+fn connection_limit(service: GitService) -> Option<(usize, &'static str)> {
+    match service {
+        GitService::Model => Some((MAX_MODEL_STREAMS, "the model")),
+        GitService::Network => Some((MAX_NETWORK_STREAMS, "other hosts")),
+        _ => None,
     }
 }
 
@@ -125,6 +136,7 @@ mod tests {
             ),
             outputs: Outputs::in_folder(root.join("outputs")),
             model,
+            network: None,
         };
         let (parts, queue) = mpsc::channel(1);
         let connection_id = ConnectionId { agent: "a".into(), number: 1 };

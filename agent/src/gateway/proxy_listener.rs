@@ -1,0 +1,146 @@
+//! The port of one run's proxy on loopback. Passes each connection on to the relay as a stream, without a token: loopback
+//! of a container belongs to its job alone.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::unix::net::UnixStream as StdStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::stream::{GitService, MAX_NETWORK_STREAMS};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::git_stream::{OpenedStream, StreamOpener};
+use crate::spool::RunId;
+
+/// Pause after a failed `accept`: the system has no more file descriptors for now.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A listening port. Dropping this value closes the port and its connections.
+#[derive(Debug)]
+pub(crate) struct ProxyListener {
+    port: u16,
+    task: JoinHandle<()>,
+}
+
+impl ProxyListener {
+    /// Listens on a free port for the connections of a run.
+    ///
+    /// # Errors
+    /// The system has no free port or file descriptor.
+    pub(crate) async fn bind(run: RunId, streams: StreamOpener) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let port = listener.local_addr()?.port();
+        let task = tokio::spawn(accept_connections(listener, run, streams));
+        Ok(Self { port, task })
+    }
+
+    /// Returns the port.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl Drop for ProxyListener {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Accepts connections, and carries as many at once as there may be streams. Further ones wait in the system's queue.
+async fn accept_connections(listener: TcpListener, run: RunId, streams: StreamOpener) {
+    let permits = Arc::new(Semaphore::new(MAX_NETWORK_STREAMS));
+    let mut tasks = JoinSet::new();
+    // The semaphore is never closed.
+    while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
+        while tasks.try_join_next().is_some() {}
+        match listener.accept().await {
+            Ok((connection, _)) => {
+                let (run, streams) = (run.clone(), streams.clone());
+                tasks.spawn(async move {
+                    if let Err(error) = carry(connection, &run, &streams).await {
+                        // The client sees that its connection ends, and says so.
+                        tracing::debug!("{}: a connection to the proxy ended early: {error}", run.job);
+                    }
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!("{}: a connection to the proxy can't be accepted: {error}", run.job);
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Carries one connection to its end. Without a connection to the relay, it waits for one.
+async fn carry(mut connection: TcpStream, run: &RunId, streams: &StreamOpener) -> io::Result<()> {
+    connection.set_nodelay(true)?;
+    let OpenedStream { job_end, result } = streams.open(run, GitService::Network).await?;
+    let socket = StdStream::from(job_end);
+    socket.set_nonblocking(true)?;
+    let mut socket = UnixStream::from_std(socket)?;
+    // A stream that failed ends the connection at once. One that is complete leaves bytes in the socket to pass on.
+    tokio::select! {
+        copied = copy_bidirectional(&mut connection, &mut socket) => copied.map(drop),
+        Err(error) = result.wait() => Err(io::Error::other(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::stream::StreamEnd;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::{mpsc, oneshot};
+
+    use super::*;
+    use crate::git_stream::{self, StreamRequest, StreamResult};
+
+    async fn open_next(
+        requests: &mut mpsc::Receiver<StreamRequest>,
+    ) -> (UnixStream, oneshot::Sender<StreamEnd>) {
+        let request = requests.recv().await.unwrap();
+        assert_eq!(request.service, GitService::Network);
+        let (job_end, relay_end) = StdStream::pair().unwrap();
+        let (end, result) = oneshot::channel();
+        let stream = OpenedStream { job_end: job_end.into(), result: StreamResult(result) };
+        request.opened.send(Ok(stream)).unwrap();
+        relay_end.set_nonblocking(true).unwrap();
+        (UnixStream::from_std(relay_end).unwrap(), end)
+    }
+
+    #[tokio::test]
+    async fn connections_are_carried_and_those_over_the_limit_wait() {
+        let (opener, mut requests) = git_stream::queue();
+        let run = RunId { job: "a#1".parse().unwrap(), epoch: 1 };
+        let listener = ProxyListener::bind(run, opener).await.unwrap();
+        let mut clients = Vec::new();
+        for number in 0..=MAX_NETWORK_STREAMS {
+            let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, listener.port())).await.unwrap();
+            client.write_u8(u8::try_from(number).unwrap()).await.unwrap();
+            clients.push(client);
+        }
+        let mut streams = Vec::new();
+        for _ in 0..MAX_NETWORK_STREAMS {
+            streams.push(open_next(&mut requests).await);
+        }
+        let (mut relay_end, _end) = streams.pop().unwrap();
+        let number = relay_end.read_u8().await.unwrap();
+        let client = clients.get_mut(usize::from(number)).unwrap();
+        client.write_all(b"question").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut received = String::new();
+        relay_end.read_to_string(&mut received).await.unwrap();
+        assert_eq!(received, "question");
+        assert!(requests.try_recv().is_err(), "one connection is over the limit");
+        relay_end.write_all(b"answer").await.unwrap();
+        drop(relay_end);
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "answer");
+        open_next(&mut requests).await;
+    }
+}

@@ -1,0 +1,111 @@
+//! Check of the hosts that jobs in containers can reach.
+
+use std::sync::OnceLock;
+
+use super::context::CheckContext;
+use super::finding::Finding;
+use crate::engine::container::Container;
+use crate::registry::lease::PlatformStatus;
+
+const NETWORK_CHECK: &str = "network";
+
+/// Network of jobs, as the settings ask for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Network {
+    /// That of this machine.
+    Machine,
+    /// That of the engine, because all jobs share a container.
+    SharedContainer,
+    /// That of the engine, because Codex needs it for its model.
+    WithoutGateway,
+    /// Only the hosts in the list; the user has named them if the value is true.
+    Listed { is_own_list: bool },
+}
+
+/// Checks whether jobs reach only the hosts of `[network] allow`.
+pub(super) fn check_network(context: &CheckContext) -> Vec<Finding> {
+    let config = match &context.config {
+        Ok(config) => config,
+        Err(unusable) => return vec![Finding::skipped(NETWORK_CHECK, unusable.explanation())],
+    };
+    let network = if config.has_network_rules(context.engine) {
+        Network::Listed { is_own_list: config.network.is_configured }
+    } else if config.platform.has_boxes(context.engine) {
+        Network::WithoutGateway
+    } else if context.engine.is_container() {
+        Network::SharedContainer
+    } else {
+        Network::Machine
+    };
+    let is_ready = matches!(context.platform(), Some(PlatformStatus::Ready { .. }));
+    if matches!(network, Network::Listed { .. }) && (!is_ready || context.sandbox.is_some()) {
+        return vec![Finding::skipped(NETWORK_CHECK, "known outside of a sandbox, once the platform is up")];
+    }
+    let obstacle = match network {
+        Network::Listed { .. } => Container {
+            engine: context.engine,
+            platform: &config.platform,
+            registry: context.registry.dir(),
+            selinux_mount_option: &OnceLock::new(),
+        }
+        .network_obstacle()
+        .unwrap_or_else(Some),
+        _ => None,
+    };
+    vec![assess(network, obstacle)]
+}
+
+fn assess(network: Network, obstacle: Option<String>) -> Finding {
+    match (network, obstacle) {
+        (Network::Machine, _) => Finding::skipped(
+            NETWORK_CHECK,
+            "engine local has none of its own: jobs use this machine's network",
+        ),
+        (Network::SharedContainer, _) => Finding::warn(
+            NETWORK_CHECK,
+            "jobs use the engine's network, without a list of hosts, because they share a container",
+            "set isolation = \"job\" in [platform] and gateway = true in [model], then `relay restart`",
+        ),
+        (Network::WithoutGateway, _) => Finding::warn(
+            NETWORK_CHECK,
+            "jobs use the engine's network, without a list of hosts, because their Codex needs it for the model",
+            "set [model] gateway = true, then `relay restart`",
+        ),
+        (Network::Listed { .. }, None) => Finding::ok(
+            NETWORK_CHECK,
+            "jobs reach the model and the hosts in [network] allow, and nothing else",
+        ),
+        (Network::Listed { is_own_list: true }, Some(reason)) => Finding::fail(
+            NETWORK_CHECK,
+            format!("no job can be kept to the hosts in [network] allow, so none is started: {reason}"),
+            "use an engine on this machine, or remove that setting: jobs then have the engine's network",
+        ),
+        (Network::Listed { is_own_list: false }, Some(reason)) => Finding::warn(
+            NETWORK_CHECK,
+            format!("jobs use the engine's network, without a list of hosts: {reason}"),
+            "use an engine on this machine, without SELinux",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::State;
+    use super::*;
+
+    #[test]
+    fn only_jobs_that_are_kept_to_the_list_pass() {
+        let listed = |is_own_list| Network::Listed { is_own_list };
+        let obstacle = || Some("the engine runs on another machine".to_owned());
+        for (network, obstacle, state) in [
+            (Network::Machine, None, State::Skipped),
+            (Network::SharedContainer, None, State::Warn),
+            (Network::WithoutGateway, None, State::Warn),
+            (listed(true), None, State::Ok),
+            (listed(true), obstacle(), State::Fail),
+            (listed(false), obstacle(), State::Warn),
+        ] {
+            assert_eq!(assess(network, obstacle).state, state, "{network:?}");
+        }
+    }
+}

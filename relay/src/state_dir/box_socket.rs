@@ -1,0 +1,55 @@
+//! Unix socket at which agents in containers of single jobs reach the relay. Such a container has no network: the folder
+//! of the socket is mounted in it.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+/// Listens on the socket with this name in a folder, which is created if it is missing. A container may map users in any way, so every
+/// user may connect: the state folder around it keeps other users of this machine out.
+///
+/// # Errors
+/// The folder or the socket can't be created.
+pub fn bind(folder: &Path, name: &str) -> io::Result<UnixListener> {
+    DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
+    // The folder stays the same for containers that have it mounted; only the socket in it is replaced.
+    fs::set_permissions(folder, Permissions::from_mode(0o755))?;
+    let folder = File::open(folder)?;
+    // The address of a socket has at most 107 bytes, fewer than many paths.
+    let path = format!("/proc/self/fd/{}/{name}", folder.as_raw_fd());
+    match fs::remove_file(&path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    fs::set_permissions(&path, Permissions::from_mode(0o666))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn the_socket_is_replaced_and_its_folder_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("a".repeat(150));
+        let first = bind(&folder, "a.sock").unwrap();
+        let inode = fs::metadata(&folder).unwrap().ino();
+        let second = bind(&folder, "a.sock").unwrap();
+        assert_eq!(fs::metadata(&folder).unwrap().ino(), inode);
+        drop(first);
+        let opened = File::open(&folder).unwrap();
+        let path = format!("/proc/self/fd/{}/a.sock", opened.as_raw_fd());
+        let client = UnixStream::connect(path).unwrap();
+        assert!(second.accept().is_ok());
+        drop(client);
+    }
+}
