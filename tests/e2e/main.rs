@@ -8,6 +8,7 @@ mod agents;
 mod bad_input;
 mod boxes;
 mod cancel;
+mod chatgpt_login;
 mod clocks;
 mod codex;
 mod command_line;

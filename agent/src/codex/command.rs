@@ -19,16 +19,20 @@ const MODEL_ONLY_SETTINGS: [&str; 4] = [
     "analytics.enabled=false",
     "check_for_update_on_startup=false",
 ];
+/// Setting that keeps Codex from a login in its home. Codex would refresh a `ChatGPT` login at its start, also if it
+/// does not use it, and so take its refresh token from the relay, which refreshes it for all jobs.
+const NO_LOGIN_SETTING: &str = "cli_auth_credentials_store=\"ephemeral\"";
 /// Oldest version of Codex that has these settings.
 const MODEL_ONLY_MIN_VERSION: Version = (0, 169, 0);
 
 /// Returns arguments that keep Codex from calling github.com, chatgpt.com and others for plugins, metrics and
-/// updates. They precede the user's own arguments, which take precedence.
-pub(crate) fn model_only_args(version: Option<&str>) -> Vec<String> {
+/// updates, and with `has_gateway` from using a login. They precede the user's own arguments, which take precedence.
+pub(crate) fn model_only_args(version: Option<&str>, has_gateway: bool) -> Vec<String> {
     let is_supported =
         version.and_then(version::parse_version).is_some_and(|version| version >= MODEL_ONLY_MIN_VERSION);
-    let settings = MODEL_ONLY_SETTINGS.iter().filter(|_| is_supported);
-    settings.flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]).collect()
+    let no_login = has_gateway.then_some(NO_LOGIN_SETTING);
+    let settings = MODEL_ONLY_SETTINGS.into_iter().chain(no_login).filter(|_| is_supported);
+    settings.flat_map(|setting| ["-c".to_owned(), setting.to_owned()]).collect()
 }
 
 /// Returns the program and its arguments, including those for the sandbox. The prompt is written to stdin.
@@ -133,13 +137,17 @@ mod tests {
 
     #[test]
     fn a_supported_codex_is_told_to_call_no_server_but_the_model_s() {
-        let args = model_only_args(Some("0.169.0"));
+        let args = model_only_args(Some("0.169.0"), false);
         assert!(
             args.join(" ").starts_with("-c features.plugins=false -c features.apps=false -c "),
             "{args:?}"
         );
-        assert_eq!(model_only_args(Some("0.170.1")), args);
-        assert_eq!((model_only_args(Some("0.168.2")), model_only_args(None)), (vec![], vec![]));
+        assert_eq!(model_only_args(Some("0.170.1"), false), args);
+        let with_gateway = model_only_args(Some("0.169.0"), true);
+        assert_eq!(with_gateway.last().map(String::as_str), Some(NO_LOGIN_SETTING));
+        assert_eq!(with_gateway[..args.len()], args);
+        let old = [Some("0.168.2"), None].map(|version| model_only_args(version, true));
+        assert_eq!(old, [Vec::<String>::new(), Vec::new()]);
     }
 
     #[test]

@@ -261,7 +261,7 @@ impl JobManager {
             self.codex_finder.find_usable(&spec.codex.program, env, user).await
         };
         let servers = ServerTracker::from_configured(discovery::mcp_servers(env));
-        spec.codex.args.splice(0..0, command::model_only_args(codex.version.as_deref()));
+        spec.codex.args.splice(0..0, command::model_only_args(codex.version.as_deref(), has_gateway));
         match codex.problem {
             Some(problem) => Err(problem),
             None => Ok((codex.program, codex.version, servers)),

@@ -89,7 +89,10 @@ impl ModelAccess {
 
     /// Returns the reason why no job can use the model, one line; `None` if jobs can.
     pub(super) fn problem(&self) -> Option<String> {
-        UpstreamSettings::of_this_process().and_then(|settings| self.lock().upstream(settings)).err()
+        match UpstreamSettings::of_this_process().and_then(|settings| self.lock().upstream(settings)) {
+            Ok(upstream) => upstream.problem(),
+            Err(problem) => Some(problem),
+        }
     }
 
     /// Returns the route of a connection of a job's running run. The settings of the model's server are read each time,

@@ -72,6 +72,13 @@ fn assess_gateway(settings: Result<UpstreamSettings, String>) -> Finding {
             CREDENTIALS_CHECK,
             format!("the relay has a key for {}, and keeps it", settings.host()),
         ),
+        Ok(settings) if settings.login.is_some() => Finding::ok(
+            CREDENTIALS_CHECK,
+            format!(
+                "the relay has the ChatGPT login of codex for {}, keeps and refreshes it",
+                settings.host()
+            ),
+        ),
         Ok(settings) => {
             Finding::ok(CREDENTIALS_CHECK, format!("the relay reaches {} without a key", settings.host()))
         }

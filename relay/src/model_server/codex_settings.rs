@@ -8,12 +8,19 @@ use std::path::{Path, PathBuf};
 use common::wire::RetrySettings;
 use serde::Deserialize;
 
+use super::chatgpt_login::AuthFile;
 use super::secret::Secret;
-use super::settings::UpstreamSettings;
+use super::settings::{LoginSettings, UpstreamSettings};
 use crate::bounded_file::read_bounded;
 
+const AUTH_FILE: &str = "auth.json";
 const OPENAI: &str = "openai";
 const OPENAI_URL: &str = "https://api.openai.com/v1";
+/// Server of the provider `openai` for an account of `ChatGPT`.
+const CHATGPT_URL: &str = "https://chatgpt.com/backend-api/codex";
+/// Token endpoint of `ChatGPT` logins, and the variable with which Codex and relay use another one.
+const REFRESH_URL: &str = "https://auth.openai.com/oauth/token";
+const REFRESH_URL_VARIABLE: &str = "CODEX_REFRESH_TOKEN_URL_OVERRIDE";
 /// Providers that Codex knows for servers on this machine, with their addresses.
 const LOCAL_PROVIDERS: [(&str, &str); 2] =
     [("ollama", "http://localhost:11434/v1"), ("lmstudio", "http://localhost:1234/v1")];
@@ -71,14 +78,9 @@ pub enum SettingsError {
         /// Name of the variable.
         variable: String,
     },
-    /// Codex is logged in with an account of `ChatGPT`.
-    #[error(
-        "codex is logged in with ChatGPT, which the gateway can't use yet: set CODEX_API_KEY, or turn the gateway off"
-    )]
-    ChatGptLogin,
     /// There is no key.
     #[error(
-        "there is no key for the model: set CODEX_API_KEY before `relay up`, or log in with `codex login --with-api-key`"
+        "there is no key for the model: set CODEX_API_KEY before `relay up`, or log in with `codex login`"
     )]
     NoKey,
 }
@@ -113,17 +115,6 @@ struct Provider {
     aws: Option<toml::Value>,
 }
 
-/// The part of `auth.json` that says who pays.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Auth {
-    #[serde(rename = "OPENAI_API_KEY")]
-    key: Option<String>,
-    #[serde(rename = "auth_mode")]
-    mode: Option<String>,
-    tokens: Option<serde_json::Value>,
-}
-
 impl UpstreamSettings {
     /// Reads the settings of the user's Codex. `variable` looks up the environment.
     ///
@@ -133,7 +124,7 @@ impl UpstreamSettings {
         let home = codex_home(variable);
         let read =
             |name: &str| home.as_ref().map_or(Ok(Vec::new()), |home| read_if_present(&home.join(name)));
-        resolve(&read("config.toml")?, &read("auth.json")?, variable)
+        resolve(&read("config.toml")?, &read(AUTH_FILE)?, variable)
     }
 
     /// Reads the model that the user's Codex uses if a job names none, also if Codex has no key.
@@ -174,17 +165,19 @@ fn resolve(
     let mut config = parse_config(config)?;
     let name = config.model_provider.take().unwrap_or_else(|| OPENAI.to_owned());
     let (model, service_tier) = (config.model.take(), config.service_tier.take());
-    let (provider, base_url) = find_provider(config, &name)?;
+    let (provider, url) = find_provider(config, &name)?;
     check_supported(&provider, &name)?;
-    let key = match (&provider.env_key, &provider.experimental_bearer_token) {
+    let (key, login) = match (&provider.env_key, &provider.experimental_bearer_token) {
         (Some(key), _) => {
             let missing = || SettingsError::NoVariable { provider: name.clone(), variable: key.clone() };
-            Some(variable(key).ok_or_else(missing)?)
+            (Some(variable(key).ok_or_else(missing)?), None)
         }
-        (None, Some(token)) => Some(token.clone()),
-        (None, None) if provider.requires_openai_auth => Some(openai_key(auth, &variable)?),
-        (None, None) => None,
+        (None, Some(token)) => (Some(token.clone()), None),
+        (None, None) if provider.requires_openai_auth => openai_credentials(auth, &variable)?,
+        (None, None) => (None, None),
     };
+    let default_url = if login.is_some() { CHATGPT_URL } else { OPENAI_URL };
+    let base_url = url.unwrap_or_else(|| default_url.to_owned());
     let retries = RetrySettings {
         request_max_retries: provider.request_max_retries,
         stream_max_retries: provider.stream_max_retries,
@@ -199,6 +192,7 @@ fn resolve(
     Ok(UpstreamSettings {
         base_url,
         key: key.map(Secret::new),
+        login,
         headers: headers.map(|(header, value)| (header, Secret::new(value))).collect(),
         query: provider.query_params.into_iter().map(|(name, value)| (name, Secret::new(value))).collect(),
         retries,
@@ -224,21 +218,22 @@ fn parse_config(config: &[u8]) -> Result<CodexConfig, SettingsError> {
     })
 }
 
-/// Returns a provider and its address. Codex's own providers can't be defined again.
-fn find_provider(mut config: CodexConfig, name: &str) -> Result<(Provider, String), SettingsError> {
+/// Returns a provider and its address. Codex's own providers can't be defined again. The default address of `openai`
+/// depends on the login.
+fn find_provider(mut config: CodexConfig, name: &str) -> Result<(Provider, Option<String>), SettingsError> {
     if name == OPENAI {
-        let url = config.openai_base_url.take().unwrap_or_else(|| OPENAI_URL.to_owned());
+        let url = config.openai_base_url.take();
         let variables = OPENAI_VARIABLES.map(|(header, name)| (header.to_owned(), name.to_owned()));
         let env_http_headers = variables.into_iter().collect();
         return Ok((Provider { requires_openai_auth: true, env_http_headers, ..Provider::default() }, url));
     }
     if let Some((_, url)) = LOCAL_PROVIDERS.iter().find(|(local, _)| *local == name) {
-        return Ok((Provider::default(), (*url).to_owned()));
+        return Ok((Provider::default(), Some((*url).to_owned())));
     }
     let defined = config.model_providers.remove(name);
     let mut provider = defined.ok_or_else(|| SettingsError::UnknownProvider(name.to_owned()))?;
     let url = provider.base_url.take().ok_or_else(|| SettingsError::NoBaseUrl(name.to_owned()))?;
-    Ok((provider, url))
+    Ok((provider, Some(url)))
 }
 
 fn check_supported(provider: &Provider, name: &str) -> Result<(), SettingsError> {
@@ -254,17 +249,23 @@ fn check_supported(provider: &Provider, name: &str) -> Result<(), SettingsError>
     }
 }
 
-/// Returns the user's key of `OpenAI`, from the places in which `codex exec` finds it, and from `OPENAI_API_KEY`.
-fn openai_key(auth: &[u8], variable: &dyn Fn(&str) -> Option<String>) -> Result<String, SettingsError> {
-    if let Some(key) = variable("CODEX_API_KEY").or_else(|| variable("OPENAI_API_KEY")) {
-        return Ok(key);
+/// Returns the user's key of `OpenAI` or `ChatGPT` login, from the places in which `codex exec` finds it, and from
+/// `OPENAI_API_KEY`, which Codex ignores and so does not precede a login.
+fn openai_credentials(
+    auth: &[u8],
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<(Option<String>, Option<LoginSettings>), SettingsError> {
+    if let Some(key) = variable("CODEX_API_KEY") {
+        return Ok((Some(key), None));
     }
-    let auth: Auth = serde_json::from_slice(auth).unwrap_or_default();
-    let has_tokens = auth.tokens.is_some_and(|tokens| !tokens.is_null());
-    if has_tokens || auth.mode.is_some_and(|mode| mode.starts_with("chatgpt")) {
-        return Err(SettingsError::ChatGptLogin);
+    let auth = AuthFile::parse(auth);
+    if auth.uses_chatgpt() {
+        let auth_file = codex_home(variable).unwrap_or_default().join(AUTH_FILE);
+        let refresh_url = variable(REFRESH_URL_VARIABLE).unwrap_or_else(|| REFRESH_URL.to_owned());
+        return Ok((None, Some(LoginSettings { auth_file, refresh_url })));
     }
-    auth.key.filter(|key| !key.trim().is_empty()).ok_or(SettingsError::NoKey)
+    let key = variable("OPENAI_API_KEY").or_else(|| auth.key().map(str::to_owned));
+    Ok((Some(key.ok_or(SettingsError::NoKey)?), None))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Settings of the model's server.
 
+use std::path::PathBuf;
+
 use common::wire::RetrySettings;
 
 use super::secret::Secret;
@@ -11,6 +13,8 @@ pub struct UpstreamSettings {
     pub base_url: String,
     /// Key, sent as a bearer token; `None` for a server without keys.
     pub key: Option<Secret>,
+    /// `ChatGPT` login that is used in place of a key.
+    pub login: Option<LoginSettings>,
     /// Further headers of each request.
     pub headers: Vec<(String, Secret)>,
     /// Parameters of each request's URL. A value may be a key.
@@ -23,6 +27,15 @@ pub struct UpstreamSettings {
     pub service_tier: Option<String>,
     /// True for a server of Azure, for which Codex shapes its requests differently.
     pub is_azure: bool,
+}
+
+/// Places of a `ChatGPT` login. The login itself changes with each refresh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginSettings {
+    /// Codex's `auth.json`.
+    pub auth_file: PathBuf,
+    /// URL of the token endpoint.
+    pub refresh_url: String,
 }
 
 impl UpstreamSettings {

@@ -1,6 +1,7 @@
 //! A scripted model server on loopback for the real Codex.
 //!
 //! ```text
+//! POST /oauth/token ──► login
 //! POST /v1/responses ─► request  (which script, which calls have outputs)
 //!                         │
 //!           script ─────► next   (the turn to play: an answer, a poll, a fault, the end)
@@ -12,6 +13,7 @@
 //! * [`request`]: the relevant part of a request; [`call_id`]: ids of tool calls, which contain the call's position in
 //!   the script.
 //! * [`next`]: choice of the next response, a pure function; [`answer`] and [`sse`]: wire format of the response.
+//! * [`login`]: the token endpoint of a `ChatGPT` login.
 //! * [`server`]: the HTTP server; [`home`]: a Codex configuration that uses the server; [`cli`]: the command line of
 //!   the program `scripted-model`.
 //!
@@ -33,6 +35,7 @@ pub mod answer;
 pub mod call_id;
 pub mod cli;
 pub mod home;
+pub mod login;
 pub mod next;
 pub mod request;
 mod respond;

@@ -31,6 +31,11 @@ pub(super) async fn respond(
     headers: HeaderMap,
     Json(body): Json<Value>,
 ) -> Response {
+    let authorization = text(&headers, header::AUTHORIZATION.as_str());
+    if !shared.login().admits(authorization.as_deref()) {
+        let error = json!({"error": {"message": "the token has expired", "code": "token_expired"}});
+        return (StatusCode::UNAUTHORIZED, Json(error)).into_response();
+    }
     let facts = RequestFacts::read(&body);
     let name = facts.script.as_deref().unwrap_or(DEFAULT);
     let thread = text(&headers, "thread-id");
@@ -39,9 +44,8 @@ pub(super) async fn respond(
         Some(Next::Play { index, .. }) => Some(*index),
         _ => None,
     };
-    let authorization = text(&headers, header::AUTHORIZATION.as_str());
-    let number =
-        shared.record(ReceivedRequest { script: name.to_owned(), turn, thread, authorization, body });
+    let (script, account) = (name.to_owned(), text(&headers, "chatgpt-account-id"));
+    let number = shared.record(ReceivedRequest { script, turn, thread, authorization, account, body });
     let response = format!("resp_{number}");
     match next_response {
         None => unknown(name, &shared.scripts),

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::login::{self, Login};
 use super::respond::{models, respond};
 use super::script::Scripts;
 
@@ -42,6 +43,8 @@ pub struct ReceivedRequest {
     pub thread: Option<String>,
     /// `Authorization` header of the request.
     pub authorization: Option<String>,
+    /// `ChatGPT-Account-Id` header of the request.
+    pub account: Option<String>,
     /// Body of the request.
     pub body: Value,
 }
@@ -51,6 +54,7 @@ pub struct ReceivedRequest {
 pub(super) struct Shared {
     pub(super) scripts: Scripts,
     log: Mutex<Log>,
+    login: Mutex<Login>,
     count: watch::Sender<usize>,
 }
 
@@ -71,10 +75,16 @@ impl ScriptedModel {
     pub async fn listen(address: SocketAddr, scripts: Scripts) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared { scripts, log: Mutex::default(), count: watch::Sender::new(0) });
+        let shared = Arc::new(Shared {
+            scripts,
+            log: Mutex::default(),
+            login: Mutex::default(),
+            count: watch::Sender::new(0),
+        });
         let app = Router::new()
             .route("/v1/responses", post(respond))
             .route("/v1/models", get(models))
+            .route("/oauth/token", post(login::refresh))
             .layer(DefaultBodyLimit::max(MAX_REQUEST))
             .with_state(Arc::clone(&shared));
         let task = tokio::spawn(async move { axum::serve(listener, app).await });
@@ -109,6 +119,27 @@ impl ScriptedModel {
         format!("http://{}/v1", self.address)
     }
 
+    /// Admits only requests with the newest access token of a `ChatGPT` login from now on. Returns the content of its
+    /// `auth.json`, whose access token has expired.
+    pub fn begin_login(&self) -> String {
+        self.shared.login().begin()
+    }
+
+    /// Refuses to refresh the login from now on.
+    pub fn revoke_login(&self) {
+        self.shared.login().revoke();
+    }
+
+    /// Returns the refresh tokens of all requests for new tokens, oldest first.
+    pub fn presented_refresh_tokens(&self) -> Vec<String> {
+        self.shared.login().presented()
+    }
+
+    /// Returns the URL of the token endpoint.
+    pub fn refresh_url(&self) -> String {
+        format!("http://{}/oauth/token", self.address)
+    }
+
     /// Returns the newest requests, oldest first.
     pub fn requests(&self) -> Vec<ReceivedRequest> {
         self.shared.log().requests.iter().cloned().collect()
@@ -139,6 +170,11 @@ impl Shared {
         let total = self.log().push(request);
         self.count.send_replace(total);
         total
+    }
+
+    /// Locks the login, which each change leaves intact.
+    pub(super) fn login(&self) -> MutexGuard<'_, Login> {
+        self.login.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Locks the log. A panic of another task leaves the log intact, because each change is a single push.

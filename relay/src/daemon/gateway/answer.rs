@@ -40,7 +40,7 @@ pub(super) async fn pass_on(
     route: &Arc<JobRoute>,
 ) -> Result<Response<AnswerBody>, Refusal> {
     let (mut head, body) = answer.into_parts();
-    head.headers = headers::for_worker(head.headers, route.upstream().secrets());
+    head.headers = headers::for_worker(head.headers, &route.upstream().secrets());
     head.version = Version::HTTP_11;
     head.extensions.clear();
     let status = head.status;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::{Either, Full};
 use hyper::Uri;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
@@ -30,8 +32,11 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// Maximum size of the head of an answer, in bytes.
 const MAX_HEAD: usize = 128 * 1024;
 
+/// Body of a request: that of a worker as it comes, or one that is known as a whole.
+pub(super) type RequestBody = Either<WorkerBody, Full<Bytes>>;
+
 /// Client with its pool of connections.
-pub(super) type UpstreamClient = Client<Connector, WorkerBody>;
+pub(super) type UpstreamClient = Client<Connector, RequestBody>;
 
 /// Creates a client. A client without TLS settings serves only plain HTTP.
 pub(super) fn new_client(tls: Option<Arc<ClientConfig>>, proxy: Matcher) -> UpstreamClient {

@@ -25,7 +25,7 @@ const HOP_BY_HOP: [HeaderName; 10] = [
 
 /// Further headers of a worker that are not passed on: other ways to say who pays, an origin, a host. An encoded answer
 /// could not be metered, so the worker can't ask for one.
-const NOT_FROM_WORKERS: [HeaderName; 15] = [
+const NOT_FROM_WORKERS: [HeaderName; 16] = [
     HOST,
     EXPECT,
     AUTHORIZATION,
@@ -41,6 +41,7 @@ const NOT_FROM_WORKERS: [HeaderName; 15] = [
     HeaderName::from_static("openai-organization"),
     HeaderName::from_static("openai-project"),
     HeaderName::from_static("chatgpt-account-id"),
+    HeaderName::from_static("x-openai-fedramp"),
 ];
 
 /// Returns the headers of a worker's request for the model's server, still without the configured ones.

@@ -16,6 +16,8 @@
 //!   that are passed on. [`meter`]: token counts of an answer; [`event_stream`] and [`json_fields`] find them in bounded
 //!   memory. [`account`]: problems of the account. All of these are pure.
 //! * [`upstream`]: the model's server, with the settings of [`crate::model_server`]. [`client`]: connections to it.
+//! * [`login`]: the user's `ChatGPT` login. [`login_file`]: the file that it is in. [`token_refresh`]: the request for new
+//!   tokens.
 
 mod account;
 mod answer;
@@ -25,6 +27,8 @@ mod event_stream;
 mod headers;
 mod job_meter;
 mod json_fields;
+mod login;
+mod login_file;
 mod meter;
 mod metered_body;
 mod pending_answer;
@@ -34,6 +38,7 @@ mod request_check;
 mod route;
 #[cfg(test)]
 mod test_support;
+mod token_refresh;
 mod upstream;
 mod worker_body;
 

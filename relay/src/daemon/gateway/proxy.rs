@@ -6,24 +6,26 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::event::FailureKind;
+use common::model_usage::ModelProblem;
 use http_body_util::{Either, LengthLimitError};
 use hyper::body::{Body, Incoming};
 use hyper::header::CONTENT_ENCODING;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::client::legacy;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 
 use super::answer::{self, AnswerBody};
 use super::endpoint::Endpoint;
+use super::login::LoginError;
 use super::pending_answer::PendingAnswer;
 use super::refusal::Refusal;
 use super::request_check::{RequestCheck, RequestError};
 use super::route::JobRoute;
-use super::upstream::Upstream;
+use super::upstream::{SendError, Upstream};
 use super::worker_body::WorkerBody;
 
 /// Time limit for the head of a request, also of the next one on an idle connection. It exceeds the time for which
@@ -102,6 +104,10 @@ async fn forward(request: Request<Incoming>, route: &Arc<JobRoute>) -> Result<Re
         Ok(response) => answer::pass_on(response, pending, route).await,
         Err(error) => {
             let refusal = failed_request(&error, route.upstream());
+            if let Refusal::LoginRefused(message) = &refusal {
+                let (kind, message) = (FailureKind::Auth, message.clone());
+                route.record_problem(Some(ModelProblem { kind, message, resets_at: None }));
+            }
             // After a bad answer, the model may have worked on the request.
             if let (Some(pending), false) = (pending, matches!(refusal, Refusal::BadAnswer { .. })) {
                 pending.forgive();
@@ -123,24 +129,25 @@ fn begin(request: &Request<Incoming>, route: &Arc<JobRoute>) -> Result<PendingAn
     Ok(PendingAnswer::new(route))
 }
 
-/// Finds the reason of a failed request: the worker's body, the way to the server, or its answer.
-fn failed_request(error: &legacy::Error, upstream: &Upstream) -> Refusal {
-    let causes = || std::iter::successors(Some(error as &(dyn Error + 'static)), |&cause| cause.source());
-    if causes().any(<dyn Error + 'static>::is::<LengthLimitError>) {
-        return Refusal::BodyTooLarge(MAX_BODY_MIB);
-    }
-    let rejected = causes().find_map(|cause| cause.downcast_ref::<RequestError>());
-    if let Some(error) = rejected {
-        return Refusal::Rejected(error.clone());
+/// Finds the reason of a failed request: the worker's body, the login, the way to the server, or its answer.
+fn failed_request(error: &SendError, upstream: &Upstream) -> Refusal {
+    let error = match error {
+        SendError::Body(error) => return rejected_body(&**error).unwrap_or(Refusal::BrokenBody),
+        SendError::Login(error @ LoginError::Refused(_)) => return Refusal::LoginRefused(error.to_string()),
+        SendError::Login(error @ LoginError::Failed(_)) => return Refusal::LoginFailed(error.to_string()),
+        SendError::Client(error) => error,
+    };
+    if let Some(refusal) = rejected_body(error) {
+        return refusal;
     }
     let is_user_body = |cause: &(dyn Error + 'static)| {
         cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_user)
     };
-    if causes().any(is_user_body) {
+    if causes(error).any(is_user_body) {
         return Refusal::BrokenBody;
     }
     // The innermost cause is the specific one; the outer ones say only which layer failed.
-    let reason = causes().last().map(ToString::to_string).unwrap_or_default();
+    let reason = causes(error).last().map(ToString::to_string).unwrap_or_default();
     let reason = common::text_format::one_line(&upstream.mask(&reason), 200);
     let host = upstream.host().to_owned();
     if error.is_connect() {
@@ -148,6 +155,20 @@ fn failed_request(error: &legacy::Error, upstream: &Upstream) -> Refusal {
     } else {
         Refusal::BadAnswer { host, reason }
     }
+}
+
+/// Returns the refusal of a body that is too large or has something that a worker may not choose.
+fn rejected_body(error: &(dyn Error + 'static)) -> Option<Refusal> {
+    if causes(error).any(<dyn Error + 'static>::is::<LengthLimitError>) {
+        return Some(Refusal::BodyTooLarge(MAX_BODY_MIB));
+    }
+    let rejected = causes(error).find_map(|cause| cause.downcast_ref::<RequestError>());
+    rejected.map(|error| Refusal::Rejected(error.clone()))
+}
+
+/// Returns an error and its causes, outermost first.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&cause| cause.source())
 }
 
 #[cfg(test)]

@@ -35,6 +35,12 @@ pub(super) enum Refusal {
     /// The request asks for something that a worker may not choose.
     #[error("the request is not passed on: {0}")]
     Rejected(RequestError),
+    /// The user's login is not valid any more.
+    #[error("{0}")]
+    LoginRefused(String),
+    /// The user's login can't be refreshed at the moment.
+    #[error("{0}")]
+    LoginFailed(String),
     /// The model's server can't be reached.
     #[error("the model's server {host} can't be reached: {reason}")]
     Unreachable {
@@ -56,13 +62,15 @@ pub(super) enum Refusal {
 impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
-            Self::Token => StatusCode::UNAUTHORIZED,
+            Self::Token | Self::LoginRefused(_) => StatusCode::UNAUTHORIZED,
             Self::WebSocket => StatusCode::UPGRADE_REQUIRED,
             Self::UnknownEndpoint => StatusCode::NOT_FOUND,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::EncodedBody => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BrokenBody | Self::Rejected(_) | Self::Budget(_) => StatusCode::BAD_REQUEST,
-            Self::Unreachable { .. } | Self::BadAnswer { .. } => StatusCode::BAD_GATEWAY,
+            Self::Unreachable { .. } | Self::BadAnswer { .. } | Self::LoginFailed(_) => {
+                StatusCode::BAD_GATEWAY
+            }
         }
     }
 
@@ -76,6 +84,8 @@ impl Refusal {
             Self::BodyTooLarge(_) => ("invalid_request_error", "request_too_large"),
             Self::BrokenBody | Self::EncodedBody => ("invalid_request_error", "invalid_body"),
             Self::Rejected(_) => ("invalid_request_error", "unsupported_parameter"),
+            Self::LoginRefused(_) => ("authentication_error", "token_expired"),
+            Self::LoginFailed(_) => ("server_error", "login_unavailable"),
             Self::Unreachable { .. } => ("server_error", "upstream_unreachable"),
             Self::BadAnswer { .. } => ("server_error", "upstream_invalid"),
         }

@@ -1,11 +1,15 @@
 //! The model's server: where requests go, and what is put into them.
 
 use std::fmt;
+use std::sync::Arc;
 
+use bytes::Bytes;
+use http_body_util::{BodyExt, Either, Full};
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue, PROXY_AUTHORIZATION};
+use hyper::http::request::Parts;
 use hyper::http::uri::{PathAndQuery, Scheme};
-use hyper::{HeaderMap, Request, Response, Uri};
+use hyper::{HeaderMap, Request, Response, StatusCode, Uri};
 use hyper_util::client::legacy;
 use hyper_util::client::proxy::matcher::Matcher;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -13,8 +17,13 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use super::client::{self, UpstreamClient};
 use super::endpoint::Endpoint;
 use super::headers;
-use super::worker_body::WorkerBody;
-use crate::model_server::{Secret, UpstreamSettings};
+use super::login::{Login, LoginError};
+use super::worker_body::{BodyError, WorkerBody};
+use crate::model_server::{ChatGptLogin, Secret, UpstreamSettings};
+
+/// Headers of an account of `ChatGPT`.
+const ACCOUNT_HEADER: HeaderName = HeaderName::from_static("chatgpt-account-id");
+const FEDRAMP_HEADER: HeaderName = HeaderName::from_static("x-openai-fedramp");
 
 /// Reason why the model's server can't be used. It contains no value of a setting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +37,9 @@ pub enum UpstreamError {
     /// The key is not valid.
     #[error("the model's key has characters that a header can't hold")]
     Key,
+    /// The URL of the token endpoint is not valid.
+    #[error("the URL for refreshed ChatGPT logins {0}")]
+    RefreshUrl(&'static str),
     /// The environment names a proxy of a kind that the gateway can't use.
     #[error(
         "the proxy for the model's server begins with {0}://, which the gateway can't use: set one with http://"
@@ -38,6 +50,17 @@ pub enum UpstreamError {
     Tls(String),
 }
 
+/// Failure of a request to the model's server.
+#[derive(Debug)]
+pub(super) enum SendError {
+    /// The worker's body could not be read.
+    Body(BodyError),
+    /// The request has no login.
+    Login(LoginError),
+    /// The way to the server, or its answer. The cause may be the worker's body.
+    Client(legacy::Error),
+}
+
 /// The model's server, with the pool of connections to it.
 pub struct Upstream {
     base: Uri,
@@ -45,6 +68,8 @@ pub struct Upstream {
     headers: HeaderMap,
     secrets: Vec<Secret>,
     client: UpstreamClient,
+    /// `ChatGPT` login that is sent in place of a key.
+    login: Option<Arc<Login>>,
 }
 
 impl Upstream {
@@ -65,9 +90,11 @@ impl Upstream {
         {
             return Err(UpstreamError::Proxy(scheme.to_owned()));
         }
-        let needs_tls = base.scheme() == Some(&Scheme::HTTPS);
+        let has_tls = base.scheme() == Some(&Scheme::HTTPS);
         // A tunnel has its own request to the proxy; without one, each request goes to the proxy.
-        let proxy_auth = proxy.as_ref().filter(|_| !needs_tls).and_then(|proxy| proxy.basic_auth().cloned());
+        let proxy_auth = proxy.as_ref().filter(|_| !has_tls).and_then(|proxy| proxy.basic_auth().cloned());
+        let needs_tls =
+            has_tls || settings.login.as_ref().is_some_and(|login| login.refresh_url.starts_with("https:"));
         let tls = needs_tls.then(client::system_tls).transpose().map_err(UpstreamError::Tls)?;
         let mut upstream = Self::with_client(settings, client::new_client(tls, proxies))?;
         if let Some(mut auth) = proxy_auth {
@@ -94,7 +121,11 @@ impl Upstream {
             headers.insert(AUTHORIZATION, bearer);
         }
         let (query, secrets) = (encode_query(&settings.query), masked_values(settings));
-        Ok(Self { base, query, headers, secrets, client })
+        let login = settings.login.as_ref().map(|login| {
+            let url = parse_url(&login.refresh_url).map_err(UpstreamError::RefreshUrl)?;
+            Ok(Arc::new(Login::new(login, url, client.clone())))
+        });
+        Ok(Self { base, query, headers, secrets, client, login: login.transpose()? })
     }
 
     /// Returns the host of the server, for messages.
@@ -103,13 +134,20 @@ impl Upstream {
     }
 
     /// Returns the values that must not reach a worker.
-    pub(super) fn secrets(&self) -> &[Secret] {
-        &self.secrets
+    pub(super) fn secrets(&self) -> Vec<Secret> {
+        let tokens = self.login.as_ref().map(|login| login.secrets());
+        // Tokens are the longest values.
+        tokens.into_iter().flatten().chain(self.secrets.iter().cloned()).collect()
     }
 
     /// Replaces all secrets in a text.
     pub(super) fn mask(&self, text: &str) -> String {
-        self.secrets.iter().fold(text.to_owned(), |text, secret| secret.mask(text))
+        self.secrets().iter().fold(text.to_owned(), |text, secret| secret.mask(text))
+    }
+
+    /// Returns the reason why no request can be sent, as far as it is known.
+    pub(in crate::daemon) fn problem(&self) -> Option<String> {
+        self.login.as_ref().and_then(|login| login.problem())
     }
 
     /// Sends a worker's request to the server, with the key in place of the worker's token.
@@ -117,16 +155,54 @@ impl Upstream {
         &self,
         endpoint: Endpoint,
         request: Request<WorkerBody>,
-    ) -> Result<Response<Incoming>, legacy::Error> {
+    ) -> Result<Response<Incoming>, SendError> {
         let (worker, body) = request.into_parts();
-        let mut request = Request::new(body);
-        *request.method_mut() = worker.method;
-        *request.uri_mut() = self.target(endpoint, worker.uri.query());
-        *request.headers_mut() = headers::for_upstream(worker.headers);
+        let (mut head, ()) = Request::new(()).into_parts();
+        head.method = worker.method;
+        head.uri = self.target(endpoint, worker.uri.query());
+        head.headers = headers::for_upstream(worker.headers);
         for (name, value) in &self.headers {
-            request.headers_mut().insert(name, value.clone());
+            head.headers.insert(name, value.clone());
         }
-        self.client.request(request).await
+        match &self.login {
+            None => {
+                let request = Request::from_parts(head, Either::Left(body));
+                self.client.request(request).await.map_err(SendError::Client)
+            }
+            Some(login) => self.send_with_login(login, head, body).await,
+        }
+    }
+
+    /// Sends a request with the user's login, and once more with a refreshed one if the server rejects it. So its body
+    /// is read to the end first.
+    async fn send_with_login(
+        &self,
+        login: &Arc<Login>,
+        head: Parts,
+        body: WorkerBody,
+    ) -> Result<Response<Incoming>, SendError> {
+        let body = body.collect().await.map_err(SendError::Body)?.to_bytes();
+        let first = login.access(None).await.map_err(SendError::Login)?;
+        let answer = self.send_as(&first, &head, &body).await?;
+        if answer.status() != StatusCode::UNAUTHORIZED {
+            return Ok(answer);
+        }
+        drop(answer);
+        let next = login.access(Some(first.access_token)).await.map_err(SendError::Login)?;
+        self.send_as(&next, &head, &body).await
+    }
+
+    async fn send_as(
+        &self,
+        login: &ChatGptLogin,
+        head: &Parts,
+        body: &Bytes,
+    ) -> Result<Response<Incoming>, SendError> {
+        let mut request = Request::from_parts(head.clone(), Either::Right(Full::new(body.clone())));
+        for (name, value) in login_headers(login).map_err(SendError::Login)? {
+            request.headers_mut().insert(name, value);
+        }
+        self.client.request(request).await.map_err(SendError::Client)
     }
 
     /// Returns the URL of an endpoint, with the configured parameters. A worker's own are passed on only to the list of
@@ -148,6 +224,16 @@ impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upstream").field("host", &self.host()).finish_non_exhaustive()
     }
+}
+
+/// Returns the headers of a request with a login.
+fn login_headers(login: &ChatGptLogin) -> Result<Vec<(HeaderName, HeaderValue)>, LoginError> {
+    let bearer = Some((AUTHORIZATION, format!("Bearer {}", login.access_token.expose())));
+    let account = login.account_id.clone().map(|id| (ACCOUNT_HEADER, id));
+    let fedramp = login.is_fedramp.then(|| (FEDRAMP_HEADER, "true".to_owned()));
+    let invalid = || LoginError::Refused("it has characters that a header can't hold".to_owned());
+    let headers = [bearer, account, fedramp].into_iter().flatten();
+    headers.map(|(name, value)| Ok((name, header_value(&value).ok_or_else(invalid)?))).collect()
 }
 
 /// Returns the value of a header that `Debug` never shows.
@@ -184,10 +270,7 @@ fn masked_values(settings: &UpstreamSettings) -> Vec<Secret> {
 }
 
 fn parse_base_url(url: &str) -> Result<Uri, UpstreamError> {
-    let base: Uri = url.trim().parse().map_err(|_| UpstreamError::BaseUrl("is not a valid URL"))?;
-    if !matches!(base.scheme_str(), Some("http" | "https")) {
-        return Err(UpstreamError::BaseUrl("must begin with http:// or https://"));
-    }
+    let base = parse_url(url).map_err(UpstreamError::BaseUrl)?;
     if base.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         return Err(UpstreamError::BaseUrl("must not contain a user or password: use http_headers"));
     }
@@ -195,6 +278,12 @@ fn parse_base_url(url: &str) -> Result<Uri, UpstreamError> {
         return Err(UpstreamError::BaseUrl("must not contain parameters: use query_params"));
     }
     Ok(base)
+}
+
+fn parse_url(url: &str) -> Result<Uri, &'static str> {
+    let url: Uri = url.trim().parse().map_err(|_| "is not a valid URL")?;
+    let is_http = matches!(url.scheme_str(), Some("http" | "https"));
+    if is_http { Ok(url) } else { Err("must begin with http:// or https://") }
 }
 
 #[cfg(test)]

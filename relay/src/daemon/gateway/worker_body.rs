@@ -12,6 +12,9 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::request_check::RequestCheck;
 
+/// Error of a worker's body.
+pub(super) type BodyError = Box<dyn Error + Send + Sync>;
+
 /// The part of a request that has been sent.
 #[derive(Debug, Default)]
 pub(super) struct SentRequest {
@@ -60,7 +63,7 @@ impl WorkerBody {
 
 impl Body for WorkerBody {
     type Data = Bytes;
-    type Error = Box<dyn Error + Send + Sync>;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,

@@ -1,0 +1,214 @@
+//! `ChatGPT` login of the user, which relays alone refresh for all jobs.
+//!
+//! ```text
+//!  request ─► auth.json ─► access token is about to expire, or was rejected? ─no─► request with the token
+//!                             │ yes: one task; all other requests wait for it
+//!                             ▼
+//!              lock of all relays ─► auth.json again ─► token endpoint ─► auth.json, under Codex's lock
+//! ```
+//!
+//! A login in `auth.json` that is not the known one takes its place: the user, Codex or another relay has made it. The
+//! task is not part of a request, because a worker that closes its connection must not end it between the answer of
+//! the endpoint and the storing of the tokens.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use hyper::Uri;
+use jiff::Timestamp;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use super::client::UpstreamClient;
+use super::login_file::{LoginFile, Stored};
+use super::token_refresh::{self, RefreshError, RefreshReason};
+use crate::model_server::{ChatGptLogin, LoginSettings, RefreshedTokens, Secret};
+use crate::time;
+
+/// Time before its end at which an access token is not used any more. A request is authorized within seconds.
+const EXPIRY_MARGIN: Duration = Duration::from_secs(120);
+/// Number of tokens that are masked: those of the current login and of the ones before it, which answers that are still
+/// under way may contain.
+const MAX_MASKED: usize = 12;
+
+/// Reason why a request has no login.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum LoginError {
+    /// The login is not valid any more.
+    #[error("the ChatGPT login of codex is no longer valid ({0}): run `codex login` on the relay's machine")]
+    Refused(String),
+    /// The login can't be refreshed at the moment.
+    #[error("the ChatGPT login of codex can't be refreshed: {0}")]
+    Failed(String),
+}
+
+/// The user's login.
+#[derive(Debug)]
+pub(super) struct Login {
+    file: LoginFile,
+    refresh_url: Uri,
+    client: UpstreamClient,
+    /// Locked for a whole refresh.
+    state: Arc<Mutex<LoginState>>,
+    /// Tokens that must not reach a worker, the newest first.
+    secrets: RwLock<Vec<Secret>>,
+}
+
+#[derive(Debug, Default)]
+struct LoginState {
+    /// Login in the file, as it was read or written last.
+    stored: Option<ChatGptLogin>,
+    /// Login of the requests. It differs from the stored one after tokens could not be stored.
+    current: Option<ChatGptLogin>,
+    /// Reason why the endpoint refuses the current login.
+    refusal: Option<String>,
+}
+
+impl LoginState {
+    fn set(&mut self, login: ChatGptLogin) {
+        *self = Self { stored: Some(login.clone()), current: Some(login), refusal: None };
+    }
+}
+
+impl Login {
+    pub(super) fn new(settings: &LoginSettings, refresh_url: Uri, client: UpstreamClient) -> Self {
+        let file = LoginFile::new(settings.auth_file.clone());
+        Self { file, refresh_url, client, state: Arc::default(), secrets: RwLock::default() }
+    }
+
+    /// Returns the tokens that must not reach a worker.
+    pub(super) fn secrets(&self) -> Vec<Secret> {
+        self.secrets.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns the reason why no request can use the login; `None` if it is not known.
+    pub(super) fn problem(&self) -> Option<String> {
+        // A locked state is being refreshed.
+        let mut state = self.state.try_lock().ok()?;
+        let read = self.read_file(&mut state);
+        read.and_then(|_| refused(&state)).err().map(|e| e.to_string())
+    }
+
+    /// Returns the login for a request, refreshed if it has to be. `rejected` is an access token that the model's server
+    /// has not accepted.
+    pub(super) async fn access(
+        self: &Arc<Self>,
+        rejected: Option<Secret>,
+    ) -> Result<ChatGptLogin, LoginError> {
+        let mut state = Arc::clone(&self.state).lock_owned().await;
+        let login = self.read_file(&mut state)?;
+        if refresh_reason(&login, rejected.as_ref(), time::now()).is_none() {
+            return Ok(login);
+        }
+        let this = Arc::clone(self);
+        let refresh = tokio::spawn(async move { this.refresh(state, rejected).await });
+        refresh.await.unwrap_or_else(|e| Err(LoginError::Failed(e.to_string())))
+    }
+
+    /// Refreshes the login, unless another relay or Codex has done it meanwhile.
+    async fn refresh(
+        &self,
+        mut state: OwnedMutexGuard<LoginState>,
+        rejected: Option<Secret>,
+    ) -> Result<ChatGptLogin, LoginError> {
+        let _lock = self.file.lock_refresh().await.map_err(LoginError::Failed)?;
+        let login = self.read_file(&mut state)?;
+        let Some(reason) = refresh_reason(&login, rejected.as_ref(), time::now()) else { return Ok(login) };
+        refused(&state)?;
+        let answer = match &login.refresh_token {
+            Some(token) => {
+                token_refresh::request_tokens(&self.client, &self.refresh_url, token, reason).await
+            }
+            None => Err(RefreshError::Refused("it has no refresh token".to_owned())),
+        };
+        match answer {
+            Ok(tokens) => self.adopt(&mut state, &login, &tokens).await,
+            Err(RefreshError::Refused(reason)) => self.handle_refusal(&mut state, &login, reason),
+            Err(RefreshError::NoAnswer(_)) if rejected.is_none() && !login.expires_before(time::now()) => {
+                Ok(login)
+            }
+            Err(RefreshError::NoAnswer(reason)) => {
+                let host = self.refresh_url.host().unwrap_or_default();
+                Err(LoginError::Failed(format!("{host}: {reason}")))
+            }
+        }
+    }
+
+    /// Stores refreshed tokens, and uses them also if they can't be stored.
+    async fn adopt(
+        &self,
+        state: &mut LoginState,
+        login: &ChatGptLogin,
+        tokens: &RefreshedTokens,
+    ) -> Result<ChatGptLogin, LoginError> {
+        let replaced = state.stored.as_ref().unwrap_or(login);
+        match self.file.store(replaced, tokens).await {
+            Ok(Stored::Refreshed(login) | Stored::Other(login)) => {
+                self.mask_tokens(&login);
+                state.set(login.clone());
+                Ok(login)
+            }
+            Err(reason) => {
+                tracing::error!("the refreshed ChatGPT login is in memory only: {reason}");
+                let login = tokens.apply_to(login);
+                self.mask_tokens(&login);
+                state.current = Some(login.clone());
+                Ok(login)
+            }
+        }
+    }
+
+    /// Handles a refusal. Codex may have used the same refresh token, and stored the next one, just before.
+    fn handle_refusal(
+        &self,
+        state: &mut LoginState,
+        refused_login: &ChatGptLogin,
+        reason: String,
+    ) -> Result<ChatGptLogin, LoginError> {
+        let login = self.read_file(state)?;
+        if login != *refused_login {
+            return Ok(login);
+        }
+        tracing::warn!("the ChatGPT login can't be refreshed: {reason}");
+        state.refusal = Some(reason.clone());
+        Err(LoginError::Refused(reason))
+    }
+
+    /// Reads the file, and returns the login of the requests.
+    fn read_file(&self, state: &mut LoginState) -> Result<ChatGptLogin, LoginError> {
+        let read = self.file.read().map_err(LoginError::Failed)?;
+        match &state.current {
+            Some(current) if state.stored.as_ref() == Some(&read) => Ok(current.clone()),
+            _ => {
+                self.mask_tokens(&read);
+                state.set(read.clone());
+                Ok(read)
+            }
+        }
+    }
+
+    fn mask_tokens(&self, login: &ChatGptLogin) {
+        let mut secrets = self.secrets.write().unwrap_or_else(PoisonError::into_inner);
+        for secret in login.secrets() {
+            if !secrets.contains(secret) {
+                secrets.insert(0, secret.clone());
+            }
+        }
+        secrets.truncate(MAX_MASKED);
+    }
+}
+
+fn refused(state: &LoginState) -> Result<(), LoginError> {
+    state.refusal.as_ref().map_or(Ok(()), |reason| Err(LoginError::Refused(reason.clone())))
+}
+
+/// Returns the reason to refresh a login, if there is one.
+fn refresh_reason(login: &ChatGptLogin, rejected: Option<&Secret>, now: Timestamp) -> Option<RefreshReason> {
+    if rejected == Some(&login.access_token) {
+        return Some(RefreshReason::Rejected);
+    }
+    login.expires_before(now + EXPIRY_MARGIN).then_some(RefreshReason::Expiry)
+}
+
+#[cfg(test)]
+#[path = "login_tests.rs"]
+mod tests;
