@@ -68,7 +68,7 @@ mkdir -p "$site/platform" "$projects/demo"
 rm -rf "$projects/demo/checkout"
 # Workers run as the owner of this folder. Root gives it away, so that the worker is not root in the container.
 [ "$engine" = local ] || [ "$(id -u)" != 0 ] || chown -R 1000:1000 "$projects"
-./docker/sample.sh "$projects"
+./docker/sample.sh "$projects/demo"
 {
     printf '[platform]\nengine = "%s"\nname = "relay-quickstart"\ncerts = "%s"\n' "$engine" "$PWD/docker/certs"
     if [ "$engine" = local ]; then
@@ -104,7 +104,7 @@ fi
 in_site up --yes
 
 say ""
-task='[script:work] Clone ../origin.git into ./checkout, install its dependencies, run its tests, change the greeting from
+task='[script:work] Clone ./origin.git into ./checkout, install its dependencies, run its tests, change the greeting from
 "Hello" to "Good morning" (the test too), run the tests again and commit the change.'
 say "\$ relay launch -w workspace-projects/demo \"Clone … install … test … change … commit\""
 in_site launch -w "$projects/demo" "$task"

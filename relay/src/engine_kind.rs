@@ -35,9 +35,9 @@ impl EngineKind {
 #[serde(rename_all = "snake_case")]
 pub enum JobContainers {
     /// Each job runs in a container of its own.
+    #[default]
     Job,
     /// All jobs run in the platform's container.
-    #[default]
     Shared,
 }
 

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::engine::workspace::MOUNT_POINT;
 use crate::engine_kind::EngineKind;
 use crate::exit::Failure;
+use crate::model_server::UpstreamSettings;
 use crate::protected_paths::{self, Confinement, ProtectedPaths};
 
 /// Names of folders whose files git or host agents act on. No workspace may lie in one.
@@ -243,12 +244,30 @@ fn is_model_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('-') && !name.chars().any(char::is_control)
 }
 
+/// Refuses to run jobs in containers of their own without the gateway if Codex has a `ChatGPT` login: its refresh token
+/// can be used once, so that copies would log each other out.
+fn check_login(
+    engine: EngineKind,
+    config: &Config,
+    settings: impl FnOnce() -> Result<UpstreamSettings, String>,
+) -> Result<(), Failure> {
+    let has_copies = config.platform.has_boxes(engine) && !config.has_model_gateway(engine);
+    if has_copies && settings().is_ok_and(|settings| settings.login.is_some()) {
+        return Err(Failure::usage(
+            "[model] gateway = false: the ChatGPT login of codex can't be copied into the containers of jobs: remove \
+             that line, so that the relay uses the login for them, or set CODEX_API_KEY",
+        ));
+    }
+    Ok(())
+}
+
 /// Checks the settings that name files which a session or a worker could write: the workspaces folder and programs.
 ///
 /// # Errors
 /// Returns exit code 2 with one line that describes the problem.
 pub fn check_settings(engine: EngineKind, config: &Config) -> Result<(), Failure> {
     check_workspaces(engine, config)?;
+    check_login(engine, config, UpstreamSettings::of_this_process)?;
     let protected_paths = ProtectedPaths::for_project(&config.root);
     let notify = &config.notify;
     let codex_program = (!engine.is_container()).then_some(("[codex] program", &config.codex.program));

@@ -3,6 +3,7 @@ use std::fs;
 use common::place::PlaceSpec;
 
 use super::*;
+use crate::model_server::LoginSettings;
 
 fn config(root: &Path, text: &str) -> Config {
     fs::create_dir_all(root.join("platform")).unwrap();
@@ -109,6 +110,25 @@ fn programs_that_a_session_could_replace_are_refused() {
     assert!(
         check_settings(EngineKind::Local, &config(&root, "[notify]\ncommand = [\"sh\", \"x\"]\n")).is_ok()
     );
+}
+
+#[test]
+fn a_chatgpt_login_is_not_copied_into_the_containers_of_jobs() {
+    let (_dir, root) = project_root();
+    let login = || {
+        let login = LoginSettings { auth_file: "/h/auth.json".into(), refresh_url: "https://h".to_owned() };
+        Ok(UpstreamSettings { login: Some(login), ..UpstreamSettings::default() })
+    };
+    let check = |text: &str, settings: &dyn Fn() -> Result<UpstreamSettings, String>| {
+        check_login(EngineKind::Docker, &config(&root, text), settings).map_err(|failure| failure.message)
+    };
+    let off = "[model]\ngateway = false\n";
+    assert!(check(off, &login).unwrap_err().contains("remove that line"));
+    assert_eq!(check(off, &|| Ok(UpstreamSettings::default())), Ok(()));
+    assert_eq!(check(off, &|| Err("no key".to_owned())), Ok(()));
+    assert_eq!(check("", &login), Ok(()));
+    assert_eq!(check(&format!("[platform]\nisolation = \"shared\"\n{off}"), &login), Ok(()));
+    assert!(check_login(EngineKind::Local, &config(&root, off), login).is_ok());
 }
 
 #[test]

@@ -22,10 +22,10 @@ pub(crate) fn site(engine: Engine, address: &str) -> (Model, Site) {
     (model, site)
 }
 
-/// Creates a small npm package in a bare repository beside the workspace.
+/// Creates a small npm package in a bare repository in the workspace, the only folder that a job's container sees.
 pub(crate) fn create_sample_repository(site: &Site) {
     let script = programs::workspace().join("docker/sample.sh");
-    let made = Command::new(script).arg(site.root().join("workspace-projects")).output().unwrap();
+    let made = Command::new(script).arg(site.workspace()).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
 
@@ -51,6 +51,7 @@ pub(crate) fn check_whole_task(site: &Site) {
         assert!(kinds.contains(&kind), "{kind} is missing in {kinds:?}\n{}", site.log(&job));
     }
     assert!(record.steps.iter().all(|step| step.elapsed_ms.is_some()));
+    assert!(site.log(&job).contains("\n    cloned"), "{}", site.log(&job));
     assert!(record.message.unwrap().contains("Good morning"));
     assert_eq!(record.changes, None, "the workspace itself is not a repository");
     assert_eq!(record.usage.map(|usage| usage.output_tokens > 0), Some(true));

@@ -31,7 +31,7 @@ const MAX_CACHED_ANSWERS: usize = 64;
 const MAX_CONFIG: u64 = 256 * 1024;
 
 const INSTALL_HINT: &str = "npm install -g @openai/codex, or set [codex] program in relay.toml";
-const LOGIN_HINT: &str = "set CODEX_API_KEY before relay up, or log in with codex login --device-auth";
+const LOGIN_HINT: &str = "set CODEX_API_KEY before relay up, or log in with codex login";
 
 /// Result of the search for Codex.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

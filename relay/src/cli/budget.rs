@@ -4,6 +4,7 @@ use common::budget::Budget;
 use common::job::Runner;
 
 use crate::config::Config;
+use crate::engine_kind::EngineKind;
 use crate::exit::Failure;
 
 /// Checks that the budget can be enforced. `default_model` is the model of a job that names none, if it is known.
@@ -15,7 +16,7 @@ pub(super) fn check_budget(
     runner: Runner,
     model: Option<&str>,
     default_model: impl FnOnce() -> Option<String>,
-    config: &Config,
+    (engine, config): (EngineKind, &Config),
 ) -> Result<(), Failure> {
     if budget.is_unlimited() {
         return Ok(());
@@ -25,7 +26,7 @@ pub(super) fn check_budget(
             "--max-tokens and --max-cost are for codex: omit them with --runner shell",
         ));
     }
-    if !config.model_gateway {
+    if !config.has_model_gateway(engine) {
         return Err(Failure::usage(
             "--max-tokens, --max-cost and [budget] need [model] gateway = true in platform/relay.toml: only the \
              gateway counts tokens",
@@ -55,9 +56,10 @@ mod tests {
         let config = Config::load(dir.path()).unwrap();
         let cost = Budget { max_cost_micros: Some(1), ..Budget::default() };
         let check_with = |budget: &Budget, runner, model, default: Option<&str>, model_gateway| {
-            let config = Config { model_gateway, ..config.clone() };
+            let config = Config { model_gateway: Some(model_gateway), ..config.clone() };
+            let settings = (EngineKind::Local, &config);
             let default = || default.map(str::to_owned);
-            check_budget(budget, runner, model, default, &config).map_err(|failure| failure.message)
+            check_budget(budget, runner, model, default, settings).map_err(|failure| failure.message)
         };
         let check = |budget: &Budget, runner, model, model_gateway| {
             check_with(budget, runner, model, None, model_gateway)

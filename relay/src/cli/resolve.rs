@@ -165,7 +165,7 @@ impl Launch {
             self.runner,
             self.codex.model.as_deref(),
             UpstreamSettings::default_model,
-            context.config,
+            (context.engine, context.config),
         )?;
         let policy = JobPolicy::new(context.engine, context.config);
         let authorized =

@@ -69,7 +69,7 @@ struct RawRelay {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct RawModel {
-    gateway: bool,
+    gateway: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -26,8 +26,9 @@ pub struct Config {
     pub port: Option<u16>,
     /// Settings from `[codex]`. The default of `sandbox` depends on the engine.
     pub codex: CodexConfig,
-    /// True if workers reach the model through the relay, which holds the key, from `[model] gateway`.
-    pub model_gateway: bool,
+    /// True if workers reach the model through the relay, which holds the key, from `[model] gateway`; `None` for the
+    /// default, which depends on the engine.
+    pub model_gateway: Option<bool>,
     /// Prices of models, from `[prices]` and the defaults.
     pub prices: Prices,
     /// Limits from `[limits]` and `[budget]`.
@@ -44,6 +45,14 @@ pub struct Config {
     pub branch: bool,
     /// Maximum number of jobs of each group that run at once, from `[groups]`.
     pub groups: BTreeMap<JobName, u32>,
+}
+
+impl Config {
+    /// Returns true if workers reach the model through the relay. That is the default if each job has a container of its
+    /// own, because a login can't be in several containers.
+    pub fn has_model_gateway(&self, engine: EngineKind) -> bool {
+        self.model_gateway.unwrap_or_else(|| self.platform.has_boxes(engine))
+    }
 }
 
 /// `[platform]`: settings of the workers' platform.

@@ -100,6 +100,19 @@ fn a_default_limit_may_exceed_a_configured_limit_without_an_error() {
 }
 
 #[test]
+fn a_container_for_each_job_has_the_gateway_by_default() {
+    let has_gateway = |text: &str| {
+        let config = load(text).unwrap();
+        [EngineKind::Docker, EngineKind::Podman, EngineKind::Local]
+            .map(|engine| config.has_model_gateway(engine))
+    };
+    assert_eq!(has_gateway(""), [true, true, false]);
+    assert_eq!(has_gateway("[platform]\nisolation = \"shared\""), [false; 3]);
+    assert_eq!(has_gateway("[model]\ngateway = false"), [false; 3]);
+    assert_eq!(has_gateway("[model]\ngateway = true"), [true; 3]);
+}
+
+#[test]
 fn budgets_and_prices_are_in_dollars() {
     let text = "[model]\ngateway = true\n[budget]\njob = 2.5\njob_tokens = 1000\n\
                 [prices]\n\"m\" = { input = 1, output = 2.5 }\n";

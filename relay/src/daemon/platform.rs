@@ -66,7 +66,7 @@ impl Platform {
             engine,
             config: config.platform.clone(),
             codex_settings: config.codex.job_settings(engine),
-            model_gateway: config.model_gateway,
+            model_gateway: config.has_model_gateway(engine),
             registry_dir: registry.dir().to_owned(),
             state_dir: state.agent(),
             copies: state.copies(),

@@ -140,7 +140,8 @@ async fn run_daemon(
         let prices = config.prices.clone();
         ModelAccess::load(&state.model_secret(), registry.clone(), prices, writer.clone())
     };
-    let model = config.model_gateway.then(load_access).transpose().map_err(Failure::unreachable)?;
+    let has_gateway = config.has_model_gateway(engine);
+    let model = has_gateway.then(load_access).transpose().map_err(Failure::unreachable)?;
     let deliveries = DeliveryThread::start(registry, config, clock.clone(), repositories.clone());
     let evidence = ReceivedEvidence::default();
     let outputs = Outputs::in_folder(state.outputs());

@@ -107,7 +107,7 @@ impl CheckContext {
 
     /// Returns true if workers reach the model through the relay.
     pub(super) fn has_model_gateway(&self) -> bool {
-        self.config.as_ref().is_ok_and(|config| config.model_gateway)
+        self.config.as_ref().is_ok_and(|config| config.has_model_gateway(self.engine))
     }
 
     /// Returns the status of the running relay's platform.

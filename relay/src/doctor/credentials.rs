@@ -58,8 +58,12 @@ pub(super) fn check_credentials(context: &CheckContext) -> Vec<Finding> {
         return vec![assess_gateway(UpstreamSettings::of_this_process())];
     }
     let name = context.config.as_ref().map_or("platform", |config| &config.platform.name);
+    let has_boxes = context.config.as_ref().is_ok_and(|config| config.platform.has_boxes(context.engine));
     let login_advice = context.engine.is_container().then(|| {
         let engine = context.engine;
+        if has_boxes {
+            return "remove gateway = false from [model], so that the relay uses the login".to_owned();
+        }
         format!("`{engine} exec -it -u worker {name} codex login --device-auth` logs in inside, once")
     });
     vec![assess_credentials(&found_kinds, login_advice.as_deref(), context.platform(), &context.up_command())]
@@ -85,7 +89,7 @@ fn assess_gateway(settings: Result<UpstreamSettings, String>) -> Finding {
         Err(problem) => Finding::fail(
             CREDENTIALS_CHECK,
             format!("the gateway can't reach the model: {problem}"),
-            "do what it says, or remove gateway from [model]",
+            "do what it says, or set gateway = false in [model]",
         ),
     }
 }

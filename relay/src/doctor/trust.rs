@@ -34,7 +34,7 @@ pub(super) fn check_trust(context: &CheckContext) -> Vec<Finding> {
     };
     findings.extend([workspaces, limits, confinement, isolation_finding(is_container, has_boxes)]);
     if is_container {
-        findings.push(secrets_finding(has_boxes, config.model_gateway));
+        findings.push(secrets_finding(has_boxes, config.has_model_gateway(context.engine)));
     }
     findings
 }
@@ -67,7 +67,7 @@ fn secrets_finding(has_boxes: bool, has_model_gateway: bool) -> Finding {
         (true, false) => Finding::warn(
             SECRETS_CHECK,
             "the model's commands can read the model's key, which Codex holds in the job's container",
-            "set [model] gateway = true",
+            "remove gateway = false from [model]",
         ),
         (false, true) => Finding::warn(
             SECRETS_CHECK,

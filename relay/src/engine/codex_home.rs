@@ -112,7 +112,8 @@ fn host_codex_home() -> Option<PathBuf> {
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".codex")))
 }
 
-fn contains_api_key(auth: &[u8]) -> bool {
+/// Returns true for a login with an API key and nothing else.
+pub fn contains_api_key(auth: &[u8]) -> bool {
     let auth: serde_json::Value = serde_json::from_slice(auth).unwrap_or_default();
     let key = auth.get("OPENAI_API_KEY").and_then(serde_json::Value::as_str);
     key.is_some_and(|key| !key.is_empty()) && auth.get("tokens").is_none_or(serde_json::Value::is_null)

@@ -14,7 +14,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -148,8 +148,8 @@ impl Container<'_> {
         copied
     }
 
-    /// Returns an archive with the login that a person made in the platform's container, if the job has no other way to
-    /// the model. No worker runs in that container.
+    /// Returns an archive with the API key with which a person logged in in the platform's container, if the job has no
+    /// other way to the model. No worker runs in that container. Copies of another login would log each other out.
     fn read_login(&self, agent_config: &AgentConfig) -> Option<Vec<u8>> {
         let has_key = MODEL_KEYS.iter().any(|key| agent_config.env.contains_key(*key));
         let has_login = || codex_home::host_files(false).iter().any(|(name, _)| *name == LOGIN_FILE);
@@ -157,7 +157,9 @@ impl Container<'_> {
             return None;
         }
         let source = format!("{}:{CODEX_HOME}/{LOGIN_FILE}", self.platform.name);
-        run_with_bytes(&mut self.command(&["cp", &source, "-"]), ACTION_TIMEOUT, MAX_LOGIN_BYTES).ok()
+        let copied =
+            run_with_bytes(&mut self.command(&["cp", &source, "-"]), ACTION_TIMEOUT, MAX_LOGIN_BYTES);
+        copied.ok().filter(|archive| is_key_login(archive))
     }
 
     fn build_archive(&self, content: &BoxContent<'_>) -> io::Result<Vec<u8>> {
@@ -259,6 +261,18 @@ fn labeled_boxes(
     Ok(boxes)
 }
 
+/// Returns true if the file in an archive with one file is a login with an API key.
+fn is_key_login(archive: &[u8]) -> bool {
+    let read_file = || -> io::Result<bool> {
+        let mut archive = tar::Archive::new(archive);
+        let Some(entry) = archive.entries()?.next() else { return Ok(false) };
+        let mut bytes = Vec::new();
+        entry?.take(MAX_LOGIN_BYTES).read_to_end(&mut bytes)?;
+        Ok(codex_home::contains_api_key(&bytes))
+    };
+    read_file().unwrap_or(false)
+}
+
 fn ignore_missing(reason: String) -> Result<String, String> {
     if is_missing_container(&reason) { Ok(String::new()) } else { Err(reason) }
 }
@@ -278,6 +292,20 @@ fn is_missing_file(reason: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_login_with_an_api_key_is_copied_from_the_platform() {
+        let archive = |content: &str| {
+            let mut archive = tar::Builder::new(Vec::new());
+            let mut header = tar::Header::new_ustar();
+            header.set_size(content.len() as u64);
+            archive.append_data(&mut header, LOGIN_FILE, content.as_bytes()).unwrap();
+            archive.into_inner().unwrap()
+        };
+        assert!(is_key_login(&archive("{\"OPENAI_API_KEY\":\"sk-1\"}")));
+        assert!(!is_key_login(&archive("{\"tokens\":{\"refresh_token\":\"r\"}}")));
+        assert!(!is_key_login(&archive("")) && !is_key_login(b"") && !is_key_login(b"no archive"));
+    }
 
     #[test]
     fn only_a_container_with_all_labels_is_a_box() {

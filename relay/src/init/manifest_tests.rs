@@ -115,9 +115,13 @@ fn each_setting_of_the_template_is_valid_and_a_default_changes_nothing() {
             | ("[workspace]", "branch")
             | ("[platform]", "image" | "cpus" | "min_free_memory" | "min_free_disk") => true,
             ("[notify]", name) => name == "command" || name.starts_with("webhook"),
-            // Without these settings, the engine and the sandbox are chosen later, so their values are compared here.
+            // Without these settings, the engine, the gateway and the sandbox are chosen later, so their values are compared here.
             ("[platform]", "engine") => {
                 assert_eq!(config.platform.engine.take(), Some(crate::engine_kind::EngineKind::Docker));
+                false
+            }
+            ("[model]", "gateway") => {
+                assert_eq!(config.model_gateway.take(), Some(true));
                 false
             }
             ("[codex]", "sandbox") => {
