@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::bounded_file;
-use crate::config::{self, Config};
+use crate::config::{self, Config, WorkerCodexConfig};
 use crate::engine_kind::EngineKind;
 use crate::exit::Failure;
 use crate::files::atomic::{self, Durability};
@@ -92,6 +92,9 @@ impl ApprovableSettings {
         let sandbox = serde_json::to_value(config.codex.job_settings(engine).sandbox).unwrap_or_default();
         add("codex.sandbox (in effect)", sandbox.as_str().unwrap_or_default());
         if engine.is_container() {
+            if let WorkerCodexConfig::File { text, .. } = &platform.codex_config {
+                add("codex.config (content)", &format!("sha256 {}", hex::encode(Sha256::digest(text))));
+            }
             add("image", &platform.image);
             add("base image", &platform.base_image);
             lines.extend(certificate_lines(&platform.certs_folder));

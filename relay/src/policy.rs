@@ -15,6 +15,7 @@ use common::text_format::one_line;
 use common::{codex_args, env_policy};
 
 use crate::config::Config;
+use crate::engine::codex_home;
 use crate::engine::workspace::MOUNT_POINT;
 use crate::engine_kind::EngineKind;
 use crate::exit::Failure;
@@ -268,6 +269,9 @@ fn check_login(
 pub fn check_settings(engine: EngineKind, config: &Config) -> Result<(), Failure> {
     check_workspaces(engine, config)?;
     check_login(engine, config, UpstreamSettings::of_this_process)?;
+    if engine.is_container() {
+        codex_home::check_mcp_servers(&config.platform.codex_config).map_err(Failure::usage)?;
+    }
     let protected_paths = ProtectedPaths::for_project(&config.root);
     let notify = &config.notify;
     let codex_program = (!engine.is_container()).then_some(("[codex] program", &config.codex.program));

@@ -32,6 +32,6 @@ pub mod stall;
 pub use notify::Webhook;
 pub use notify::{NotifyConfig, SecretSource};
 pub use read::CONFIG_PATH;
-pub use resolved::{Config, PlatformConfig};
+pub use resolved::{Config, PlatformConfig, WorkerCodexConfig};
 pub use resources::{ResourceLimits, format_cpus};
 pub use serde_util::DEFAULT_CODEX_PROGRAM;

@@ -13,11 +13,12 @@ use super::budget::RawBudget;
 use super::limits::RawLimits;
 use super::notify::{RawNotify, resolve_program};
 use super::prices::{Prices, RawPrice};
-use super::resolved::{CodexConfig, Config, PlatformConfig};
+use super::resolved::{CodexConfig, Config, PlatformConfig, WorkerCodexConfig};
 use super::resources;
 use super::rules::{self, RawRule};
 use super::serde_util::ConfigError;
 use super::serde_util::DEFAULT_CODEX_PROGRAM;
+use crate::bounded_file::read_bounded;
 use crate::engine_kind::{EngineKind, JobContainers};
 use crate::protected_paths;
 
@@ -85,6 +86,8 @@ struct RawCodex {
     model: Option<String>,
     sandbox: Option<Sandbox>,
     args: Vec<String>,
+    mcp: Option<Spanned<Vec<String>>>,
+    config: Option<Spanned<PathBuf>>,
 }
 
 impl RawConfig {
@@ -95,11 +98,12 @@ impl RawConfig {
         let job = self.limits.job.as_ref().map(|job| job.get_ref().0);
         let mut limits = self.limits.resolve()?;
         limits.budget = self.budget.resolve()?;
+        let codex_config = resolve_codex_config(root, self.codex.mcp, self.codex.config)?;
         let rules = rules::resolve(self.step, &limits, job)?;
         Ok(Config {
             root: root.to_owned(),
             text: String::new(),
-            platform: self.platform.resolve(root)?,
+            platform: self.platform.resolve(root, codex_config)?,
             port: self.relay.port.filter(|port| *port != 0),
             codex: CodexConfig {
                 program: self
@@ -121,6 +125,31 @@ impl RawConfig {
             groups: resolve_groups(self.groups)?,
         })
     }
+}
+
+/// Reads the file of the workers' own settings of Codex, if there is one.
+fn resolve_codex_config(
+    root: &Path,
+    mcp: Option<Spanned<Vec<String>>>,
+    file: Option<Spanned<PathBuf>>,
+) -> Result<WorkerCodexConfig, ConfigError> {
+    let Some(file) = file else {
+        return Ok(WorkerCodexConfig::Host { mcp: mcp.map(Spanned::into_inner).unwrap_or_default() });
+    };
+    if let Some(mcp) = mcp.filter(|mcp| !mcp.get_ref().is_empty()) {
+        let reason = "[codex] mcp and config: write the servers into the file that config names".to_owned();
+        return Err(ConfigError { range: mcp.span(), reason });
+    }
+    let range = file.span();
+    let path = root.join(file.into_inner());
+    let error = |reason: String| ConfigError {
+        range: range.clone(),
+        reason: format!("[codex] config: {} {reason}", path.display()),
+    };
+    let bytes = read_bounded(&path).map_err(|e| error(format!("can't be read: {e}")))?;
+    let text = String::from_utf8(bytes).map_err(|_| error("is not UTF-8".to_owned()))?;
+    text.parse::<toml::Table>().map_err(|e| error(format!("is not valid TOML: {}", e.message())))?;
+    Ok(WorkerCodexConfig::File { path, text })
 }
 
 /// Checks the table `[groups]`.
@@ -145,7 +174,7 @@ fn resolve_groups(
 }
 
 impl RawPlatform {
-    fn resolve(self, root: &Path) -> Result<PlatformConfig, ConfigError> {
+    fn resolve(self, root: &Path, codex_config: WorkerCodexConfig) -> Result<PlatformConfig, ConfigError> {
         let max_jobs = match self.max_jobs {
             None => 4,
             Some(jobs) if (1..=MAX_AGENT_JOBS).contains(jobs.get_ref()) => jobs.into_inner(),
@@ -178,6 +207,7 @@ impl RawPlatform {
             certs_folder: root.join(self.certs.unwrap_or_else(|| "docker/certs".into())),
             max_jobs,
             resources,
+            codex_config,
             min_free,
         })
     }

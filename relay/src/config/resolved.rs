@@ -80,8 +80,27 @@ pub struct PlatformConfig {
     pub max_jobs: u32,
     /// Resource limits of the container.
     pub resources: ResourceLimits,
+    /// Source of the settings of Codex in a container, from `[codex] mcp` and `config`.
+    pub codex_config: WorkerCodexConfig,
     /// Memory and disk space below which no job is started.
     pub min_free: MinFree,
+}
+
+/// Source of the `config.toml` of workers in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WorkerCodexConfig {
+    /// The model settings of the host's Codex, and some of its MCP servers.
+    Host {
+        /// Names of the servers.
+        mcp: Vec<String>,
+    },
+    /// A file of the workers' own.
+    File {
+        /// Path of the file.
+        path: PathBuf,
+        /// Content, which the approval covers.
+        text: String,
+    },
 }
 
 impl PlatformConfig {

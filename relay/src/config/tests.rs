@@ -5,7 +5,7 @@ use common::record::State;
 use common::rule::{OnLimit, OnLoop, StepRule};
 
 use super::*;
-use crate::config::{NotifyConfig, SecretSource, Webhook};
+use crate::config::{NotifyConfig, SecretSource, Webhook, WorkerCodexConfig};
 use crate::engine_kind::EngineKind;
 use crate::min_free::{MinFree, Minimum};
 
@@ -110,6 +110,33 @@ fn a_container_for_each_job_has_the_gateway_by_default() {
     assert_eq!(has_gateway("[platform]\nisolation = \"shared\""), [false; 3]);
     assert_eq!(has_gateway("[model]\ngateway = false"), [false; 3]);
     assert_eq!(has_gateway("[model]\ngateway = true"), [true; 3]);
+}
+
+#[test]
+fn workers_have_settings_of_the_host_or_a_file_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let load = |codex: &str| {
+        std::fs::create_dir_all(dir.path().join("platform")).unwrap();
+        std::fs::write(dir.path().join(CONFIG_PATH), format!("[codex]\n{codex}\n")).unwrap();
+        Config::load(dir.path()).map(|config| config.platform.codex_config)
+    };
+    let host =
+        |mcp: &[&str]| WorkerCodexConfig::Host { mcp: mcp.iter().map(|name| (*name).to_owned()).collect() };
+    assert_eq!(load("").unwrap(), host(&[]));
+    assert_eq!(load("mcp = [\"docs\"]").unwrap(), host(&["docs"]));
+    let (path, text) = (dir.path().join("platform/codex.toml"), "model = \"m\"\n".to_owned());
+    let named = "config = \"platform/codex.toml\"";
+    let error = |codex: &str| load(codex).unwrap_err().message;
+    assert!(
+        error(named).contains("relay.toml:2: ") && error(named).contains("can't be read"),
+        "{}",
+        error(named)
+    );
+    std::fs::write(&path, "= broken").unwrap();
+    assert!(error(named).contains("is not valid TOML"), "{}", error(named));
+    std::fs::write(&path, &text).unwrap();
+    assert_eq!(load(named).unwrap(), WorkerCodexConfig::File { path, text });
+    assert!(error(&format!("mcp = [\"docs\"]\n{named}")).contains("write the servers into the file"));
 }
 
 #[test]

@@ -159,7 +159,7 @@ fn read_file(path: &Path) -> String {
 mod tests {
     use super::super::finding::State;
     use super::*;
-    use crate::model_server::Secret;
+    use crate::model_server::{LoginSettings, Secret};
 
     #[test]
     fn the_gateway_s_own_settings_decide_whether_it_has_a_key() {
@@ -168,9 +168,15 @@ mod tests {
             key,
             ..UpstreamSettings::default()
         };
+        let login = LoginSettings { auth_file: "/h/auth.json".into(), refresh_url: "https://t".to_owned() };
         for (settings, state, detail) in [
             (Ok(settings(Some(Secret::new("k")))), State::Ok, "the relay has a key for h:8, and keeps it"),
             (Ok(settings(None)), State::Ok, "the relay reaches h:8 without a key"),
+            (
+                Ok(UpstreamSettings { login: Some(login), ..settings(None) }),
+                State::Ok,
+                "the relay has the ChatGPT login of codex for h:8, keeps and refreshes it",
+            ),
             (Err("no key".to_owned()), State::Fail, "the gateway can't reach the model: no key"),
         ] {
             let finding = assess_gateway(settings);

@@ -10,6 +10,9 @@
 use std::fs;
 use std::path::PathBuf;
 
+use super::codex_config::{self, worker_settings};
+use crate::config::WorkerCodexConfig;
+
 /// Codex's home inside the container.
 pub const CODEX_HOME: &str = "/home/worker/.codex";
 
@@ -41,69 +44,29 @@ if [ -d "./$2" ] && [ ! -L "./$2" ]; then rm -rf -- "./$2"; fi
 mv -fT -- "$new" "./$2"
 "#;
 
-/// Settings of the host's Codex that a worker receives: the choice of model and its parameters. Programs (notifiers,
-/// hooks, tool servers) and settings about the host's folders are not copied.
-const COPIED_SETTINGS: [&str; 25] = [
-    "model",
-    "model_provider",
-    "model_providers",
-    "model_reasoning_effort",
-    "model_reasoning_summary",
-    "model_supports_reasoning_summaries",
-    "model_verbosity",
-    "model_context_window",
-    "model_max_output_tokens",
-    "model_auto_compact_token_limit",
-    "review_model",
-    "openai_base_url",
-    "chatgpt_base_url",
-    "personality",
-    "service_tier",
-    "hide_agent_reasoning",
-    "show_raw_agent_reasoning",
-    "web_search",
-    "tools",
-    "features",
-    "forced_login_method",
-    "check_for_update_on_startup",
-    "disable_response_storage",
-    "preferred_auth_method",
-    "analytics",
-];
-
-/// Settings about the model's server and the login, which may contain a key. With a gateway only the relay uses them.
-const SERVER_SETTINGS: [&str; 6] = [
-    "model_provider",
-    "model_providers",
-    "openai_base_url",
-    "chatgpt_base_url",
-    "forced_login_method",
-    "preferred_auth_method",
-];
-
-/// Returns the files of the host's Codex home for the container: names and contents. A login is copied only if it is an
-/// API key, because a copied `ChatGPT` login would rotate the refresh token and log out the host. Without settings the
-/// image's defaults apply. With a gateway to the model, the files name neither a server nor a key.
-pub fn host_files(model_gateway: bool) -> Vec<(&'static str, Vec<u8>)> {
-    let Some(home) = host_codex_home() else { return Vec::new() };
+/// Returns the files of Codex's home for a container: names and contents. A login is copied only if it is an API key,
+/// because a copied `ChatGPT` login would rotate the refresh token and log out the host. Without settings the image's
+/// defaults apply. With a gateway to the model, the files name neither a server nor a key.
+pub fn worker_files(source: &WorkerCodexConfig, model_gateway: bool) -> Vec<(&'static str, Vec<u8>)> {
+    let home = host_codex_home();
+    let host = home.as_ref().and_then(|home| fs::read_to_string(home.join("config.toml")).ok());
     let mut files = Vec::new();
-    if let Ok(text) = fs::read_to_string(home.join("config.toml")) {
-        files.push(("config.toml", copied_settings(&text, model_gateway).into_bytes()));
+    if host.is_some() || matches!(source, WorkerCodexConfig::File { .. }) {
+        let settings = worker_settings(source, &host.unwrap_or_default(), model_gateway);
+        files.push(("config.toml", settings.into_bytes()));
     }
-    let auth = if model_gateway { None } else { fs::read(home.join("auth.json")).ok() };
+    let auth = home.filter(|_| !model_gateway).and_then(|home| fs::read(home.join("auth.json")).ok());
     files.extend(auth.filter(|auth| contains_api_key(auth)).map(|auth| ("auth.json", auth)));
     files
 }
 
-/// Returns the settings that a worker receives; empty if the file can't be parsed.
-fn copied_settings(text: &str, model_gateway: bool) -> String {
-    let mut table: toml::Table = text.parse().unwrap_or_else(|_| {
-        tracing::warn!("the config.toml of the host's Codex can't be parsed: workers get none of it");
-        toml::Table::new()
-    });
-    let stays = |key: &str| model_gateway && SERVER_SETTINGS.contains(&key);
-    table.retain(|key, _| COPIED_SETTINGS.contains(&key) && !stays(key));
-    table.to_string()
+/// Checks that the host's Codex has the MCP servers that workers are to receive.
+///
+/// # Errors
+/// One line that names the first one that is missing.
+pub fn check_mcp_servers(source: &WorkerCodexConfig) -> Result<(), String> {
+    let host = host_codex_home().and_then(|home| fs::read_to_string(home.join("config.toml")).ok());
+    codex_config::check_mcp_servers(source, &host.unwrap_or_default())
 }
 
 fn host_codex_home() -> Option<PathBuf> {
@@ -131,14 +94,5 @@ mod tests {
             assert!(!contains_api_key(other));
         }
         assert!(!contains_api_key(br#"{"OPENAI_API_KEY":"sk-1","tokens":{"refresh_token":"x"}}"#));
-    }
-
-    #[test]
-    fn workers_get_the_model_s_settings_and_no_programs() {
-        let text = "model = \"m\"\nnotify = [\"sh\"]\nsandbox_mode = \"x\"\n[model_providers.a]\nbase_url = \"u\"\n\
-                    [mcp_servers.s]\ncommand = \"sh\"\n[projects.\"/p\"]\ntrust_level = \"trusted\"\n[hooks]\nx = 1\n";
-        assert_eq!(copied_settings(text, false), "model = \"m\"\n\n[model_providers.a]\nbase_url = \"u\"\n");
-        assert_eq!(copied_settings(text, true), "model = \"m\"\n");
-        assert_eq!(copied_settings("= broken", false), "");
     }
 }

@@ -241,7 +241,7 @@ impl Container<'_> {
             Err(e) if is_missing_program(&e.to_string()) => return Ok(()),
             reset => reset.map_err(reset_error)?,
         }
-        for (file, bytes) in codex_home::host_files(model_gateway) {
+        for (file, bytes) in codex_home::worker_files(&self.platform.codex_config, model_gateway) {
             run_with_input(&mut script(codex_home::COPY_SCRIPT, &[file]), &bytes, ACTION_TIMEOUT)
                 .map_err(reset_error)?;
         }

@@ -152,7 +152,11 @@ impl Container<'_> {
     /// other way to the model. No worker runs in that container. Copies of another login would log each other out.
     fn read_login(&self, agent_config: &AgentConfig) -> Option<Vec<u8>> {
         let has_key = MODEL_KEYS.iter().any(|key| agent_config.env.contains_key(*key));
-        let has_login = || codex_home::host_files(false).iter().any(|(name, _)| *name == LOGIN_FILE);
+        let has_login = || {
+            codex_home::worker_files(&self.platform.codex_config, false)
+                .iter()
+                .any(|(name, _)| *name == LOGIN_FILE)
+        };
         if agent_config.model_gateway || has_key || has_login() {
             return None;
         }
@@ -176,7 +180,9 @@ impl Container<'_> {
         let config = serde_json::to_vec(content.agent_config)?;
         add(&format!("{AGENT_STATE_PATH}/config.json"), &config, (0, 0))?;
         add(&format!("{AGENT_STATE_PATH}/agent-id"), content.id.agent().as_bytes(), (0, 0))?;
-        for (name, bytes) in codex_home::host_files(content.agent_config.model_gateway) {
+        for (name, bytes) in
+            codex_home::worker_files(&self.platform.codex_config, content.agent_config.model_gateway)
+        {
             add(&format!("{CODEX_HOME}/{name}"), &bytes, self.platform.worker_ids)?;
         }
         archive.into_inner()

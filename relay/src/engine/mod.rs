@@ -7,12 +7,13 @@
 //! * [`workspace`]: mapping of host paths to the worker's paths.
 //! * [`inspect`]: query of the state of a container from its engine.
 //! * [`events`]: parser of the container events that an engine reports (pure).
-//! * [`codex_home`]: Codex's home in a container.
+//! * [`codex_home`]: Codex's home in a container. [`codex_config`]: its `config.toml` (pure).
 //! * [`command`]: runner of the engines' programs, with time limits.
 //! * [`agent_config`]: the agent's configuration, passed to the agent through stdin.
 
 pub mod agent_config;
-mod codex_home;
+mod codex_config;
+pub mod codex_home;
 pub mod command;
 pub mod container;
 pub mod events;

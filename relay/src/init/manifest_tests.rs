@@ -6,7 +6,7 @@ use std::fs;
 use common::job::StepKind;
 
 use super::*;
-use crate::config::Config;
+use crate::config::{Config, WorkerCodexConfig};
 
 /// Commands that the rules allow outside of Codex's sandbox: they need the container engine or the relay itself. Every
 /// other command uses files only, and works inside.
@@ -16,8 +16,12 @@ fn load(text: &str) -> Result<Config, String> {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("platform")).unwrap();
     fs::write(dir.path().join("platform/relay.toml"), text).unwrap();
+    fs::write(dir.path().join("platform/codex.toml"), "").unwrap();
     let mut config = Config::load(dir.path()).map_err(|failure| failure.message)?;
     // Makes configurations of different folders comparable.
+    if let WorkerCodexConfig::File { path, .. } = &mut config.platform.codex_config {
+        *path = "/project/platform/codex.toml".into();
+    }
     config.root = "/project".into();
     config.text.clear();
     config.platform.workspaces_folder =
@@ -111,7 +115,7 @@ fn each_setting_of_the_template_is_valid_and_a_default_changes_nothing() {
         let is_example = match (table.as_str(), line.split(' ').next().unwrap()) {
             ("[limits.stalls]" | "[groups]" | "[budget]" | "[prices]", _)
             | ("[relay]", "port")
-            | ("[codex]", "model")
+            | ("[codex]", "model" | "config")
             | ("[workspace]", "branch")
             | ("[platform]", "image" | "cpus" | "min_free_memory" | "min_free_disk") => true,
             ("[notify]", name) => name == "command" || name.starts_with("webhook"),

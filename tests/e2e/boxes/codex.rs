@@ -53,3 +53,47 @@ fn instructions_that_a_worker_leaves_in_its_home_reach_no_other_job() {
     let log = site.log(&second);
     assert!(!log.contains("canary\n") && !log.contains("rules"), "{log}");
 }
+
+#[test]
+#[ignore = "needs Docker and the real Codex"]
+fn only_named_mcp_servers_of_the_host_come_in_and_a_missing_program_is_a_warning() {
+    let (_model, site) = codex_site();
+    let config = std::fs::read_to_string(site.codex_home().join("config.toml")).unwrap();
+    let programs =
+        "[mcp_servers.docs]\ncommand = \"/no/such/program\"\n[mcp_servers.private]\ncommand = \"sh\"\n";
+    site.write_codex("config.toml", &format!("notify = [\"canary\"]\n{config}\n{programs}"));
+    site.configure(&format!("{SETTING}[codex]\nmcp = [\"docs\", \"absent\"]\n"));
+    let refused = site.refused(2, &["up"]);
+    assert!(refused.contains("has no MCP server \"absent\" (it has: docs, private)"), "{refused}");
+    site.configure(&format!("{SETTING}[codex]\nmcp = [\"docs\"]\n"));
+    site.relay(&["up"]);
+    let record = site.ended(&codex::launch(&site, "[script:quick] Be quick."));
+    assert_eq!(outcome(&record), (State::Completed, None), "{}", site.log("demo#1"));
+    let warnings = &record.warnings.newest;
+    let warning = "the MCP server docs did not start";
+    assert!(warnings.len() == 1 && warnings[0].contains(warning), "{warnings:?}");
+    let shown = site.launch_shell("cat ~/.codex/config.toml", &[]);
+    site.ended(&shown);
+    let log = site.log(&shown);
+    assert!(log.contains("[mcp_servers.docs]"), "{log}");
+    assert!(!log.contains("private") && !log.contains("canary"), "{log}");
+}
+
+#[test]
+#[ignore = "needs Docker and the real Codex"]
+fn a_config_of_the_workers_own_takes_the_place_of_the_host_s() {
+    let (_model, site) = codex_site();
+    site.write("platform/codex.toml", "model = \"gpt-5.5\"\nmodel_verbosity = \"low\"\n");
+    site.configure(&format!("{SETTING}[codex]\nconfig = \"platform/codex.toml\"\n"));
+    site.relay(&["up"]);
+    let record = site.ended(&codex::launch(&site, "[script:quick] Be quick."));
+    assert_eq!(outcome(&record), (State::Completed, None), "{}", site.log("demo#1"));
+    let shown = site.launch_shell("cat ~/.codex/config.toml", &[]);
+    site.ended(&shown);
+    let log = site.log(&shown);
+    assert!(log.contains("model_verbosity") && !log.contains("update_plan"), "{log}");
+    // A changed content needs another approval.
+    site.write("platform/codex.toml", "model = \"gpt-5.5\"\nnotify = [\"sh\"]\n");
+    let refused = site.command_without_approval(&["restart"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(5), "{}", String::from_utf8_lossy(&refused.stderr));
+}
