@@ -212,11 +212,16 @@ ensure_codex() {
     printf '%s\n' "$binary"
 }
 
+# claude_binary DIR : prints the path of the native Claude Code in DIR, or nothing.
+claude_binary() {
+    [ ! -d "$1/node_modules" ] || find "$1/node_modules/@anthropic-ai" -maxdepth 2 -path '*/claude-code-linux-*/claude'
+}
+
 # ensure_claude DIR : makes sure that the pinned version of Claude Code is in DIR; prints the path of its native binary.
 ensure_claude() {
     local dir=$1 version binary
     version=$(pinned CLAUDE_CODE_VERSION) || return
-    binary=$(find "$dir/node_modules/@anthropic-ai" -maxdepth 2 -path '*/claude-code-linux-*/claude' 2>/dev/null)
+    binary=$(claude_binary "$dir")
     if [ -z "$binary" ] || [[ $("$binary" --version 2>/dev/null) != "$version "* ]]; then
         need_tool npm "install Node.js 18 or newer with npm (Debian: apt-get install npm)" || return
         may_install "Claude Code $version" "npm, into $dir" || return
@@ -224,7 +229,7 @@ ensure_claude() {
         npm install --prefix "$dir" --no-audit --no-fund --loglevel=error --ignore-scripts \
             "@anthropic-ai/claude-code@$version" >&2 </dev/null ||
             fail "npm could not install Claude Code $version" || return
-        binary=$(find "$dir/node_modules/@anthropic-ai" -maxdepth 2 -path '*/claude-code-linux-*/claude')
+        binary=$(claude_binary "$dir")
         [ -n "$binary" ] || fail "npm left no native Claude Code in $dir" || return
     fi
     printf '%s\n' "$binary"
