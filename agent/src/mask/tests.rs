@@ -11,7 +11,7 @@ use common::event::{
 use common::evidence::{CheckEvidence, Evidence};
 use common::hold::Hold;
 use common::job::{Runner, StepKind};
-use common::network::RefusedHost;
+use common::refused_hosts::RefusedHost;
 use common::result::{JobResult, ResultState};
 use proptest::prelude::*;
 

@@ -126,8 +126,8 @@ async fn run_daemon(
     let identity = TlsIdentity::load(&state).map_err(Failure::unreachable)?;
     let listener = listen::bind_loopback(config.port, saved_state.port).map_err(Failure::unreachable)?;
     let address = listener.local_addr().map_err(|e| Failure::unreachable(e.to_string()))?;
-    let bind_box_socket = || listen::bind_box_socket(&state.box_socket()).map_err(Failure::unreachable);
-    let box_listener = config.has_network_rules(engine).then(bind_box_socket).transpose()?;
+    let bind_box_socket = || listen::bind_box_socket(&state.box_socket_dir()).map_err(Failure::unreachable);
+    let box_listener = config.has_allow_list(engine).then(bind_box_socket).transpose()?;
     let changes = LatestMap::new();
     let broadcast = Broadcast::new();
     let subscribers = reserve::with_reserve(registry, || Subscribers::new(registry, broadcast.clone()))

@@ -223,7 +223,7 @@ impl AccountHold {
         }
     }
 
-    /// Handles the end of a probe that says nothing about the limit: another job tries at once.
+    /// Forgets a probe that ended without news about the limit: another job tries at once.
     pub(super) fn drop_probe(&mut self, now: Timestamp) {
         self.probe = None;
         if let Some(hold) = &mut self.hold {

@@ -11,7 +11,7 @@ use super::tests::{Scene, found_record, id, record};
 use super::*;
 use crate::container_state::{ContainerExit, ContainerState};
 use crate::engine_kind::EngineKind;
-use crate::job_box::{BoxId, FoundBox};
+use crate::job_box::{BoxFailure, BoxId, FoundBox};
 use crate::state_dir::tokens::HolderKind;
 
 fn box_of(job: &str) -> BoxId {
@@ -35,6 +35,7 @@ fn box_connected(job: &str, number: ConnectionNumber) -> Input {
 }
 
 fn box_started(job: &str, result: Result<(), String>) -> Input {
+    let result = result.map_err(BoxFailure::from);
     Input::BoxStarted { agent: box_of(job).agent().as_str().into(), result }
 }
 
@@ -112,6 +113,17 @@ fn a_cancelled_job_ends_at_once_and_its_box_is_removed_after_its_start() {
     let changed = Input::RecordsChanged(BTreeMap::from([(id("a#1"), cancelled)]));
     scene.check(changed, &["notify a#1"]);
     scene.check(box_started("a#1", Ok(())), &[&removal("a#1")]);
+}
+
+#[test]
+fn a_box_that_can_never_be_started_is_tried_once() {
+    let mut scene = scene_with_starting_box();
+    let failure = BoxFailure { reason: "no list of hosts".to_owned(), is_permanent: true };
+    let agent = box_of("a#1").agent().as_str().into();
+    scene.check(
+        Input::BoxStarted { agent, result: Err(failure) },
+        &["record a#1: Failed Some(SpawnFailed)", &removal("a#1")],
+    );
 }
 
 #[test]

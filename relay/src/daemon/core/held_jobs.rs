@@ -13,7 +13,7 @@ use super::input_context::InputContext;
 use super::scheduler::{Action, AgentId, Assignment, Scheduler};
 
 impl Scheduler {
-    /// Returns true if a queued job is not offered because of the account.
+    /// Returns true if a job is held back by the hold of the account.
     pub(super) fn is_held(&self, id: &JobId) -> bool {
         let is_probe = self.account_hold.probe().is_some_and(|probe| probe.job == *id);
         self.account_hold.current().is_some()
