@@ -241,6 +241,7 @@ fn core_settings(config: &Config, platform: &Platform) -> CoreSettings {
         min_free: config.platform.min_free,
         group_limits: config.groups.clone(),
         has_boxes: config.platform.has_boxes(platform.engine()),
+        has_gateway: config.has_model_gateway(platform.engine()),
     }
 }
 
