@@ -6,6 +6,7 @@ mod limits;
 mod network;
 mod podman;
 mod random_kills;
+mod secret;
 mod shell;
 
 use common::record::State;
