@@ -82,6 +82,7 @@ impl Platform {
         if socket_folder.is_some() {
             agent_config.socket = Some(box_network::socket_path());
             agent_config.network_proxy = true;
+            agent_config.secrets = self.secret_names();
         }
         let threads = job.continued.as_ref().and_then(|earlier| self.threads.read(earlier));
         let mounts = box_mounts(&self.config.workspaces_folder, &job.spec);
@@ -89,6 +90,12 @@ impl Platform {
         let content = BoxContent { id, agent_config: &agent_config, mounts, socket_folder, threads, copies };
         let created = container.create_box(&content);
         created.inspect_err(|_| self.tokens.revoke(&token)).map_err(BoxFailure::from)
+    }
+
+    /// Returns the names of the secrets that the relay adds to requests. A job also runs if they can't be read.
+    fn secret_names(&self) -> Vec<String> {
+        let secrets = self.secrets.load().inspect_err(|reason| tracing::warn!("{reason}"));
+        secrets.unwrap_or_default().into_keys().collect()
     }
 
     /// Returns the folder with the relay's socket for a box without a network; `None` for a box in the engine's network.

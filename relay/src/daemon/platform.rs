@@ -21,6 +21,7 @@ use crate::engine_kind::EngineKind;
 use crate::fd_limit::{self, InheritedLimit};
 use crate::registry::Registry;
 use crate::state_dir::StateDir;
+use crate::state_dir::host_secrets::HostSecrets;
 use crate::state_dir::threads::Threads;
 use crate::state_dir::tokens::{AgentTokens, PLATFORM_HOLDER};
 
@@ -50,6 +51,8 @@ pub(super) struct Platform {
     port: u16,
     certificate: Arc<str>,
     pub(super) tokens: AgentTokens,
+    /// Secrets that the relay adds to requests of jobs.
+    pub(super) secrets: HostSecrets,
     /// Codex threads of jobs that had a box.
     pub(super) threads: Threads,
     /// Suffix of `--volume` that lets a container use a folder under `SELinux`, `:z` or nothing, once it was
@@ -85,6 +88,7 @@ impl Platform {
             port,
             certificate: Arc::clone(&identity.certificate),
             tokens: state.tokens(),
+            secrets: state.host_secrets(),
             threads: state.threads(),
             selinux_mount_option: Arc::default(),
             box_permits: Arc::new(Semaphore::new(MAX_BOX_CALLS)),
@@ -177,6 +181,7 @@ impl Platform {
             disk: None,
             socket: None,
             network_proxy: false,
+            secrets: Vec::new(),
         }
     }
 

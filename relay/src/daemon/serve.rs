@@ -24,6 +24,7 @@ use super::latest_map::LatestMap;
 use super::listen::Listener;
 use super::message::Message;
 use super::model_access::ModelAccess;
+use super::network::SecretRoutes;
 use super::network_access::NetworkAccess;
 use super::platform::Platform;
 use super::receipts::ReceivedEvidence;
@@ -149,9 +150,10 @@ async fn run_daemon(
     };
     let has_gateway = config.has_model_gateway(engine);
     let model = has_gateway.then(load_access).transpose().map_err(Failure::unreachable)?;
-    let network = box_listener
-        .is_some()
-        .then(|| NetworkAccess::new(config.network.allow.clone(), registry.clone(), writer.clone()));
+    let network = box_listener.is_some().then(|| {
+        let (allow, secrets) = (config.network.allow.clone(), SecretRoutes::new(state.host_secrets()));
+        NetworkAccess::new(allow, secrets, registry.clone(), writer.clone())
+    });
     let deliveries = DeliveryThread::start(registry, config, clock.clone(), repositories.clone());
     let evidence = ReceivedEvidence::default();
     let outputs = Outputs::in_folder(state.outputs());

@@ -1,7 +1,7 @@
 //! Settings of the server of the Messages API, from the environment of the relay. Workers get none of them.
 
-use super::secret::Secret;
 use super::settings::{ModelApi, UpstreamSettings};
+use crate::secret::Secret;
 
 const KEY_VARIABLE: &str = "ANTHROPIC_API_KEY";
 const URL_VARIABLE: &str = "ANTHROPIC_BASE_URL";

@@ -7,6 +7,7 @@ mod network;
 mod podman;
 mod quota;
 mod random_kills;
+mod secret;
 mod shell;
 
 use common::record::State;

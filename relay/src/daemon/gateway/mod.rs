@@ -45,8 +45,10 @@ mod token_refresh;
 mod upstream;
 mod worker_body;
 
+pub(super) use client::{RequestBody, UpstreamClient, find_proxy, new_client, system_tls};
 pub(super) use day_meter::DayMeter;
 pub(super) use job_meter::{JobMeter, JobReadings, MeterSettings};
 pub(super) use route::JobRoute;
 pub(super) use server::serve_connection;
 pub(super) use upstream::Upstream;
+pub(super) use worker_body::WorkerBody;

@@ -87,12 +87,7 @@ impl Upstream {
     /// Prepares a server that is reached through these proxies.
     fn through_proxy(settings: &UpstreamSettings, proxies: Matcher) -> Result<Self, UpstreamError> {
         let base = parse_base_url(&settings.base_url)?;
-        let proxy = proxies.intercept(&base).filter(|_| !client::is_loopback(&base));
-        if let Some(scheme) =
-            proxy.as_ref().and_then(|proxy| proxy.uri().scheme_str()).filter(|s| *s != "http")
-        {
-            return Err(UpstreamError::Proxy(scheme.to_owned()));
-        }
+        let proxy = client::find_proxy(&proxies, &base).map_err(UpstreamError::Proxy)?;
         let has_tls = base.scheme() == Some(&Scheme::HTTPS);
         // A tunnel has its own request to the proxy; without one, each request goes to the proxy.
         let proxy_auth = proxy.as_ref().filter(|_| !has_tls).and_then(|proxy| proxy.basic_auth().cloned());

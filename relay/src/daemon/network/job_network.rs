@@ -8,6 +8,7 @@ use common::ids::JobId;
 use common::refused_hosts::{self, RefusedHost};
 
 use super::refusal::Refusal;
+use super::secret_route::SecretRoutes;
 use super::target::Target;
 use crate::config::network::{AllowList, Permission};
 use crate::daemon::writer::{WriterCommand, WriterHandle};
@@ -17,6 +18,7 @@ use crate::daemon::writer::{WriterCommand, WriterHandle};
 pub(in crate::daemon) struct JobNetwork {
     job: JobId,
     allow: Arc<AllowList>,
+    secrets: SecretRoutes,
     writer: WriterHandle,
     refused: Mutex<Vec<RefusedHost>>,
     connections: AtomicU64,
@@ -28,13 +30,14 @@ impl JobNetwork {
     /// Creates the network of a job that was refused these hosts already.
     pub(in crate::daemon) fn new(
         job: JobId,
-        allow: Arc<AllowList>,
+        (allow, secrets): (Arc<AllowList>, SecretRoutes),
         refused: Vec<RefusedHost>,
         writer: WriterHandle,
     ) -> Self {
         Self {
             job,
             allow,
+            secrets,
             writer,
             refused: Mutex::new(refused),
             connections: AtomicU64::new(0),
@@ -55,6 +58,11 @@ impl JobNetwork {
         }
         let permission = self.allow.permission(target.host(), target.port());
         permission.ok_or_else(|| Refusal::NotAllowed(target.to_string()))
+    }
+
+    /// Returns the way to the hosts of the secrets.
+    pub(super) fn secret_routes(&self) -> Result<&SecretRoutes, Refusal> {
+        if self.is_closed() { Err(Refusal::JobEnded) } else { Ok(&self.secrets) }
     }
 
     /// Counts a refused target, and records the first refusal of each and each tenfold as an event.

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use super::job_network::JobNetwork;
 use super::refusal::Refusal;
 use super::target::Target;
-use super::{connector, forward};
+use super::{connector, forward, secret_route};
 
 /// Time limit for the head of a request, also of the next one on an idle connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
@@ -65,6 +65,9 @@ async fn answer(
     network: &JobNetwork,
     tunnel: &Mutex<Option<Tunnel>>,
 ) -> Response<AnswerBody> {
+    if secret_route::is_for_secret(&request) {
+        return answer_with_secret(request, network).await;
+    }
     let target = match Target::of_request(&request) {
         Ok(target) => target,
         Err(refusal) => return refusal.response().map(Either::Left),
@@ -82,6 +85,17 @@ async fn answer(
         Ok(response) => response,
         Err(refusal) => refuse(&refusal, &target, network).await,
     }
+}
+
+async fn answer_with_secret(request: Request<Incoming>, network: &JobNetwork) -> Response<AnswerBody> {
+    let answered = match network.secret_routes() {
+        Ok(routes) => routes.forward(request).await,
+        Err(refusal) => Err(refusal),
+    };
+    answered.map(|answer| answer.map(Either::Right)).unwrap_or_else(|refusal| {
+        tracing::debug!("{}: a request with a secret: {refusal}", network.job());
+        refusal.response().map(Either::Left)
+    })
 }
 
 async fn refuse(refusal: &Refusal, target: &Target, network: &JobNetwork) -> Response<AnswerBody> {

@@ -7,13 +7,17 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::config::network::AllowList;
+use crate::daemon::network::SecretRoutes;
 use crate::daemon::writer::{WriterCommand, WriterHandle};
+use crate::state_dir::StateDir;
 
 /// A job whose network has these patterns, with the queue of its events.
 fn job(allow: &[&str]) -> (Arc<JobNetwork>, mpsc::Receiver<WriterCommand>) {
     let (commands, queue) = mpsc::channel(64);
     let allow = Arc::new(AllowList::for_test(allow));
-    let network = JobNetwork::new("a#1".parse().unwrap(), allow, Vec::new(), WriterHandle::new(commands));
+    let secrets = SecretRoutes::new(StateDir::in_folder("/nonexistent".into()).host_secrets());
+    let writer = WriterHandle::new(commands);
+    let network = JobNetwork::new("a#1".parse().unwrap(), (allow, secrets), Vec::new(), writer);
     (Arc::new(network), queue)
 }
 

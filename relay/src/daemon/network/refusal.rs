@@ -36,6 +36,18 @@ pub(super) enum Refusal {
     /// The request names no valid host.
     #[error("the request names no valid host and port")]
     BadTarget,
+    /// There is no secret of this name.
+    #[error("there is no secret {0}: `relay secret list` on the host shows all")]
+    UnknownSecret(String),
+    /// The secrets can't be read, or hold one that can't be used.
+    #[error("the secrets can't be read: the log of `relay serve` on the host says why")]
+    UnreadableSecrets,
+    /// The method of the request would show the secret.
+    #[error("a request with a secret can't use the method TRACE, which repeats it")]
+    Trace,
+    /// The job has ended.
+    #[error("the job has ended")]
+    JobEnded,
     /// The request is none for a proxy.
     #[error("this is a proxy: it takes CONNECT, and requests for http:// addresses")]
     NoProxyRequest,
@@ -50,7 +62,11 @@ impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
             Self::NotAllowed(_) | Self::Private(_) | Self::JobEnded => StatusCode::FORBIDDEN,
-            Self::Unresolved(..) | Self::Unreachable(..) | Self::BadAnswer(..) => StatusCode::BAD_GATEWAY,
+            Self::UnknownSecret(_) => StatusCode::NOT_FOUND,
+            Self::Trace => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Unresolved(..) | Self::Unreachable(..) | Self::BadAnswer(..) | Self::UnreadableSecrets => {
+                StatusCode::BAD_GATEWAY
+            }
             Self::BadTarget | Self::NoProxyRequest => StatusCode::BAD_REQUEST,
         }
     }
