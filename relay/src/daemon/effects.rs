@@ -363,8 +363,8 @@ impl Executor {
             EngineEffect::StartBox(id) => return self.start_box(id).await,
             EngineEffect::RestartBox(id) => boxes::restart_in_background(platform, id, core),
             EngineEffect::RemoveBox(id) => boxes::remove_in_background(platform, id, core),
-            EngineEffect::StartPlatform => drop(tokio::spawn(async move {
-                let result = platform::start_platform(&platform, &core).await;
+            EngineEffect::StartPlatform { has_jobs } => drop(tokio::spawn(async move {
+                let result = platform::start_platform(&platform, has_jobs, &core).await;
                 let _ = core.send(Input::PlatformStarted(result).into()).await;
             })),
             EngineEffect::StopPlatform => drop(tokio::spawn(async move {
