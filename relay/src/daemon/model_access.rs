@@ -18,7 +18,7 @@ use jiff::Zoned;
 use tokio::sync::{mpsc, watch};
 
 use super::core::Input;
-use super::gateway::{DayMeter, JobMeter, JobReadings, JobRoute, MeterSettings, Upstream};
+use super::gateway::{DayMeter, JobMeter, JobReadings, JobRoute, LoginHold, MeterSettings, Upstream};
 use super::message::Message;
 use super::writer::{WriterCommand, WriterHandle};
 use crate::config::prices::Prices;
@@ -205,6 +205,15 @@ impl ModelAccess {
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits for refreshes of logins that are under way: their tokens can be used once, and have to be stored. Until the
+    /// returned values are dropped, no other one begins.
+    pub(super) async fn hold_logins(&self) -> Vec<LoginHold> {
+        let upstreams: Vec<_> =
+            self.lock().upstreams.values().map(|(_, upstream)| Arc::clone(upstream)).collect();
+        let holds = upstreams.iter().map(|upstream| upstream.hold_login());
+        futures_util::future::join_all(holds).await.into_iter().flatten().collect()
+    }
+
     }
 }
 

@@ -19,6 +19,7 @@ use super::core::{Core, CoreSettings, Input};
 use super::deliver::DeliveryThread;
 use super::driver::Driver;
 use super::effects::Executor;
+use super::gateway::LoginHold;
 use super::job_repositories::JobRepositories;
 use super::latest_map::LatestMap;
 use super::listen::Listener;
@@ -51,6 +52,8 @@ use crate::time::{self, Clock};
 const MESSAGE_CAPACITY: usize = 64;
 /// Maximum time to wait for the registry lock. Readers hold it for microseconds, a daemon holds it for its lifetime.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(300);
+/// Maximum time to wait for a refresh of the user's login at the end. `relay restart` waits twice as long.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs the daemon until `relay down`, SIGTERM or Ctrl-C. Workers continue after SIGTERM and Ctrl-C.
 ///
@@ -201,7 +204,8 @@ async fn run_daemon(
     engine_events::spawn(platform, inputs);
     driver.handle_input(Input::Listening).await;
     main_loop::run(&mut driver, &mut messages, &changes).await?;
-    shut_down(driver, &changes).await;
+    let model = driver.environment.app.model.clone();
+    let _logins = tokio::join!(shut_down(driver, &changes), hold_logins(model)).1;
     Ok(())
 }
 
@@ -212,6 +216,19 @@ async fn check_model(
     inputs: mpsc::Sender<Message>,
 ) {
     if let Some(model) = model {
+/// Waits for refreshes of the user's login that are under way, which must not be lost. None begins until the returned
+/// values are dropped.
+async fn hold_logins(model: Option<ModelAccess>) -> Vec<LoginHold> {
+    let Some(model) = model else { return Vec::new() };
+    let held = tokio::time::timeout(LOGIN_TIMEOUT, model.hold_logins()).await;
+    held.unwrap_or_else(|_| {
+        tracing::warn!(
+            "a refresh of the ChatGPT login is lost: if codex has to log in again, run `codex login`"
+        );
+        Vec::new()
+    })
+}
+
         let problem = model.problem();
         driver.handle_input(Input::ModelChecked(problem.clone())).await;
         if let Some(mut day_hold) = model.day_hold() {

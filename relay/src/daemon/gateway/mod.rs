@@ -15,12 +15,14 @@
 //! * [`endpoint`], [`request_check`]: requests that workers may send. [`refusal`]: answers of the gateway itself. [`headers`]: headers
 //!   that are passed on. [`meter`]: token counts of an answer; [`event_stream`] and [`json_fields`] find them in bounded
 //!   memory, [`message_stream`] adds those of a stream of the Messages API. [`account`]: problems of the account. All of these are pure.
+//! * [`body_memory`]: memory for the bodies of requests that may have to be sent twice.
 //! * [`upstream`]: the model's server, with the settings of [`crate::model_server`]. [`client`]: connections to it.
 //! * [`login`]: the user's `ChatGPT` login. [`login_file`]: the file that it is in. [`token_refresh`]: the request for new
 //!   tokens.
 
 mod account;
 mod answer;
+mod body_memory;
 mod client;
 mod day_meter;
 mod endpoint;
@@ -46,6 +48,7 @@ mod worker_body;
 
 pub(super) use day_meter::DayMeter;
 pub(super) use job_meter::{JobMeter, JobReadings, MeterSettings};
+pub(super) use login::LoginHold;
 pub(super) use proxy::serve_connection;
 pub(super) use route::JobRoute;
 pub(super) use upstream::Upstream;
