@@ -41,6 +41,8 @@ pub(super) struct ModelAccess {
     registry: Registry,
     prices: Prices,
     day: Option<Arc<DayMeter>>,
+    /// True if jobs reach only the hosts of a list.
+    has_allowed_hosts: bool,
     writer: WriterHandle,
     shared: Arc<Mutex<Shared>>,
 }
@@ -65,7 +67,13 @@ impl ModelAccess {
         writer: WriterHandle,
     ) -> Result<Self, String> {
         let secret = ModelSecret::load_or_create(secret_file)?;
-        Ok(Self { secret, registry, prices, day: None, writer, shared: Arc::default() })
+        let shared = Arc::default();
+        Ok(Self { secret, registry, prices, day: None, has_allowed_hosts: false, writer, shared })
+    }
+
+    /// Refuses tools with which the model's server connects to hosts that a worker names, if jobs can't do it.
+    pub(super) fn with_allowed_hosts(self, has_allowed_hosts: bool) -> Self {
+        Self { has_allowed_hosts, ..self }
     }
 
     /// Lets all jobs share the budget of a day.
@@ -189,6 +197,7 @@ impl ModelAccess {
             day: self.day.clone(),
             model: record.model.clone().or_else(|| settings.model.clone()),
             service_tier: settings.service_tier.clone(),
+            has_allowed_hosts: self.has_allowed_hosts,
         })
     }
 
