@@ -92,6 +92,12 @@ impl Platform {
         }
     }
 
+    /// Sets the reason why the containers of jobs can't be without a network, if it is known already.
+    pub(super) fn with_obstacle(self, obstacle: Option<String>) -> Self {
+        let known = obstacle.map_or_else(OnceLock::new, |reason| OnceLock::from(Some(reason)));
+        Self { network_obstacle: Arc::new(known), ..self }
+    }
+
     pub(super) fn engine(&self) -> EngineKind {
         self.engine
     }
