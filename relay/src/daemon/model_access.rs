@@ -205,15 +205,6 @@ impl ModelAccess {
         read::load_record(&self.registry, job).is_ok_and(|stored| stored.record.state.is_final())
     }
 
-    /// Removes the meter of a job that has ended. Its open connections can begin no further request.
-    pub(super) fn remove_job(&self, job: &JobId) {
-        if let Some(meter) = self.lock().meters.remove(job) {
-            meter.close();
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     /// Waits for refreshes of logins that are under way: their tokens can be used once, and have to be stored. Until the
     /// returned values are dropped, no other one begins.
     pub(super) async fn hold_logins(&self) -> Vec<LoginHold> {
@@ -223,6 +214,15 @@ impl ModelAccess {
         futures_util::future::join_all(holds).await.into_iter().flatten().collect()
     }
 
+    /// Removes the meter of a job that has ended. Its open connections can begin no further request.
+    pub(super) fn remove_job(&self, job: &JobId) {
+        if let Some(meter) = self.lock().meters.remove(job) {
+            meter.close();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
