@@ -1,12 +1,11 @@
 //! Measures the disk space of a job's container while the job runs.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::measure::{Folder, measure};
+use super::measure::{DiskUse, Folder, measure};
 use crate::user::UserIds;
 
 /// Minimum pause between two measurements. A process can write about a GiB meanwhile.
@@ -25,8 +24,8 @@ const WRITABLE_FOLDERS: [&str; 4] = ["/tmp", "/var/tmp", "/run/lock", "/workspac
 /// Exceeded limit of disk space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DiskExceeded {
-    /// Bytes in use.
-    pub(crate) used: u64,
+    /// Space in use.
+    pub(crate) used: DiskUse,
     /// Bytes that may be used.
     pub(crate) limit: u64,
 }
@@ -35,7 +34,7 @@ pub(crate) struct DiskExceeded {
 #[derive(Debug)]
 pub(crate) struct DiskWatch {
     limit: u64,
-    used: Arc<AtomicU64>,
+    used: Arc<Mutex<DiskUse>>,
     /// Ends the thread when it is dropped.
     _stop: Sender<()>,
 }
@@ -43,13 +42,13 @@ pub(crate) struct DiskWatch {
 impl DiskWatch {
     /// Starts a watch. `None` if the system starts no thread.
     pub(crate) fn start(limit: u64, folders: Vec<Folder>) -> Option<Self> {
-        let used = Arc::new(AtomicU64::new(0));
+        let used = Arc::<Mutex<DiskUse>>::default();
         let (stop, stopped) = channel();
         let newest = Arc::clone(&used);
         let watch = move || {
             loop {
                 let (began, free) = (Instant::now(), free_bytes(&folders));
-                newest.store(measure(&folders), Ordering::Relaxed);
+                *newest.lock().unwrap_or_else(PoisonError::into_inner) = measure(&folders);
                 let took = began.elapsed();
                 let is_filling = || free_bytes(&folders).saturating_add(limit / GROWTH_DIVISOR) < free;
                 let is_due = || began.elapsed() >= next_measurement(took, is_filling());
@@ -62,10 +61,10 @@ impl DiskWatch {
         thread.ok().map(|_| Self { limit, used, _stop: stop })
     }
 
-    /// Returns the numbers if more is in use than may be.
+    /// Returns the numbers if more is in use than may be, or more than can be measured.
     pub(crate) fn exceeded(&self) -> Option<DiskExceeded> {
-        let used = self.used.load(Ordering::Relaxed);
-        (used > self.limit).then_some(DiskExceeded { used, limit: self.limit })
+        let used = *self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        (used.bytes > self.limit || used.is_too_deep).then_some(DiskExceeded { used, limit: self.limit })
     }
 }
 
@@ -117,7 +116,7 @@ mod tests {
         while small.exceeded().is_none() && Instant::now() < deadline {
             thread::yield_now();
         }
-        assert!(small.exceeded().is_some_and(|over| over.limit == 1 << 19 && over.used >= 1 << 20));
+        assert!(small.exceeded().is_some_and(|over| over.limit == 1 << 19 && over.used.bytes >= 1 << 20));
         assert_eq!(large.exceeded(), None);
     }
 

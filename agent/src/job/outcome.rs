@@ -144,9 +144,14 @@ pub(crate) fn process_limit_warning(limit: u64) -> String {
 
 /// Returns the failure of a job that uses more disk space than it may.
 pub(crate) fn disk_limit_error(disk: DiskExceeded) -> JobError {
+    if disk.used.is_too_deep {
+        let message = "the job has so many folders deep below each other that its disk space can't be measured: remove \
+                       what makes them";
+        return JobError { kind: FailureKind::DiskLimit, message: message.to_owned(), step: None };
+    }
     let message = format!(
         "the job uses {} MiB of disk space in its container and may use {} MiB: raise that limit ([platform] disk)",
-        disk.used >> 20,
+        disk.used.bytes >> 20,
         disk.limit >> 20
     );
     JobError { kind: FailureKind::DiskLimit, message, step: None }

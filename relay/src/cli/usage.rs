@@ -114,7 +114,7 @@ impl Sum {
         }
         let usage = earlier.map_or(usage, |earlier| difference(usage, earlier));
         let price = record.model.as_deref().and_then(|model| prices.price(model));
-        let cost_micros = price.map(|price| price.cost_micros(&usage));
+        let cost_micros = price.map(|price| price.cost_micros(&usage, 0));
         Some(Self { cost_micros, is_estimate: true, ..Self::of_tokens(usage) })
     }
 

@@ -148,7 +148,7 @@ fn budgets_and_prices_are_in_dollars() {
     let budget = common::budget::Budget { max_tokens: Some(1000), max_cost_micros: Some(2_500_000) };
     assert_eq!(config.limits.budget, budget);
     let usage = common::event::Usage { input_tokens: 10, output_tokens: 2, ..Default::default() };
-    assert_eq!(config.prices.price("m").unwrap().cost_micros(&usage), 15);
+    assert_eq!(config.prices.price("m").unwrap().cost_micros(&usage, 0), 15);
     assert!(load("").unwrap().limits.budget.is_unlimited());
 }
 

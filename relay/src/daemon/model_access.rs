@@ -18,7 +18,7 @@ use jiff::Zoned;
 use tokio::sync::{mpsc, watch};
 
 use super::core::Input;
-use super::gateway::{DayMeter, JobMeter, JobReadings, JobRoute, MeterSettings, Upstream};
+use super::gateway::{DayMeter, JobMeter, JobReadings, JobRoute, LoginHold, MeterSettings, Upstream};
 use super::message::Message;
 use super::writer::{WriterCommand, WriterHandle};
 use crate::config::prices::Prices;
@@ -42,6 +42,8 @@ pub(super) struct ModelAccess {
     registry: Registry,
     prices: Prices,
     day: Option<Arc<DayMeter>>,
+    /// True if jobs reach only the hosts of a list.
+    has_allowed_hosts: bool,
     writer: WriterHandle,
     shared: Arc<Mutex<Shared>>,
 }
@@ -66,7 +68,13 @@ impl ModelAccess {
         writer: WriterHandle,
     ) -> Result<Self, String> {
         let secret = ModelSecret::load_or_create(secret_file)?;
-        Ok(Self { secret, registry, prices, day: None, writer, shared: Arc::default() })
+        let shared = Arc::default();
+        Ok(Self { secret, registry, prices, day: None, has_allowed_hosts: false, writer, shared })
+    }
+
+    /// Refuses tools with which the model's server connects to hosts that a worker names, if jobs can't do it.
+    pub(super) fn with_allowed_hosts(self, has_allowed_hosts: bool) -> Self {
+        Self { has_allowed_hosts, ..self }
     }
 
     /// Lets all jobs share the budget of a day.
@@ -190,11 +198,21 @@ impl ModelAccess {
             day: self.day.clone(),
             model: record.model.clone().or_else(|| settings.model.clone()),
             service_tier: settings.service_tier.clone(),
+            has_allowed_hosts: self.has_allowed_hosts,
         })
     }
 
     fn has_ended(&self, job: &JobId) -> bool {
         read::load_record(&self.registry, job).is_ok_and(|stored| stored.record.state.is_final())
+    }
+
+    /// Waits for refreshes of logins that are under way: their tokens can be used once, and have to be stored. Until the
+    /// returned values are dropped, no other one begins.
+    pub(super) async fn hold_logins(&self) -> Vec<LoginHold> {
+        let upstreams: Vec<_> =
+            self.lock().upstreams.values().map(|(_, upstream)| Arc::clone(upstream)).collect();
+        let holds = upstreams.iter().map(|upstream| upstream.hold_login());
+        futures_util::future::join_all(holds).await.into_iter().flatten().collect()
     }
 
     /// Removes the meter of a job that has ended. Its open connections can begin no further request.

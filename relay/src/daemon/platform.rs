@@ -96,6 +96,12 @@ impl Platform {
         }
     }
 
+    /// Sets the reason why the containers of jobs can't be without a network, if it is known already.
+    pub(super) fn with_obstacle(self, obstacle: Option<String>) -> Self {
+        let known = obstacle.map_or_else(OnceLock::new, |reason| OnceLock::from(Some(reason)));
+        Self { no_network_obstacle: Arc::new(known), ..self }
+    }
+
     pub(super) fn engine(&self) -> EngineKind {
         self.engine
     }
@@ -123,13 +129,13 @@ impl Platform {
     }
 
     /// Ensures that the platform runs and that its agent has the address of this relay. The agent then connects with a
-    /// new token. A running agent of engine `local` keeps its old token.
-    pub(super) async fn ensure_running(&self) -> Result<(), String> {
+    /// new token. A running agent of engine `local` keeps its old token, and a running container with jobs its settings.
+    pub(super) async fn ensure_running(&self, has_jobs: bool) -> Result<(), String> {
         let platform = self.clone();
-        run_blocking(move || platform.ensure_running_blocking()).await
+        run_blocking(move || platform.ensure_running_blocking(has_jobs)).await
     }
 
-    fn ensure_running_blocking(&self) -> Result<(), String> {
+    fn ensure_running_blocking(&self, has_jobs: bool) -> Result<(), String> {
         if self.engine == EngineKind::Local && local::is_agent_running(&self.state_dir) {
             if self.tokens.has_token(PLATFORM_HOLDER) {
                 return local::write_relay_address(&self.state_dir, &self.relay_url());
@@ -141,7 +147,7 @@ impl Platform {
         }
         let token =
             self.tokens.mint(PLATFORM_HOLDER).map_err(|e| format!("the agent's token can't be made: {e}"))?;
-        let configured = self.configure(&token);
+        let configured = self.configure(&token, has_jobs);
         match configured {
             Ok(()) => self.tokens.revoke_older(PLATFORM_HOLDER, Some(&token)),
             Err(_) => self.tokens.revoke(&token),
@@ -154,11 +160,11 @@ impl Platform {
     }
 
     /// Passes the agent its configuration; starts the agent first if needed.
-    fn configure(&self, token: &str) -> Result<(), String> {
+    fn configure(&self, token: &str, has_jobs: bool) -> Result<(), String> {
         let config = self.agent_config(token);
         match self.engine {
             EngineKind::Local => local::start_agent(&self.state_dir, &config, &self.inherited_fd_limit),
-            EngineKind::Docker | EngineKind::Podman => self.container().ensure_running(&config),
+            EngineKind::Docker | EngineKind::Podman => self.container().ensure_running(&config, has_jobs),
         }
     }
 
@@ -246,7 +252,11 @@ impl Platform {
 }
 
 /// Starts the platform. Inspects its container before the start, because the start erases the container's exit state.
-pub(super) async fn start_platform(platform: &Platform, core: &mpsc::Sender<Message>) -> Result<(), String> {
+pub(super) async fn start_platform(
+    platform: &Platform,
+    has_jobs: bool,
+    core: &mpsc::Sender<Message>,
+) -> Result<(), String> {
     // If the engine does not answer, the next call fails with a better message.
     if platform.engine().is_container()
         && let Ok(state) = platform.container_state().await
@@ -258,7 +268,7 @@ pub(super) async fn start_platform(platform: &Platform, core: &mpsc::Sender<Mess
             return Err(describe_pause(platform.engine(), platform.name()));
         }
     }
-    platform.ensure_running().await
+    platform.ensure_running(has_jobs).await
 }
 
 /// Runs `work`, which blocks, on another thread.

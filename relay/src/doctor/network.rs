@@ -4,8 +4,12 @@ use std::sync::OnceLock;
 
 use super::context::CheckContext;
 use super::finding::Finding;
+use crate::config::Config;
+use crate::engine::box_network::SOCKET_NAME;
 use crate::engine::container::Container;
+use crate::policy;
 use crate::registry::lease::PlatformStatus;
+use crate::state_dir::{StateDir, box_socket};
 
 const NETWORK_CHECK: &str = "network";
 
@@ -28,6 +32,9 @@ pub(super) fn check_network(context: &CheckContext) -> Vec<Finding> {
         Ok(config) => config,
         Err(unusable) => return vec![Finding::skipped(NETWORK_CHECK, unusable.explanation())],
     };
+    if let Err(refused) = policy::check_allowed_hosts(context.engine, config) {
+        return vec![Finding::fail(NETWORK_CHECK, refused.message, "do that, then run `relay restart`")];
+    }
     let network = if config.has_allow_list(context.engine) {
         Network::Listed { is_explicit: config.network.is_explicit_allow_list }
     } else if config.platform.has_boxes(context.engine) {
@@ -42,17 +49,28 @@ pub(super) fn check_network(context: &CheckContext) -> Vec<Finding> {
         return vec![Finding::skipped(NETWORK_CHECK, "run outside of a sandbox, with relay up")];
     }
     let obstacle = match network {
-        Network::Listed { .. } => Container {
-            engine: context.engine,
-            platform: &config.platform,
-            registry: context.registry.dir(),
-            selinux_mount_option: &OnceLock::new(),
-        }
-        .no_network_obstacle()
-        .unwrap_or_else(Some),
+        Network::Listed { .. } => find_obstacle(context, config),
         _ => None,
     };
     vec![assess(network, obstacle)]
+}
+
+/// Returns the reason why the containers of jobs can't be without a network, if there is one.
+fn find_obstacle(context: &CheckContext, config: &Config) -> Option<String> {
+    let container = Container {
+        engine: context.engine,
+        platform: &config.platform,
+        registry: context.registry.dir(),
+        selinux_mount_option: &OnceLock::new(),
+    };
+    container.no_network_obstacle().unwrap_or_else(Some).or_else(|| socket_obstacle(context))
+}
+
+/// Returns the reason why the relay can't be reached at its socket for the containers of jobs, if there is one.
+fn socket_obstacle(context: &CheckContext) -> Option<String> {
+    let folder = StateDir::for_project(&context.root).ok()?.box_socket_dir();
+    let error = box_socket::check(&folder, SOCKET_NAME).err()?;
+    Some(format!("the relay does not listen on its socket in {}: {error}", folder.display()))
 }
 
 fn assess(network: Network, obstacle: Option<String>) -> Finding {

@@ -94,6 +94,11 @@ impl AllowList {
         list
     }
 
+    /// Returns true if every public host may be reached at every port.
+    pub fn is_open(&self) -> bool {
+        self.own.iter().any(HostPattern::matches_all)
+    }
+
     /// Returns the permission to connect to a port of a host, if there is one. The host is in lower case, without brackets
     /// and without a final dot.
     pub fn permission(&self, host: &str, port: u16) -> Option<Permission> {
@@ -141,6 +146,8 @@ mod tests {
     fn an_empty_list_permits_nothing_and_a_star_every_public_host() {
         assert_eq!(AllowList::for_test(&[]).permission("pypi.org", 443), None);
         let open = AllowList::for_test(&["*"]);
+        let is_open = |entries| AllowList::for_test(entries).is_open();
+        assert!(is_open(&["npm", "*"]) && !is_open(&["*:443"]) && !is_open(&[]));
         for (host, port) in [("example.org", 8443), ("10.0.0.1", 22)] {
             assert_eq!(open.permission(host, port), Some(Permission::Public), "{host}");
         }

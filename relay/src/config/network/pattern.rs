@@ -66,6 +66,11 @@ impl HostPattern {
         Ok(Self { hosts, ports })
     }
 
+    /// Returns true if the pattern matches every port of every host.
+    pub(super) fn matches_all(&self) -> bool {
+        matches!(self, Self { hosts: Hosts::All, ports: Ports::All })
+    }
+
     /// Returns true if the pattern matches a port of a host.
     pub(super) fn matches(&self, host: &str, port: u16) -> bool {
         let matches_port = match self.ports {

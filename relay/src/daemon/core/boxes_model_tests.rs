@@ -126,7 +126,7 @@ impl Model {
                 Effect::Engine(EngineEffect::StartBox(id)) => self.pending.push(Pending::Start(id)),
                 Effect::Engine(EngineEffect::RestartBox(id)) => self.pending.push(Pending::Restart(id)),
                 Effect::Engine(EngineEffect::RemoveBox(id)) => self.pending.push(Pending::Remove(id)),
-                Effect::Engine(EngineEffect::StartPlatform) => {
+                Effect::Engine(EngineEffect::StartPlatform { .. }) => {
                     self.pending.push(Pending::Input(Input::PlatformStarted(Ok(()))));
                 }
                 Effect::Offer { job, agent, connection: Some(_), .. } => {

@@ -26,6 +26,9 @@ use crate::time;
 
 /// Time before its end at which an access token is not used any more. A request is authorized within seconds.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(120);
+/// Minimum time between two refreshes of tokens that the server rejects before their end. A server that rejects every token
+/// must not use up refresh tokens.
+const MIN_REJECTION_PAUSE: Duration = Duration::from_secs(60);
 /// Number of tokens that are masked: those of the current login and of the ones before it, which answers that are still
 /// under way may contain.
 const MAX_MASKED: usize = 12;
@@ -39,6 +42,9 @@ pub(super) enum LoginError {
     /// The login can't be refreshed at the moment.
     #[error("the ChatGPT login of codex can't be refreshed: {0}")]
     Failed(String),
+    /// The server has rejected the login of a request that can't be repeated here.
+    #[error("the ChatGPT login of codex was refreshed meanwhile: send the request again")]
+    Refreshed,
 }
 
 /// The user's login.
@@ -53,6 +59,12 @@ pub(super) struct Login {
     secrets: RwLock<Vec<Secret>>,
 }
 
+/// Login that no request refreshes while this value exists.
+#[derive(Debug)]
+pub(in crate::daemon) struct LoginHold {
+    _state: OwnedMutexGuard<LoginState>,
+}
+
 #[derive(Debug, Default)]
 struct LoginState {
     /// Login in the file, as it was read or written last.
@@ -61,11 +73,28 @@ struct LoginState {
     current: Option<ChatGptLogin>,
     /// Reason why the endpoint refuses the current login.
     refusal: Option<String>,
+    /// Time of the refresh, if the server had rejected the token before the current one.
+    rejected_at: Option<Timestamp>,
 }
 
 impl LoginState {
     fn set(&mut self, login: ChatGptLogin) {
-        *self = Self { stored: Some(login.clone()), current: Some(login), refusal: None };
+        *self = Self { stored: Some(login.clone()), current: Some(login), refusal: None, rejected_at: None };
+    }
+
+    /// Returns the reason to refresh a login, if there is one.
+    fn refresh_reason(
+        &self,
+        login: &ChatGptLogin,
+        rejected: Option<&Secret>,
+        now: Timestamp,
+    ) -> Option<RefreshReason> {
+        let is_ending = login.expires_before(now + EXPIRY_MARGIN);
+        let is_early = self.rejected_at.is_some_and(|at| now < at + MIN_REJECTION_PAUSE);
+        match rejected == Some(&login.access_token) {
+            true if is_ending || !is_early => Some(RefreshReason::Rejected),
+            _ => is_ending.then_some(RefreshReason::Expiry),
+        }
     }
 }
 
@@ -88,6 +117,11 @@ impl Login {
         read.and_then(|_| refused(&state)).err().map(|e| e.to_string())
     }
 
+    /// Waits for a refresh that is under way, and keeps others from beginning.
+    pub(super) async fn hold(&self) -> LoginHold {
+        LoginHold { _state: Arc::clone(&self.state).lock_owned().await }
+    }
+
     /// Returns the login for a request, refreshed if it has to be. `rejected` is an access token that the model's server
     /// has not accepted.
     pub(super) async fn current_login(
@@ -96,7 +130,7 @@ impl Login {
     ) -> Result<ChatGptLogin, LoginError> {
         let mut state = Arc::clone(&self.state).lock_owned().await;
         let login = self.read_file(&mut state)?;
-        if refresh_reason(&login, rejected.as_ref(), time::now()).is_none() {
+        if state.refresh_reason(&login, rejected.as_ref(), time::now()).is_none() {
             return Ok(login);
         }
         let this = Arc::clone(self);
@@ -112,7 +146,8 @@ impl Login {
     ) -> Result<ChatGptLogin, LoginError> {
         let _lock = self.file.lock_refresh().await.map_err(LoginError::Failed)?;
         let login = self.read_file(&mut state)?;
-        let Some(reason) = refresh_reason(&login, rejected.as_ref(), time::now()) else { return Ok(login) };
+        let reason = state.refresh_reason(&login, rejected.as_ref(), time::now());
+        let Some(reason) = reason else { return Ok(login) };
         refused(&state)?;
         let answer = match &login.refresh_token {
             Some(token) => {
@@ -121,7 +156,11 @@ impl Login {
             None => Err(RefreshError::Invalid("it has no refresh token".to_owned())),
         };
         match answer {
-            Ok(tokens) => self.adopt(&mut state, &login, &tokens).await,
+            Ok(tokens) => {
+                let adopted = self.adopt(&mut state, &login, &tokens).await;
+                state.rejected_at = matches!(reason, RefreshReason::Rejected).then(time::now);
+                adopted
+            }
             Err(RefreshError::Invalid(reason)) => self.handle_refusal(&mut state, &login, reason),
             Err(RefreshError::NoAnswer(_)) if rejected.is_none() && !login.expires_before(time::now()) => {
                 Ok(login)
@@ -199,14 +238,6 @@ impl Login {
 
 fn refused(state: &LoginState) -> Result<(), LoginError> {
     state.refusal.as_ref().map_or(Ok(()), |reason| Err(LoginError::Invalid(reason.clone())))
-}
-
-/// Returns the reason to refresh a login, if there is one.
-fn refresh_reason(login: &ChatGptLogin, rejected: Option<&Secret>, now: Timestamp) -> Option<RefreshReason> {
-    if rejected == Some(&login.access_token) {
-        return Some(RefreshReason::Rejected);
-    }
-    login.expires_before(now + EXPIRY_MARGIN).then_some(RefreshReason::Expiry)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use futures_util::FutureExt;
 use hyper_util::client::proxy::matcher::Matcher;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -184,4 +185,48 @@ async fn tokens_that_can_t_be_stored_are_used_from_memory() {
     let rejected = Some(Secret::new(access_token(1, VALID)));
     assert!(is_number(&fixture.login.current_login(rejected).await.unwrap(), 2));
     assert_eq!(fixture.stored_refresh_token(), Some(Secret::new("refresh-2")));
+}
+
+#[tokio::test]
+async fn a_server_that_rejects_every_token_gets_one_refresh_in_a_minute() {
+    let fixture = Fixture::new(VALID, None).await;
+    let rejected = |number| Some(Secret::new(access_token(number, VALID)));
+    assert!(is_number(&fixture.login.current_login(rejected(0)).await.unwrap(), 1));
+    assert!(is_number(&fixture.login.current_login(rejected(1)).await.unwrap(), 1));
+    assert_eq!(fixture.endpoint.requests().len(), 1);
+    // A login that the user makes meanwhile has a refresh of its own.
+    fixture.write(&access_token(7, VALID), "refresh-user");
+    assert!(is_number(&fixture.login.current_login(rejected(7)).await.unwrap(), 2));
+}
+
+#[tokio::test]
+async fn a_hold_waits_for_the_refresh_under_way_and_lets_no_other_begin() {
+    let fixture = Fixture::new(EXPIRED, None).await;
+    let login = Arc::clone(&fixture.login);
+    let request = tokio::spawn(async move { login.current_login(None).await });
+    while fixture.endpoint.requests().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    request.abort();
+    let hold = fixture.login.hold().await;
+    assert_eq!(fixture.stored_refresh_token(), Some(Secret::new("refresh-1")));
+    assert!(fixture.login.current_login(None).now_or_never().is_none());
+    drop(hold);
+    assert!(is_number(&fixture.login.current_login(None).await.unwrap(), 1));
+}
+
+#[tokio::test]
+async fn a_login_behind_a_link_is_stored_where_the_link_leads() {
+    let fixture = Fixture::new(EXPIRED, None).await;
+    let other = tempfile::tempdir().unwrap();
+    let target = other.path().join("login.json");
+    std::fs::rename(fixture.path("auth.json"), &target).unwrap();
+    std::os::unix::fs::symlink(&target, fixture.path("auth.json")).unwrap();
+    assert!(is_number(&fixture.login.current_login(None).await.unwrap(), 1));
+    assert!(fixture.path("auth.json").is_symlink());
+    assert_eq!(fixture.stored_refresh_token(), Some(Secret::new("refresh-1")));
+    for lock in ["auth.relay.lock", "auth.lock"] {
+        assert!(other.path().join(lock).exists(), "{lock}");
+    }
+    assert!(fixture.path("auth.lock").exists(), "Codex takes the lock beside its own name of the file");
 }

@@ -17,10 +17,12 @@ use super::json_fields::{Field, JsonFields};
 const MAX_WHOLE_FLOAT: f64 = 9_007_199_254_740_992.0;
 
 /// Result of an answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Reading {
     /// Tokens of the answer, if it has them.
     pub(super) usage: Option<Usage>,
+    /// Number of the input tokens that were written to a cache, which costs more.
+    pub(super) cache_written: u64,
     /// Name of the model that answered, if the answer has it.
     pub(super) model: Option<String>,
     /// Error that ended the answer.
@@ -142,9 +144,9 @@ impl Meter {
     pub(super) fn finish(&mut self) -> Option<Reading> {
         if matches!(self.format, Format::Json) {
             self.format = Format::Other;
-            let usage = self.fields.value(Field::Usage).as_ref().and_then(read_usage);
+            let counts = self.fields.value(Field::Usage).as_ref().and_then(Counts::from_json);
             let model = read_model(&self.fields);
-            self.reading = usage.map(|usage| Reading { usage: Some(usage), model, error: None });
+            self.reading = counts.map(|counts| counts.into_reading(model, None));
         }
         self.reading.take()
     }
@@ -153,14 +155,18 @@ impl Meter {
 /// Returns the result if the event is the last one of an answer.
 fn read_event(fields: &JsonFields, message: &mut AnthropicStreamUsage) -> Option<Reading> {
     let kind = fields.value(Field::Type)?;
-    let usage = fields.value(Field::Usage).as_ref().and_then(read_usage);
+    let counts = fields.value(Field::Usage).as_ref().and_then(Counts::from_json);
     let model = read_model(fields);
+    let reading = |model, error| match counts {
+        Some(counts) => counts.into_reading(model, error),
+        None => Reading { model, error, ..Reading::default() },
+    };
     let error = fields.value(Field::Error).filter(|error| !error.is_null());
     match kind.as_str()? {
-        "response.completed" | "response.incomplete" => Some(Reading { usage, model, error: None }),
+        "response.completed" | "response.incomplete" => Some(reading(model, None)),
         "response.failed" => {
             let error = error.as_ref().map(ErrorFields::from_json).unwrap_or_default();
-            Some(Reading { usage, model, error: Some(error) })
+            Some(reading(model, Some(error)))
         }
         "error" => {
             let text =
@@ -171,12 +177,9 @@ fn read_event(fields: &JsonFields, message: &mut AnthropicStreamUsage) -> Option
                 ..ErrorFields::default()
             };
             let error = error.as_ref().map_or_else(own, ErrorFields::from_json);
-            Some(Reading { usage, model, error: Some(error) })
+            Some(reading(model, Some(error)))
         }
-        kind => {
-            let (usage, model) = message.take_event(kind, usage, model)?;
-            Some(Reading { usage, model, error: None })
-        }
+        kind => message.take_event(kind, counts, model),
     }
 }
 
@@ -185,9 +188,30 @@ fn read_model(fields: &JsonFields) -> Option<String> {
     model.as_str().map(str::to_owned)
 }
 
+/// Token counts of an answer.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counts {
+    pub(super) usage: Usage,
+    /// Number of the input tokens that were written to a cache.
+    pub(super) cache_written: u64,
+}
+
+impl Counts {
+    /// Reads token counts; `None` without any.
+    fn from_json(usage: &Value) -> Option<Self> {
+        let cache_written = read_count(&usage["cache_creation_input_tokens"]).unwrap_or_default();
+        read_usage(usage, cache_written).map(|usage| Self { usage, cache_written })
+    }
+
+    /// Returns the result of an answer with these counts.
+    pub(super) fn into_reading(self, model: Option<String>, error: Option<ErrorFields>) -> Reading {
+        Reading { usage: Some(self.usage), cache_written: self.cache_written, model, error }
+    }
+}
+
 /// Reads token counts, in the names of the Responses API, of older APIs or of the Messages API; `None` without any. A
 /// detail that is missing is 0.
-fn read_usage(usage: &Value) -> Option<Usage> {
+fn read_usage(usage: &Value, cache_written: u64) -> Option<Usage> {
     let count = |names: [&str; 2]| names.iter().find_map(|name| read_count(&usage[*name]));
     let detail =
         |names: [&str; 2], detail: &str| names.iter().find_map(|name| read_count(&usage[*name][detail]));
@@ -198,8 +222,7 @@ fn read_usage(usage: &Value) -> Option<Usage> {
     let reasoning = detail(["output_tokens_details", "completion_tokens_details"], "reasoning_tokens");
     // The Messages API does not count what a cache has read or written among its input.
     let read = read_count(&usage["cache_read_input_tokens"]);
-    let written = read_count(&usage["cache_creation_input_tokens"]);
-    let beside = read.unwrap_or_default().saturating_add(written.unwrap_or_default());
+    let beside = read.unwrap_or_default().saturating_add(cache_written);
     Some(Usage {
         input_tokens: input.unwrap_or_default().saturating_add(beside),
         cached_input_tokens: cached.or(read).unwrap_or_default(),

@@ -16,6 +16,7 @@
 //!   [`headers`]: headers that are passed on. [`meter`]: token counts of an answer; [`event_stream`] and
 //!   [`json_fields`] find them in bounded memory, [`anthropic_stream_usage`] adds up those in a stream of the Messages
 //!   API. [`account`]: problems of the account. All of these are pure.
+//! * [`body_memory`]: memory for the bodies of requests that may have to be sent twice.
 //! * [`upstream`]: the model's server, with the settings of [`crate::model_server`]. [`client`]: connections to it.
 //! * [`login`]: the user's `ChatGPT` login. [`login_file`]: the file that it is in. [`token_refresh`]: the request for
 //!   new tokens.
@@ -23,6 +24,7 @@
 mod account;
 mod answer;
 mod anthropic_stream_usage;
+mod body_memory;
 mod client;
 mod day_meter;
 mod endpoint;
@@ -48,6 +50,7 @@ mod worker_body;
 pub(super) use client::{RequestBody, UpstreamClient, find_proxy, new_client, system_tls};
 pub(super) use day_meter::DayMeter;
 pub(super) use job_meter::{JobMeter, JobReadings, MeterSettings};
+pub(super) use login::LoginHold;
 pub(super) use route::JobRoute;
 pub(super) use server::serve_connection;
 pub(super) use upstream::Upstream;

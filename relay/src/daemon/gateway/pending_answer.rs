@@ -66,7 +66,7 @@ impl PendingAnswer {
 impl Drop for PendingAnswer {
     fn drop(&mut self) {
         if !self.is_settled {
-            self.record(&Reading { usage: None, model: None, error: None });
+            self.record(&Reading::default());
         }
     }
 }

@@ -133,7 +133,9 @@ fn failed_request(error: &SendError, upstream: &Upstream) -> Refusal {
     let error = match error {
         SendError::Body(error) => return rejected_body(&**error).unwrap_or(Refusal::BrokenBody),
         SendError::Login(error @ LoginError::Invalid(_)) => return Refusal::LoginInvalid(error.to_string()),
-        SendError::Login(error @ LoginError::Failed(_)) => return Refusal::LoginFailed(error.to_string()),
+        SendError::Login(error @ (LoginError::Failed(_) | LoginError::Refreshed)) => {
+            return Refusal::LoginFailed(error.to_string());
+        }
         SendError::Client(error) => error,
     };
     if let Some(refusal) = rejected_body(error) {
