@@ -17,14 +17,14 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 const PAUSE_RATIO: u32 = 50;
 /// The same ratio while the disk is filling, by this job or by another.
 const FILLING_PAUSE_RATIO: u32 = 3;
-/// Part of the limit by which the free space of the disk shrinks before the disk counts as filling.
-const GROWTH_PART: u64 = 8;
+/// The disk counts as filling when its free space shrinks by more than limit / 8.
+const GROWTH_DIVISOR: u64 = 8;
 /// Folders of the image that a worker may write to. The workspaces are mounted below the last one.
-const SHARED_FOLDERS: [&str; 4] = ["/tmp", "/var/tmp", "/run/lock", "/workspaces"];
+const WRITABLE_FOLDERS: [&str; 4] = ["/tmp", "/var/tmp", "/run/lock", "/workspaces"];
 
 /// Exceeded limit of disk space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct DiskLimit {
+pub(crate) struct DiskExceeded {
     /// Bytes in use.
     pub(crate) used: u64,
     /// Bytes that may be used.
@@ -51,9 +51,9 @@ impl DiskWatch {
                 let (began, free) = (Instant::now(), free_bytes(&folders));
                 newest.store(measure(&folders), Ordering::Relaxed);
                 let took = began.elapsed();
-                let is_filling = || free_bytes(&folders).saturating_add(limit / GROWTH_PART) < free;
+                let is_filling = || free_bytes(&folders).saturating_add(limit / GROWTH_DIVISOR) < free;
                 let is_due = || began.elapsed() >= next_measurement(took, is_filling());
-                if !rest(&stopped, is_due) {
+                if !wait_until_due(&stopped, is_due) {
                     return;
                 }
             }
@@ -63,14 +63,14 @@ impl DiskWatch {
     }
 
     /// Returns the numbers if more is in use than may be.
-    pub(crate) fn exceeded(&self) -> Option<DiskLimit> {
+    pub(crate) fn exceeded(&self) -> Option<DiskExceeded> {
         let used = self.used.load(Ordering::Relaxed);
-        (used > self.limit).then_some(DiskLimit { used, limit: self.limit })
+        (used > self.limit).then_some(DiskExceeded { used, limit: self.limit })
     }
 }
 
 /// Waits until the next measurement is due. Returns false once the job has ended.
-fn rest(stopped: &Receiver<()>, is_due: impl Fn() -> bool) -> bool {
+fn wait_until_due(stopped: &Receiver<()>, is_due: impl Fn() -> bool) -> bool {
     while stopped.recv_timeout(MIN_PAUSE) == Err(RecvTimeoutError::Timeout) {
         if is_due() {
             return true;
@@ -96,7 +96,7 @@ pub(crate) fn measured_folders(user: Option<UserIds>, home: Option<&String>, sta
     if user.is_none_or(|user| user.uid == 0) {
         return vec![Folder { path: "/".to_owned(), since: Some(SystemTime::now()) }];
     }
-    let paths = SHARED_FOLDERS.into_iter().chain(home.map(String::as_str)).chain([state_dir]);
+    let paths = WRITABLE_FOLDERS.into_iter().chain(home.map(String::as_str)).chain([state_dir]);
     paths.map(|path| Folder { path: path.to_owned(), since: None }).collect()
 }
 

@@ -281,7 +281,7 @@ impl JobManager {
                 settings::set_variables(env, &spec.env, &grant.token);
             }
             Runner::Shell => {
-                let variables = settings::messages_variables(listener.port(), &spec.env, &grant.token);
+                let variables = settings::anthropic_variables(listener.port(), &spec.env, &grant.token);
                 env.extend(variables.clone());
                 settings::reach_loopback_without_proxy(env);
                 // The values of the job itself are kept where secrets are removed.

@@ -157,8 +157,10 @@ fn an_own_list_of_hosts_takes_the_place_of_the_default() {
     let network = |text| load(text).unwrap().network;
     assert_eq!(network("[network]\n"), NetworkConfig::default());
     let own = network("[network]\nallow = [\"npm\", \"h.example:8443\"]\n");
-    let expected =
-        NetworkConfig { allow: AllowList::for_test(&["npm", "h.example:8443"]), is_configured: true };
+    let expected = NetworkConfig {
+        allow: AllowList::for_test(&["npm", "h.example:8443"]),
+        is_explicit_allow_list: true,
+    };
     assert_eq!(own, expected);
     let nothing = network("[network]\nallow = []\n");
     assert_eq!(nothing.allow, AllowList::for_test(&[]));

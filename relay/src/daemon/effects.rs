@@ -352,7 +352,7 @@ impl Executor {
             Err(reason) => {
                 let body = Box::new(refused_event(reason.clone()));
                 self.send_to_writer(WriterCommand::RecordRelayEvent { job, body }).await;
-                Some(Input::BoxStarted { agent: id.agent().as_str().into(), result: Err(reason) })
+                Some(Input::BoxStarted { agent: id.agent().as_str().into(), result: Err(reason.into()) })
             }
         }
     }

@@ -30,8 +30,9 @@ use crate::state_dir::model_secret::ModelSecret;
 /// Interval between two checks of the settings of the model's server: two small files are read.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Reason why a command line can't use the Messages API any more.
-const NO_MESSAGES_KEY: &str = "there is no key for the Messages API: set ANTHROPIC_API_KEY before `relay up`";
+/// Reason why a shell job can't use the Messages API any more.
+const NO_ANTHROPIC_KEY: &str =
+    "there is no key for the Messages API: set ANTHROPIC_API_KEY before `relay up`";
 
 /// Access to the model.
 #[derive(Debug, Clone)]
@@ -86,7 +87,7 @@ impl ModelAccess {
         self.day.as_ref().map(|day| day.hold())
     }
 
-    /// Returns what a run's worker gets for its way to the model, if this relay has a model for it.
+    /// Returns the token and settings with which a run's worker uses the model through this relay.
     ///
     /// # Errors
     /// One line with the reason.
@@ -94,12 +95,12 @@ impl ModelAccess {
         self.grant_for(UpstreamSettings::of_this_process()?, job, epoch)
     }
 
-    /// Returns what a run's command line gets for its way to the Messages API; `None` if this relay has no key for it.
+    /// Returns the token with which a shell job uses the Messages API; `None` if this relay has no key for it.
     ///
     /// # Errors
     /// One line with the reason.
-    pub(super) fn messages_grant(&self, job: &JobId, epoch: u32) -> Result<Option<ModelGrant>, String> {
-        let settings = UpstreamSettings::messages_api_of_this_process();
+    pub(super) fn anthropic_grant(&self, job: &JobId, epoch: u32) -> Result<Option<ModelGrant>, String> {
+        let settings = UpstreamSettings::anthropic_of_this_process();
         settings.map(|settings| self.grant_for(settings, job, epoch)).transpose()
     }
 
@@ -156,7 +157,7 @@ impl ModelAccess {
         let token = self.secret.token(&record.job, record.epoch)?;
         let settings = match record.runner {
             Runner::Codex => UpstreamSettings::of_this_process()?,
-            Runner::Shell => UpstreamSettings::messages_api_of_this_process().ok_or(NO_MESSAGES_KEY)?,
+            Runner::Shell => UpstreamSettings::anthropic_of_this_process().ok_or(NO_ANTHROPIC_KEY)?,
         };
         let (meter, upstream) = {
             let mut shared = self.lock();
@@ -251,7 +252,7 @@ fn use_of_day(registry: &Registry, now: &Zoned) -> io::Result<ModelUsage> {
         for stored in read::read_records(&registry)?.iter() {
             let is_today = stored.record.last_event_at.to_zoned(zone.clone()).date() == now.date();
             if let Some(used) = stored.record.model_usage.filter(|_| is_today) {
-                total = total.plus_growth(&ModelUsage::default(), &used);
+                total = total.add_difference(&ModelUsage::default(), &used);
             }
         }
     }

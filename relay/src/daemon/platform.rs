@@ -37,13 +37,13 @@ pub(super) struct Platform {
     /// True if workers reach the model through the relay.
     model_gateway: bool,
     /// True if jobs reach only the hosts of `[network] allow`.
-    pub(super) has_network_rules: bool,
-    /// True if the user has named these hosts.
-    pub(super) has_own_network_rules: bool,
+    pub(super) has_allow_list: bool,
+    /// True if `relay.toml` has this list.
+    pub(super) is_explicit_allow_list: bool,
     /// Folder with the socket for agents in containers without a network.
-    pub(super) box_socket: PathBuf,
+    pub(super) box_socket_dir: PathBuf,
     /// Reason why the containers of jobs can't be without a network, once it was queried.
-    pub(super) network_obstacle: Arc<OnceLock<Option<String>>>,
+    pub(super) no_network_obstacle: Arc<OnceLock<Option<String>>>,
     pub(super) registry_dir: PathBuf,
     state_dir: PathBuf,
     /// Folder for the copies that podman makes of the files of a box.
@@ -78,10 +78,10 @@ impl Platform {
             config: config.platform.clone(),
             codex_settings: config.codex.job_settings(engine),
             model_gateway: config.has_model_gateway(engine),
-            has_network_rules: config.has_network_rules(engine),
-            has_own_network_rules: config.network.is_configured,
-            box_socket: state.box_socket(),
-            network_obstacle: Arc::default(),
+            has_allow_list: config.has_allow_list(engine),
+            is_explicit_allow_list: config.network.is_explicit_allow_list,
+            box_socket_dir: state.box_socket_dir(),
+            no_network_obstacle: Arc::default(),
             registry_dir: registry.dir().to_owned(),
             state_dir: state.agent(),
             copies: state.copies(),

@@ -127,8 +127,8 @@ async fn run_daemon(
     let identity = TlsIdentity::load(&state).map_err(Failure::unreachable)?;
     let listener = listen::bind_loopback(config.port, saved_state.port).map_err(Failure::unreachable)?;
     let address = listener.local_addr().map_err(|e| Failure::unreachable(e.to_string()))?;
-    let bind_box_socket = || listen::bind_box_socket(&state.box_socket()).map_err(Failure::unreachable);
-    let box_listener = config.has_network_rules(engine).then(bind_box_socket).transpose()?;
+    let bind_box_socket = || listen::bind_box_socket(&state.box_socket_dir()).map_err(Failure::unreachable);
+    let box_listener = config.has_allow_list(engine).then(bind_box_socket).transpose()?;
     let changes = LatestMap::new();
     let broadcast = Broadcast::new();
     let subscribers = reserve::with_reserve(registry, || Subscribers::new(registry, broadcast.clone()))
@@ -243,6 +243,7 @@ fn core_settings(config: &Config, platform: &Platform) -> CoreSettings {
         min_free: config.platform.min_free,
         group_limits: config.groups.clone(),
         has_boxes: config.platform.has_boxes(platform.engine()),
+        has_gateway: config.has_model_gateway(platform.engine()),
     }
 }
 

@@ -118,7 +118,7 @@ impl Container<'_> {
         }
         create.args(self.engine_arguments()).args(self.limit_arguments());
         match &content.socket_folder {
-            Some(folder) => create.args(box_network::isolation_arguments(folder)),
+            Some(folder) => create.args(box_network::no_network_arguments(folder)),
             None => create.args(self.network_arguments()),
         };
         for (folder, target) in &content.mounts {

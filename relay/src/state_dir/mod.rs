@@ -134,7 +134,7 @@ impl StateDir {
     }
 
     /// Returns the folder with the socket for agents in containers of single jobs.
-    pub fn box_socket(&self) -> PathBuf {
+    pub fn box_socket_dir(&self) -> PathBuf {
         self.dir.join("box-socket")
     }
 

@@ -5,6 +5,7 @@ mod kills;
 mod limits;
 mod network;
 mod podman;
+mod quota;
 mod random_kills;
 mod secret;
 mod shell;

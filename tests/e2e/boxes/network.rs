@@ -6,8 +6,8 @@ use std::process::Command;
 use std::thread;
 
 use common::event::EventBody;
-use common::network::RefusedHost;
 use common::record::State;
+use common::refused_hosts::RefusedHost;
 use relay_tests::harness::docker::{docker, gateway};
 use relay_tests::harness::podman::{BASE_IMAGE, build_base_image};
 use relay_tests::harness::site::outcome;

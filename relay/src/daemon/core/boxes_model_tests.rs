@@ -195,7 +195,7 @@ impl Model {
                     self.harmed.insert(id.job().clone());
                 }
                 let result = if fails {
-                    Err("hiccup".to_owned())
+                    Err("hiccup".to_owned().into())
                 } else {
                     self.start_engine_box(id);
                     Ok(())
@@ -211,7 +211,7 @@ impl Model {
                         Ok(())
                     }
                 } else {
-                    Err("removed".to_owned())
+                    Err("removed".to_owned().into())
                 };
                 self.handle(Input::BoxStarted { agent, result });
             }

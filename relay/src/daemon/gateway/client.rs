@@ -32,7 +32,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// Maximum size of the head of an answer, in bytes.
 const MAX_HEAD: usize = 128 * 1024;
 
-/// Body of a request: that of a worker as it comes, or one that is known as a whole.
+/// Body of a request: a worker's, which is streamed, or one that is in memory.
 pub(in crate::daemon) type RequestBody = Either<WorkerBody, Full<Bytes>>;
 
 /// Client with its pool of connections.

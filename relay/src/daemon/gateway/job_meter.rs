@@ -17,7 +17,7 @@ use super::request_check::RequestRules;
 use crate::config::prices::Prices;
 
 /// Maximum length of a model's name in messages, in bytes. The worker can choose the name.
-const MAX_MODEL: usize = 80;
+const MAX_MODEL_NAME: usize = 80;
 
 /// Readings of a job's meter. A reader may skip versions, because the counts only grow.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -162,7 +162,8 @@ impl JobMeter {
         if !self.has_cost_limit() || readings.total.unpriced == 0 {
             return None;
         }
-        let model = text_format::one_line(readings.unpriced_model.as_deref().unwrap_or("MODEL"), MAX_MODEL);
+        let model =
+            text_format::one_line(readings.unpriced_model.as_deref().unwrap_or("MODEL"), MAX_MODEL_NAME);
         Some(format!(
             "the job's cost can't be limited, because the price of its model is not known: add \"{model}\" = {{ input = \
              USD, cached_input = USD, output = USD }} (for a million tokens) to [prices] in platform/relay.toml, run \

@@ -35,7 +35,7 @@ const MAX_MASKED: usize = 12;
 pub(super) enum LoginError {
     /// The login is not valid any more.
     #[error("the ChatGPT login of codex is no longer valid ({0}): run `codex login` on the relay's machine")]
-    Refused(String),
+    Invalid(String),
     /// The login can't be refreshed at the moment.
     #[error("the ChatGPT login of codex can't be refreshed: {0}")]
     Failed(String),
@@ -90,7 +90,7 @@ impl Login {
 
     /// Returns the login for a request, refreshed if it has to be. `rejected` is an access token that the model's server
     /// has not accepted.
-    pub(super) async fn access(
+    pub(super) async fn current_login(
         self: &Arc<Self>,
         rejected: Option<Secret>,
     ) -> Result<ChatGptLogin, LoginError> {
@@ -118,11 +118,11 @@ impl Login {
             Some(token) => {
                 token_refresh::request_tokens(&self.client, &self.refresh_url, token, reason).await
             }
-            None => Err(RefreshError::Refused("it has no refresh token".to_owned())),
+            None => Err(RefreshError::Invalid("it has no refresh token".to_owned())),
         };
         match answer {
             Ok(tokens) => self.adopt(&mut state, &login, &tokens).await,
-            Err(RefreshError::Refused(reason)) => self.handle_refusal(&mut state, &login, reason),
+            Err(RefreshError::Invalid(reason)) => self.handle_refusal(&mut state, &login, reason),
             Err(RefreshError::NoAnswer(_)) if rejected.is_none() && !login.expires_before(time::now()) => {
                 Ok(login)
             }
@@ -142,7 +142,7 @@ impl Login {
     ) -> Result<ChatGptLogin, LoginError> {
         let replaced = state.stored.as_ref().unwrap_or(login);
         match self.file.store(replaced, tokens).await {
-            Ok(Stored::Refreshed(login) | Stored::Other(login)) => {
+            Ok(Stored::Refreshed(login) | Stored::Superseded(login)) => {
                 self.mask_tokens(&login);
                 state.set(login.clone());
                 Ok(login)
@@ -170,7 +170,7 @@ impl Login {
         }
         tracing::warn!("the ChatGPT login can't be refreshed: {reason}");
         state.refusal = Some(reason.clone());
-        Err(LoginError::Refused(reason))
+        Err(LoginError::Invalid(reason))
     }
 
     /// Reads the file, and returns the login of the requests.
@@ -198,7 +198,7 @@ impl Login {
 }
 
 fn refused(state: &LoginState) -> Result<(), LoginError> {
-    state.refusal.as_ref().map_or(Ok(()), |reason| Err(LoginError::Refused(reason.clone())))
+    state.refusal.as_ref().map_or(Ok(()), |reason| Err(LoginError::Invalid(reason.clone())))
 }
 
 /// Returns the reason to refresh a login, if there is one.

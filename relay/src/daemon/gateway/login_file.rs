@@ -29,7 +29,7 @@ pub(super) enum Stored {
     /// The file has the refreshed login.
     Refreshed(ChatGptLogin),
     /// The file has another login, which a person or Codex has made meanwhile. It stays.
-    Other(ChatGptLogin),
+    Superseded(ChatGptLogin),
 }
 
 /// The user's `auth.json`.
@@ -46,7 +46,7 @@ impl LoginFile {
     /// Reads the login.
     ///
     /// # Errors
-    /// One line with the reason, which has no value.
+    /// One line with the reason. Errors never contain tokens.
     pub(super) fn read(&self) -> Result<ChatGptLogin, String> {
         self.parse(&self.read_bytes()?)
     }
@@ -81,7 +81,7 @@ impl LoginFile {
         let bytes = self.read_bytes()?;
         let present = self.parse(&bytes)?;
         if present.refresh_token != replaced.refresh_token {
-            return Ok(Stored::Other(present));
+            return Ok(Stored::Superseded(present));
         }
         let invalid = || "it answered with tokens that can't be stored".to_owned();
         let updated = tokens.update_auth_file(&bytes, time::now()).ok_or_else(invalid)?;

@@ -2,16 +2,16 @@
 //!
 //! ```text
 //!  stream of events ─► event_stream ─► json_fields ─┬─ response.completed, .incomplete ─► usage
-//!                                                   ├─ message_start … message_stop ─► message_stream ─► usage
+//!                                                   ├─ message_start … message_stop ─► anthropic_stream_usage ─► usage
 //!  JSON object ──────────────────────► json_fields ─┘─ response.failed, error ─► error, usage
 //! ```
 
 use common::event::Usage;
 use serde_json::Value;
 
+use super::anthropic_stream_usage::AnthropicStreamUsage;
 use super::event_stream::{EventStream, Piece};
 use super::json_fields::{Field, JsonFields};
-use super::message_stream::MessageStream;
 
 /// Largest count that is read from a number with a decimal point: larger ones are not exact.
 const MAX_WHOLE_FLOAT: f64 = 9_007_199_254_740_992.0;
@@ -83,7 +83,7 @@ enum Format {
 pub(super) struct Meter {
     format: Format,
     fields: JsonFields,
-    message: MessageStream,
+    message: AnthropicStreamUsage,
     reading: Option<Reading>,
 }
 
@@ -93,7 +93,12 @@ impl Meter {
     pub(super) fn new(content_type: &str) -> Self {
         let essence = content_type.split(';').next().unwrap_or_default().trim();
         let format = Format::Unknown(essence.eq_ignore_ascii_case("text/event-stream"));
-        Self { format, fields: JsonFields::default(), message: MessageStream::default(), reading: None }
+        Self {
+            format,
+            fields: JsonFields::default(),
+            message: AnthropicStreamUsage::default(),
+            reading: None,
+        }
     }
 
     /// Finds the format from the first byte that is neither white space nor part of a byte order mark.
@@ -146,7 +151,7 @@ impl Meter {
 }
 
 /// Returns the result if the event is the last one of an answer.
-fn read_event(fields: &JsonFields, message: &mut MessageStream) -> Option<Reading> {
+fn read_event(fields: &JsonFields, message: &mut AnthropicStreamUsage) -> Option<Reading> {
     let kind = fields.value(Field::Type)?;
     let usage = fields.value(Field::Usage).as_ref().and_then(read_usage);
     let model = read_model(fields);

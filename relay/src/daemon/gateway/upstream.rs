@@ -188,13 +188,13 @@ impl Upstream {
         body: WorkerBody,
     ) -> Result<Response<Incoming>, SendError> {
         let body = body.collect().await.map_err(SendError::Body)?.to_bytes();
-        let first = login.access(None).await.map_err(SendError::Login)?;
+        let first = login.current_login(None).await.map_err(SendError::Login)?;
         let answer = self.send_as(&first, &head, &body).await?;
         if answer.status() != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
         drop(answer);
-        let next = login.access(Some(first.access_token)).await.map_err(SendError::Login)?;
+        let next = login.current_login(Some(first.access_token)).await.map_err(SendError::Login)?;
         self.send_as(&next, &head, &body).await
     }
 
@@ -236,7 +236,7 @@ fn login_headers(login: &ChatGptLogin) -> Result<Vec<(HeaderName, HeaderValue)>,
     let bearer = Some((AUTHORIZATION, format!("Bearer {}", login.access_token.expose())));
     let account = login.account_id.clone().map(|id| (ACCOUNT_HEADER, id));
     let fedramp = login.is_fedramp.then(|| (FEDRAMP_HEADER, "true".to_owned()));
-    let invalid = || LoginError::Refused("it has characters that a header can't hold".to_owned());
+    let invalid = || LoginError::Invalid("it has characters that a header can't hold".to_owned());
     let headers = [bearer, account, fedramp].into_iter().flatten();
     headers.map(|(name, value)| Ok((name, header_value(&value).ok_or_else(invalid)?))).collect()
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use common::event::EventBody;
 use common::ids::JobId;
-use common::network::{self, RefusedHost};
+use common::refused_hosts::{self, RefusedHost};
 
 use super::refusal::Refusal;
 use super::secret_route::SecretRoutes;
@@ -53,8 +53,11 @@ impl JobNetwork {
 
     /// Returns the permission to connect to a target.
     pub(super) fn permission(&self, target: &Target) -> Result<Permission, Refusal> {
+        if self.is_closed() {
+            return Err(Refusal::JobEnded);
+        }
         let permission = self.allow.permission(target.host(), target.port());
-        permission.filter(|_| !self.is_closed()).ok_or_else(|| Refusal::NotAllowed(target.to_string()))
+        permission.ok_or_else(|| Refusal::NotAllowed(target.to_string()))
     }
 
     /// Returns the way to the hosts of the secrets.
@@ -66,7 +69,7 @@ impl JobNetwork {
     pub(super) async fn count_refused(&self, target: &Target) {
         let reported = {
             let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-            network::count_refusal(&mut refused, &target.to_string())
+            refused_hosts::count_refusal(&mut refused, &target.to_string())
         };
         if let Some(refused) = reported.filter(|_| !self.is_closed()) {
             let (job, body) = (self.job.clone(), Box::new(EventBody::NetworkRefused(refused)));

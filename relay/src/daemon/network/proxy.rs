@@ -56,7 +56,7 @@ where
     }
     let tunnel = tunnel.into_inner().unwrap_or_else(PoisonError::into_inner);
     if let Some(tunnel) = tunnel {
-        carry(tunnel, &network).await;
+        copy_both_ways(tunnel, &network).await;
     }
 }
 
@@ -109,14 +109,14 @@ async fn refuse(refusal: &Refusal, target: &Target, network: &JobNetwork) -> Res
     refusal.response().map(Either::Left)
 }
 
-/// Carries the bytes of a tunnel until both directions have ended.
-async fn carry(tunnel: Tunnel, network: &JobNetwork) {
+/// Copies the bytes of a tunnel both ways until both directions have ended.
+async fn copy_both_ways(tunnel: Tunnel, network: &JobNetwork) {
     let Tunnel { client, mut host } = tunnel;
-    let carried = match client.await {
+    let copied = match client.await {
         Ok(client) => copy_bidirectional(&mut TokioIo::new(client), &mut host).await.map(drop),
         Err(e) => Err(std::io::Error::other(e)),
     };
-    if let Err(e) = carried {
+    if let Err(e) = copied {
         tracing::debug!("{}: a tunnel ended early: {e}", network.job());
     }
 }

@@ -1,6 +1,6 @@
 //! The proxy between a job and servers on loopback.
 
-use common::network::RefusedHost;
+use common::refused_hosts::RefusedHost;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -105,7 +105,10 @@ async fn a_host_that_is_not_permitted_is_refused_and_recorded_once() {
     let (network, mut events) = job(&["example.org"]);
     for _ in 0..3 {
         let answer = exchange(&network, &format!("CONNECT 127.0.0.1:{port} HTTP/1.1\r\n\r\n")).await;
-        assert!(answer.starts_with("HTTP/1.1 403 Forbidden: the host is not in [network] allow"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 403 Forbidden by [network] allow of relay.toml\r\n"),
+            "{answer}"
+        );
         let line = format!("relay: 127.0.0.1:{port} is not in [network] allow of platform/relay.toml");
         assert!(answer.contains(&line), "{answer}");
     }
@@ -152,6 +155,7 @@ async fn a_job_that_has_ended_makes_no_further_connection() {
     let (network, mut events) = job(&[&format!("127.0.0.1:{port}")]);
     network.close();
     let answer = exchange(&network, &format!("CONNECT 127.0.0.1:{port} HTTP/1.1\r\n\r\n")).await;
-    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{answer}");
+    assert!(answer.contains("this job has ended"), "{answer}");
     assert!(events.try_recv().is_err() && received.try_recv().is_err());
 }

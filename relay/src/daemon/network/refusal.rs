@@ -7,7 +7,7 @@ use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 
 /// Words in the status line of a refusal, because most clients show nothing else of an answer to CONNECT.
-const REASON_PHRASE: &[u8] = b"Forbidden: the host is not in [network] allow of relay.toml";
+const REASON_PHRASE: &[u8] = b"Forbidden by [network] allow of relay.toml";
 
 /// Reason why the proxy does not connect a job with a host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,6 +21,9 @@ pub(super) enum Refusal {
          this host itself"
     )]
     Private(String),
+    /// The job has ended.
+    #[error("this job has ended, so it can reach no host")]
+    JobEnded,
     /// The name can't be resolved.
     #[error("the address of {0} can't be found: {1}")]
     Unresolved(String, String),
@@ -51,7 +54,7 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    /// Returns true for a host that the rules exclude.
+    /// Returns true for a host that the allow list excludes.
     pub(super) fn is_forbidden(&self) -> bool {
         matches!(self, Self::NotAllowed(_) | Self::Private(_))
     }

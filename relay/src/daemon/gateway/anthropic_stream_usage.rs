@@ -8,12 +8,12 @@ use common::event::Usage;
 
 /// Counts of an answer that is being streamed.
 #[derive(Debug, Default)]
-pub(super) struct MessageStream {
+pub(super) struct AnthropicStreamUsage {
     usage: Option<Usage>,
     model: Option<String>,
 }
 
-impl MessageStream {
+impl AnthropicStreamUsage {
     /// Takes an event of this kind, with its counts and its model. Returns those of the answer at its end.
     pub(super) fn take_event(
         &mut self,
