@@ -128,7 +128,7 @@ fn set(args: &SetArgs, secrets: &HostSecrets, context: &Context) -> Result<(), F
 fn lacks_proxy(context: &Context) -> bool {
     // Mistakes in the settings are reported by other commands.
     let config = context.read_config().ok();
-    config.is_some_and(|config| !config.has_network_rules(start_daemon::choose_engine(None, &config)))
+    config.is_some_and(|config| !config.has_allow_list(start_daemon::choose_engine(None, &config)))
 }
 
 fn list(secrets: &HostSecrets, context: &Context) -> Result<(), Failure> {

@@ -45,9 +45,6 @@ pub(super) enum Refusal {
     /// The method of the request would show the secret.
     #[error("a request with a secret can't use the method TRACE, which repeats it")]
     Trace,
-    /// The job has ended.
-    #[error("the job has ended")]
-    JobEnded,
     /// The request is none for a proxy.
     #[error("this is a proxy: it takes CONNECT, and requests for http:// addresses")]
     NoProxyRequest,
