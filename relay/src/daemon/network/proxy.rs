@@ -92,10 +92,13 @@ async fn answer_with_secret(request: Request<Incoming>, network: &JobNetwork) ->
         Ok(routes) => routes.forward(request).await,
         Err(refusal) => Err(refusal),
     };
-    answered.map(|answer| answer.map(Either::Right)).unwrap_or_else(|refusal| {
-        tracing::debug!("{}: a request with a secret: {refusal}", network.job());
-        refusal.response().map(Either::Left)
-    })
+    match answered {
+        Ok(answer) => answer.map(Either::Right),
+        Err(refusal) => {
+            tracing::debug!("{}: a request with a secret: {refusal}", network.job());
+            refusal.response().map(Either::Left)
+        }
+    }
 }
 
 async fn refuse(refusal: &Refusal, target: &Target, network: &JobNetwork) -> Response<AnswerBody> {

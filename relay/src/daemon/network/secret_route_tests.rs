@@ -160,5 +160,5 @@ async fn a_request_that_is_not_passed_on_gets_one_line_with_the_reason() {
     assert_eq!(body.lines().count(), 1, "{down}");
     job.network.close();
     let ended = job.exchange(&get("/secret/demo/x")).await;
-    assert!(ended.starts_with("HTTP/1.1 403 ") && ended.ends_with("relay: the job has ended\n"), "{ended}");
+    assert!(ended.starts_with("HTTP/1.1 403 ") && ended.contains("relay: this job has ended"), "{ended}");
 }
