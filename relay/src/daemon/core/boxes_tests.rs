@@ -6,7 +6,7 @@ use std::time::Duration;
 use common::event::{EventBody, FailureKind, Isolation};
 use common::hold::{Hold, OnQuota};
 use common::job::Runner;
-use common::record::State;
+use common::record::{JobRecord, State};
 use common::wire::{Hello, JobProgress, Platform};
 
 use super::tests::{Scene, found_record, id, record};
@@ -188,12 +188,22 @@ fn a_job_that_pauses_in_its_box_frees_its_slot_until_it_goes_on() {
         let effects = scene.core.handle(found_record(record(job, State::Queued, None)), scene.now);
         effects.contains(&Effect::Engine(EngineEffect::StartBox(box_of(job))))
     };
-    assert!(start_of("b#1", &mut scene) && !start_of("c#1", &mut scene), "there are two slots");
-    let hold =
-        Hold { kind: FailureKind::UsageLimit, message: "used up".to_owned(), until: None, next_try_at: None };
-    let mut held = record("a#1", State::Running, Some(&box_of("a#1").agent()));
-    (held.runner, held.on_quota, held.held) = (Runner::Codex, OnQuota::Wait, Some(hold));
-    let effects = scene.core.handle(Input::RecordsChanged([(id("a#1"), held)].into()), scene.now);
+    let codex_job = |state| {
+        let agent = (state == State::Running).then(|| box_of("k#1").agent());
+        let record = record("k#1", state, agent.as_deref());
+        JobRecord { runner: Runner::Codex, on_quota: OnQuota::Wait, ..record }
+    };
+    let changed = |record: JobRecord| Input::RecordsChanged([(id("k#1"), record)].into());
+    let running = codex_job(State::Running);
+    scene.core.handle(found_record(codex_job(State::Queued)), scene.now);
+    scene.core.handle(box_started("k#1", Ok(())), scene.now);
+    scene.core.handle(box_connected("k#1", 3), scene.now);
+    scene.core.handle(changed(running.clone()), scene.now);
+    assert!(!start_of("c#1", &mut scene), "there are two slots");
+    let (kind, message) = (FailureKind::UsageLimit, "used up".to_owned());
+    let hold = Hold { kind, message, until: None, next_try_at: None };
+    let held = JobRecord { held: Some(hold), ..running };
+    let effects = scene.core.handle(changed(held), scene.now);
     assert!(effects.contains(&Effect::Engine(EngineEffect::StartBox(box_of("c#1")))), "{effects:?}");
     // The job goes on although all slots are in use, and the next job waits for one.
     let effects = scene.core.handle(super::tests::request_filed(DaemonRequest::Up), scene.now);
