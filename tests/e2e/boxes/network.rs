@@ -114,6 +114,27 @@ fn a_job_reaches_the_hosts_of_the_list_and_no_other_byte_leaves_its_container() 
 }
 
 #[test]
+#[ignore = "needs Docker"]
+fn a_box_without_a_network_keeps_its_way_out_after_a_restart_with_other_settings() {
+    let other = Unreached::listen();
+    let site = Site::new(Engine::Docker);
+    site.configure(&format!("{SETTING}[model]\ngateway = true\n"));
+    write_codex_home(site.codex_home(), "http://127.0.0.1:9/v1").unwrap();
+    site.relay(&["up"]);
+    let commands = format!("until test -e go; do sleep 0.02; done; curl -sS http://{}/", other.address);
+    let job = site.launch_running(&commands, &[]);
+    site.configure("isolation = \"shared\"\n[model]\ngateway = false\n");
+    site.relay(&["restart"]);
+    site.write("workspace-projects/demo/go", "");
+    let record = site.ended(&job);
+    let log = site.log(&job);
+    assert_eq!(outcome(&record), (State::Completed, None), "{log}\n{}", site.daemon_log());
+    assert!(log.contains(&format!("relay: {} is not in [network] allow", other.address)), "{log}");
+    other.assert_unreached();
+    site.wait_for_no_box();
+}
+
+#[test]
 #[ignore = "needs Docker and podman"]
 fn a_job_in_podman_reaches_the_hosts_of_the_list_and_nothing_else() {
     let allowed = server();

@@ -6,7 +6,7 @@
 
 use common::event::Usage;
 
-use super::meter::{Counts, Reading};
+use super::reading::{Counts, Reading};
 
 /// Counts of an answer that is being streamed.
 #[derive(Debug, Default)]

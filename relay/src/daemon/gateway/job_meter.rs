@@ -12,7 +12,7 @@ use jiff::Zoned;
 use tokio::sync::watch;
 
 use super::day_meter::DayMeter;
-use super::meter::Reading;
+use super::reading::Reading;
 use super::request_check::RequestRules;
 use crate::config::prices::Prices;
 
@@ -230,7 +230,7 @@ fn is_power_of_ten(mut number: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::meter::ErrorFields;
+    use super::super::reading::ErrorFields;
     use super::*;
 
     fn reading(tokens: u64, model: Option<&str>) -> Reading {

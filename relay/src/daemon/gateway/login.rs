@@ -91,10 +91,10 @@ impl LoginState {
     ) -> Option<RefreshReason> {
         let is_ending = login.expires_before(now + EXPIRY_MARGIN);
         let is_early = self.rejected_at.is_some_and(|at| now < at + MIN_REJECTION_PAUSE);
-        match rejected == Some(&login.access_token) {
-            true if is_ending || !is_early => Some(RefreshReason::Rejected),
-            _ => is_ending.then_some(RefreshReason::Expiry),
+        if rejected == Some(&login.access_token) && (is_ending || !is_early) {
+            return Some(RefreshReason::Rejected);
         }
+        is_ending.then_some(RefreshReason::Expiry)
     }
 }
 

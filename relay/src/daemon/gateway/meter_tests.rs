@@ -1,3 +1,4 @@
+use common::event::Usage;
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -13,7 +13,7 @@
 //!   job's answers; [`day_meter`]: that of the day. [`worker_body`]: bodies of requests. [`answer`]: answers of the
 //!   model's server; [`metered_body`]: their bodies. [`pending_answer`]: a request until its answer is metered.
 //! * [`endpoint`], [`request_check`]: requests that workers may send. [`refusal`]: answers of the gateway itself.
-//!   [`headers`]: headers that are passed on. [`meter`]: token counts of an answer; [`event_stream`] and
+//!   [`headers`]: headers that are passed on. [`meter`]: token counts of an answer ([`reading`]); [`event_stream`] and
 //!   [`json_fields`] find them in bounded memory, [`anthropic_stream_usage`] adds up those in a stream of the Messages
 //!   API. [`account`]: problems of the account. All of these are pure.
 //! * [`body_memory`]: memory for the bodies of requests that may have to be sent twice.
@@ -37,6 +37,7 @@ mod login_file;
 mod meter;
 mod metered_body;
 mod pending_answer;
+mod reading;
 mod refusal;
 mod request_check;
 mod route;

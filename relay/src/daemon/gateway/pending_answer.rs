@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use common::event::Usage;
 
-use super::meter::Reading;
+use super::reading::Reading;
 use super::route::JobRoute;
 use super::worker_body::SentRequest;
 

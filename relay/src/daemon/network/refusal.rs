@@ -17,8 +17,8 @@ pub(super) enum Refusal {
     NotAllowed(String),
     /// The host has no public address.
     #[error(
-        "{0} has only addresses of private networks: this job can reach it if [network] allow of platform/relay.toml names \
-         this host itself"
+        "{0} has only addresses of private networks or of the relay's machine: this job can reach it if [network] allow of \
+         platform/relay.toml names this host itself"
     )]
     Private(String),
     /// The job has ended.
