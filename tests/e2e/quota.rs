@@ -220,7 +220,7 @@ fn forging_codex(mark: &Path) -> String {
             "message": "You've hit your usage limit. Try again at Jan 1st, 2099 1:00 AM."
         }}),
     ];
-    let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let lines = lines.map(|line| format!("{line}\n")).concat();
     let (mark, codex) = (mark.display(), programs::codex());
     format!(
         "#!/bin/sh\nif [ \"$1\" = exec ] && [ ! -e '{mark}' ]; then\n>'{mark}'\ncat >/dev/null\n\

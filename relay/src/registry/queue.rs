@@ -48,6 +48,7 @@ impl SlotUse {
 }
 
 /// Newest run of a job.
+#[derive(Debug, Clone, Copy)]
 struct RunOfJob<'a> {
     epoch: u32,
     agent: Option<&'a str>,
@@ -171,7 +172,7 @@ mod tests {
     #[test]
     fn a_held_job_keeps_its_slot_unless_it_has_a_box() {
         use crate::render::samples;
-        let hold = Hold {
+        let limit = Hold {
             kind: common::event::FailureKind::UsageLimit,
             message: String::new(),
             until: None,
@@ -179,7 +180,7 @@ mod tests {
         };
         let mut running = samples::minimal_record("a#1", State::Running);
         (running.epoch, running.agent) = (1, Some("platform".to_owned()));
-        let mut held = JobRecord { job: "b#1".parse().unwrap(), held: Some(hold), ..running.clone() };
+        let mut held = JobRecord { job: "b#1".parse().unwrap(), held: Some(limit), ..running.clone() };
         let counts = |records: [&JobRecord; 2]| {
             let queue = Queue::new(&records.map(QueueRow::from), &BTreeMap::new());
             (queue.busy_count, queue.held_count)

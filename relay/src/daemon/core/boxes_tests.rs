@@ -201,8 +201,8 @@ fn a_job_that_pauses_in_its_box_frees_its_slot_until_it_goes_on() {
     scene.core.handle(changed(running.clone()), scene.now);
     assert!(!start_of("c#1", &mut scene), "there are two slots");
     let (kind, message) = (FailureKind::UsageLimit, "used up".to_owned());
-    let hold = Hold { kind, message, until: None, next_try_at: None };
-    let held = JobRecord { held: Some(hold), ..running };
+    let limit = Hold { kind, message, until: None, next_try_at: None };
+    let held = JobRecord { held: Some(limit), ..running };
     let effects = scene.core.handle(changed(held), scene.now);
     assert!(effects.contains(&Effect::Engine(EngineEffect::StartBox(box_of("c#1")))), "{effects:?}");
     // The job goes on although all slots are in use, and the next job waits for one.

@@ -50,7 +50,7 @@ impl OwnNetworks {
     /// Reads the addresses of this machine's interfaces. Blocks for some milliseconds.
     pub(super) fn read() -> Self {
         let interfaces = Networks::new_with_refreshed_list();
-        let networks = interfaces.values().flat_map(|interface| interface.ip_networks());
+        let networks = interfaces.values().flat_map(sysinfo::NetworkData::ip_networks);
         Self(networks.map(|network| (network.addr.to_canonical(), network.prefix.into())).collect())
     }
 
