@@ -7,7 +7,8 @@
 //!                          one job tries ──the model answers──────────────────► free
 //! ```
 //!
-//! `relay up` ends every hold but that of a day whose budget is used up. After refused credentials nothing else does.
+//! A job that does not begin to try within the first pause is replaced by the next one. `relay up` ends every hold but
+//! that of a day whose budget is used up. Refused credentials hold until new ones, an answer, or a new relay.
 
 use common::event::FailureKind;
 use common::hold::{Hold, OnQuota, is_plausible_end};
@@ -23,6 +24,8 @@ const MARGIN: SignedDuration = SignedDuration::from_secs(1);
 const FIRST_PAUSE: SignedDuration = SignedDuration::from_mins(5);
 /// Longest pause before a try.
 const MAX_PAUSE: SignedDuration = SignedDuration::from_hours(1);
+/// Pause before the next search for a job that can try, while all jobs lack an agent or a slot.
+const SEARCH_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 /// Number of holds in a row whose end is believed without a pause. A server that always names an instant shortly ahead
 /// would otherwise be asked without end.
 const MAX_BELIEVED: u32 = 3;
@@ -38,6 +41,8 @@ pub(super) struct AccountUse {
     pub(super) held: Option<Hold>,
     /// Newest problem that the gateway recorded.
     pub(super) problem: Option<ModelProblem>,
+    /// Number of the model's answers that the gateway has counted.
+    pub(super) answers: u64,
 }
 
 impl AccountUse {
@@ -46,8 +51,14 @@ impl AccountUse {
             waits: record.runner == Runner::Codex && record.on_quota == OnQuota::Wait,
             held: record.held.clone(),
             problem: record.model_problem.clone(),
+            answers: count_answers(record),
         }
     }
+}
+
+/// Returns the number of answers in a record.
+pub(super) fn count_answers(record: &JobRecord) -> u64 {
+    record.model_usage.map_or(0, |used| used.answers)
 }
 
 /// Report of a job that the account can't use the model.
@@ -62,6 +73,8 @@ impl Report {
     /// Returns the report in a record. `is_new_hold` and `is_new_problem` are true for facts that an earlier record of
     /// the job did not have.
     pub(super) fn of_record(record: &JobRecord, is_new_hold: bool, is_new_problem: bool) -> Option<Self> {
+        // Command lines use another account.
+        let record = (record.runner == Runner::Codex).then_some(record)?;
         let problem = record.model_problem.as_ref();
         let limit = problem.filter(|problem| problem.kind == FailureKind::UsageLimit);
         let resets_at = limit.and_then(|limit| limit.resets_at);
@@ -108,7 +121,7 @@ impl Probe {
 pub(super) enum Try {
     /// The hold has ended.
     Ended,
-    /// One job should try whether the limit has ended.
+    /// One job should try whether the limit has ended, unless one is doing so.
     ChooseProbe,
 }
 
@@ -117,6 +130,8 @@ pub(super) enum Try {
 pub(super) struct AccountHold {
     hold: Option<Hold>,
     probe: Option<Probe>,
+    /// Earliest time of the next try, because no job could try before.
+    search_at: Option<Timestamp>,
     /// Number of holds and failed tries in a row.
     count: u32,
     /// End of the last hold that ended by itself.
@@ -146,21 +161,25 @@ impl AccountHold {
         }
     }
 
+    /// Returns true if credentials were refused.
+    pub(super) fn is_for_credentials(&self) -> bool {
+        self.hold.as_ref().is_some_and(|hold| hold.kind == FailureKind::Auth)
+    }
+
     /// Returns the time of the next try.
     pub(super) fn next_try_at(&self) -> Option<Timestamp> {
-        self.hold.as_ref()?.next_try_at
+        let planned = self.hold.as_ref()?.next_try_at?;
+        Some(self.search_at.map_or(planned, |at| at.max(planned)))
     }
 
     /// Goes on with a hold that an earlier relay recorded, unless one that lasts longer is in force.
     pub(super) fn adopt(&mut self, recorded: &Hold, now: Timestamp) {
-        // The relay knows anew what was used today.
-        if recorded.kind == FailureKind::BudgetExceeded {
+        // The relay knows anew what was used today, and the credentials may be others by now.
+        if matches!(recorded.kind, FailureKind::BudgetExceeded | FailureKind::Auth) {
             return;
         }
-        let is_open = recorded.kind == FailureKind::Auth;
-        let planned = recorded.next_try_at.or(recorded.until).or((!is_open).then_some(now));
-        let is_credible = |at: Timestamp| at <= now || is_plausible_end(at, now);
-        let next_try_at = planned.map(|at| if is_credible(at) { at } else { now });
+        let planned = recorded.next_try_at.or(recorded.until).unwrap_or(now);
+        let next_try_at = Some(if planned <= now || is_plausible_end(planned, now) { planned } else { now });
         if self.hold.as_ref().is_none_or(|hold| hold.next_try_at < next_try_at) {
             self.hold = Some(Hold { next_try_at, ..recorded.clone() });
             self.count = 1;
@@ -182,6 +201,7 @@ impl AccountHold {
             self.count = if in_a_row { self.count.saturating_add(1) } else { 1 };
         }
         self.probe = None;
+        self.search_at = None;
         let next_try_at = match report.kind {
             FailureKind::Auth => None,
             _ => Some(self.next_try(ends_at, now)),
@@ -201,26 +221,33 @@ impl AccountHold {
         }
     }
 
-    /// Handles the time: a try may be due. A running probe gets more time.
+    /// Handles the time: a try may be due.
     pub(super) fn check_time(&mut self, now: Timestamp) -> Option<Try> {
-        let hold = self.hold.as_mut().filter(|hold| hold.next_try_at.is_some_and(|at| at <= now))?;
-        if hold.until.is_some() {
+        self.next_try_at().filter(|at| *at <= now)?;
+        if self.hold.as_ref().is_some_and(|hold| hold.until.is_some()) {
             self.end(Some(now));
             return Some(Try::Ended);
         }
-        if self.probe.is_some() {
-            hold.next_try_at = now.checked_add(FIRST_PAUSE).ok();
-            return None;
-        }
         Some(Try::ChooseProbe)
+    }
+
+    /// Gives more time to a job that tries.
+    pub(super) fn extend_probe(&mut self, now: Timestamp) {
+        if let Some(hold) = &mut self.hold {
+            hold.next_try_at = now.checked_add(FIRST_PAUSE).ok();
+        }
+    }
+
+    /// Handles a due try that no job can make at the moment.
+    pub(super) fn postpone_try(&mut self, now: Timestamp) {
+        self.search_at = now.checked_add(SEARCH_PAUSE).ok();
     }
 
     /// Lets a job try.
     pub(super) fn start_probe(&mut self, job: JobId, now: Timestamp) {
         self.probe = Some(Probe { job, started_at: now });
-        if let Some(hold) = &mut self.hold {
-            hold.next_try_at = now.checked_add(FIRST_PAUSE).ok();
-        }
+        self.search_at = None;
+        self.extend_probe(now);
     }
 
     /// Handles the end of a probe that says nothing about the limit: another job tries at once.
@@ -235,6 +262,7 @@ impl AccountHold {
     pub(super) fn end(&mut self, ended_at: Option<Timestamp>) {
         self.hold = None;
         self.probe = None;
+        self.search_at = None;
         self.ended_at = ended_at;
     }
 }
@@ -346,16 +374,27 @@ mod tests {
         assert_eq!(adopt(kind, Some(60), None), Some(at(60)));
         assert_eq!(adopt(kind, None, None), Some(at(0)));
         assert_eq!(adopt(kind, None, Some(365 * 24 * 3600)), Some(at(0)));
-        assert_eq!(adopt(FailureKind::Auth, None, None), None);
+        // The credentials may be others by now.
+        assert_eq!(adopt(FailureKind::Auth, None, Some(60)), None);
     }
 
     #[test]
-    fn a_probe_that_does_not_end_gets_more_time_and_one_that_says_nothing_is_replaced() {
+    fn a_probe_that_works_gets_more_time_and_one_that_says_nothing_is_replaced() {
         let mut state = AccountHold::default();
         report(&mut state, None, 0);
         state.start_probe(job("a#1"), at(300));
+        assert_eq!((state.check_time(at(599)), state.check_time(at(600))), (None, Some(Try::ChooseProbe)));
+        state.extend_probe(at(600));
         assert_eq!((state.check_time(at(600)), state.next_try_at()), (None, Some(at(900))));
         state.drop_probe(at(700));
         assert_eq!(state.check_time(at(700)), Some(Try::ChooseProbe));
+    }
+
+    #[test]
+    fn while_no_job_can_try_one_is_searched_every_few_seconds() {
+        let mut state = AccountHold::default();
+        report(&mut state, None, 0);
+        state.postpone_try(at(300));
+        assert_eq!((state.check_time(at(304)), state.check_time(at(305))), (None, Some(Try::ChooseProbe)));
     }
 }

@@ -32,6 +32,8 @@
 //! * [`shutdown`]: end of the daemon.
 
 mod account_hold;
+#[cfg(test)]
+mod account_model;
 mod agents;
 mod box_changes;
 mod box_slots;

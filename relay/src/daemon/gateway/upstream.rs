@@ -161,6 +161,11 @@ impl Upstream {
         self.login.as_ref().and_then(|login| login.problem())
     }
 
+    /// Returns the number of times that others than this relay have replaced the login.
+    pub(in crate::daemon) fn login_replacements(&self) -> u64 {
+        self.login.as_ref().map_or(0, |login| login.replacements())
+    }
+
     /// Sends a worker's request to the server, with the key in place of the worker's token.
     pub(super) async fn send(
         &self,
