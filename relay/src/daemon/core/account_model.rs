@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::event::EventBody;
+use common::event::{EventBody, FailureKind};
 use common::hold::{Hold, OnQuota, is_plausible_end};
 use common::ids::JobId;
 use common::job::Runner;
@@ -12,7 +12,7 @@ use common::wire::RelayFrame;
 use jiff::Timestamp;
 
 use super::job_queue::GroupLimits;
-use super::scheduler::Scheduler;
+use super::scheduler::{Assignment, Scheduler};
 use super::tests::Scene;
 use super::*;
 use crate::engine_kind::EngineKind;
@@ -62,6 +62,10 @@ struct Model {
     /// Connection of each connected agent.
     connections: BTreeMap<&'static str, ConnectionNumber>,
     newest_connection: ConnectionNumber,
+    /// Agents whose connection was cut before they have read a frame.
+    cut_off: Vec<&'static str>,
+    /// Jobs that pause, as far as the relay has seen.
+    seen_pauses: BTreeSet<JobId>,
     belief: Option<Belief>,
     /// True if the input that is handled may end a hold early.
     may_end: bool,
@@ -90,6 +94,8 @@ impl Model {
             reports: BTreeMap::new(),
             connections: BTreeMap::new(),
             newest_connection: 0,
+            cut_off: Vec::new(),
+            seen_pauses: BTreeSet::new(),
             belief: None,
             may_end: false,
         }
@@ -105,26 +111,35 @@ impl Model {
         self.connections.clear();
         self.unseen.clear();
         self.reports.clear();
-        self.belief = None;
         let active: Vec<_> =
             self.records.values().filter(|record| !record.state.is_final()).cloned().collect();
-        // The hold that a relay adopts has tests of its own.
-        let effects = self.scene.core.handle(Input::RegistryOpened(active), now);
+        let paused = active.iter().filter(|record| record.held.is_some());
+        self.seen_pauses = paused.map(|record| record.job.clone()).collect();
+        self.handle_unchecked(Input::RegistryOpened(active))
+    }
+
+    /// Passes an input on after which the relay's own belief counts. It has tests of its own.
+    fn handle_unchecked(&mut self, input: Input) -> Outcome {
+        let effects = self.scene.core.handle(input, self.scene.now);
         let next = |hold: &Hold| hold.next_try_at.unwrap_or(at(self.second));
-        let adopted = self.scene.core.scheduler.account_hold.current();
-        self.belief = adopted.map(|hold| hold.until.map_or(Belief::Unknown(next(hold)), Belief::Until));
+        let belief = |hold: &Hold| match hold.kind {
+            FailureKind::Auth => Belief::Refused,
+            _ => hold.until.map_or(Belief::Unknown(next(hold).min(at(self.second))), Belief::Until),
+        };
+        self.belief = self.scene.core.scheduler.account_hold.current().map(belief);
         self.carry_out(effects)
     }
 
     /// Passes an input on, and checks what the relay lets jobs do.
     fn handle(&mut self, input: Input) -> Outcome {
+        let is_any_waiting = self.is_any_job_waiting();
         let effects = self.scene.core.handle(input, self.scene.now);
         let hold = &self.scene.core.scheduler.account_hold;
         let (now, is_held) = (at(self.second), hold.current().is_some());
         match self.belief {
             Some(belief) if !is_held => {
                 let is_over = matches!(belief, Belief::Until(end) if now >= end);
-                let may_end = self.may_end || is_over || !self.is_any_job_waiting();
+                let may_end = self.may_end || is_over || !is_any_waiting;
                 if !may_end {
                     return Err(format!("{belief:?} has ended too early"));
                 }
@@ -137,21 +152,20 @@ impl Model {
         self.carry_out(effects)
     }
 
-    /// Returns true if a job could try the account.
+    /// Returns true if the relay knows a job that could try the account.
     fn is_any_job_waiting(&self) -> bool {
-        let waits = |record: &&JobRecord| {
-            let is_open = record.state == State::Queued || record.held.is_some();
-            is_open && !record.state.is_final() && record.on_quota == OnQuota::Wait
-        };
-        self.records.values().filter(waits).any(|record| record.runner == Runner::Codex)
+        self.scene.core.scheduler.jobs.values().any(|job| {
+            let is_paused = matches!(job.assignment, Assignment::Running(_)) && job.account.held.is_some();
+            job.account.waits && (job.assignment == Assignment::Queued || is_paused)
+        })
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>) -> Outcome {
         for effect in effects {
             match effect {
-                Effect::Offer { job, agent, connection } if connection.is_some() => {
+                Effect::Offer { job, connection: Some(connection), .. } => {
                     self.check_start(&job)?;
-                    self.accept(&job, &agent);
+                    self.accept(&job, &connection);
                 }
                 Effect::Send { to, frame: RelayFrame::Continue { job } } => {
                     self.check_start(&job)?;
@@ -165,6 +179,9 @@ impl Model {
                 }
                 _ => {}
             }
+        }
+        while let Some(agent) = self.cut_off.pop() {
+            self.disconnect(agent)?;
         }
         Ok(())
     }
@@ -190,22 +207,26 @@ impl Model {
         }
     }
 
-    /// Loses an agent's connection with some probability, before it has read a frame.
-    fn is_frame_lost(&mut self) -> bool {
-        self.random.u8(..) < 30
+    /// Cuts an agent off with some probability, before it has read a frame.
+    fn is_cut_off(&mut self, to: &ConnectionId) -> bool {
+        let connection = self.connections.iter().find(|(agent, _)| **agent == *to.agent);
+        let Some((agent, _)) = connection.filter(|(_, number)| **number == to.number) else { return true };
+        let is_cut_off = self.random.u8(..) < 30;
+        self.cut_off.extend(is_cut_off.then_some(*agent));
+        is_cut_off
     }
 
-    fn accept(&mut self, job: &JobId, agent: &str) {
-        if !self.is_frame_lost() {
+    fn accept(&mut self, job: &JobId, to: &ConnectionId) {
+        if !self.is_cut_off(to) {
             self.change(job, |record| {
                 (record.state, record.held, record.epoch) = (State::Running, None, 1);
-                record.agent = Some(agent.to_owned());
+                record.agent = Some(to.agent.to_string());
             });
         }
     }
 
     fn continue_job(&mut self, job: &JobId, to: &ConnectionId) {
-        if !self.is_frame_lost() && self.connections.get(&*to.agent) == Some(&to.number) {
+        if !self.is_cut_off(to) {
             self.change(job, |record| record.held = None);
         }
     }
@@ -215,7 +236,16 @@ impl Model {
         self.unseen.remove(job);
         let Some(record) = self.records.get(job).cloned() else { return Ok(()) };
         let is_probe = self.scene.core.scheduler.account_hold.probe().is_some_and(|probe| probe.job == *job);
-        if let Some(report) = self.reports.remove(job) {
+        let was_paused = self.seen_pauses.remove(job);
+        if record.held.is_some() {
+            self.seen_pauses.insert(job.clone());
+        }
+        let report = self.reports.remove(job);
+        if was_paused && record.held.is_some() {
+            // The relay can't see that the job went on in between, and pauses anew.
+            return self.handle_unchecked(Input::RecordsChanged(BTreeMap::from([(job.clone(), record)])));
+        }
+        if let Some(report) = report {
             self.learn(report, is_probe);
         }
         let has_answer = record.model_usage.is_some() && record.model_problem.is_none();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use common::event::{FailureKind, JobError};
+use common::event::JobError;
 use common::job::StepKind;
 use common::model_usage::{ModelProblem, ModelUsage};
 use common::step::Step;
@@ -113,7 +113,8 @@ impl Model {
         for _ in 0..2 * seconds + 10 {
             let deadline = self.scene.core.deadline();
             let due = deadline.map_or(i64::MAX, |at| {
-                i64::try_from(at.saturating_duration_since(self.scene.now).as_secs()).unwrap()
+                let remaining = at.saturating_duration_since(self.scene.now);
+                i64::try_from(remaining.as_millis().div_ceil(1000)).unwrap()
             });
             let step = due.min(target - self.second);
             self.second += step;
@@ -126,7 +127,11 @@ impl Model {
                 return Ok(());
             }
         }
-        Err("the relay is busy".to_owned())
+        Err(format!(
+            "the relay is busy: its deadline is {:?} at {:?}",
+            self.scene.core.deadline(),
+            self.scene.now
+        ))
     }
 
     /// Lets the user renew the credentials, which the relay notices in one of several ways.

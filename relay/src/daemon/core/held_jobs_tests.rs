@@ -11,6 +11,8 @@ use common::record::{JobRecord, State};
 use common::step::Step;
 use jiff::Timestamp;
 
+use super::job_queue::GroupLimits;
+use super::scheduler::Scheduler;
 use super::tests::{Scene, agent_connected, found_record, id, record, request_filed};
 use super::*;
 use crate::engine_kind::EngineKind;
@@ -42,12 +44,16 @@ fn scene() -> Scene {
     let active = vec![codex_job("a#1", State::Running)];
     scene.core.handle(Input::RegistryOpened(active), scene.now);
     scene.core.handle(Input::Heartbeat(at(0)), scene.now);
-    let mut connected = agent_connected("x", 1, &["a#1"]);
+    scene.core.handle(with_slots(agent_connected("x", 1, &["a#1"])), scene.now);
+    scene
+}
+
+/// Gives a connecting agent three slots.
+fn with_slots(mut connected: Input) -> Input {
     if let Input::Connected(connection) = &mut connected {
         connection.hello.max_jobs = 3;
     }
-    scene.core.handle(connected, scene.now);
-    scene
+    connected
 }
 
 /// Passes an input on, and returns what happens to jobs, one word each.
@@ -226,7 +232,7 @@ fn a_queued_job_of_a_full_group_does_not_try() {
     let mut scene = scene();
     let limits = GroupLimits::from([("g".parse().unwrap(), 1)]);
     scene.core.scheduler = Scheduler::new(limits, false);
-    scene.core.handle(agent_connected("x", 2, &[]), scene.now);
+    scene.core.handle(with_slots(agent_connected("x", 2, &[])), scene.now);
     let grouped = |record| JobRecord { group: Some("g".parse().unwrap()), ..record };
     scene.core.handle(found_record(grouped(record("s#1", State::Queued, None))), scene.now);
     scene.core.handle(found_record(codex_job("r#1", State::Queued)), scene.now);
