@@ -66,6 +66,9 @@ pub(crate) struct Config {
     /// True if jobs reach other hosts through the relay alone.
     #[serde(default)]
     pub(crate) network_proxy: bool,
+    /// Names of the secrets that the relay adds to requests of the jobs to its proxy.
+    #[serde(default)]
+    pub(crate) secrets: Vec<String>,
 }
 
 fn default_codex() -> String {

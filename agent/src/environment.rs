@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use common::secret_route::is_url_variable;
 use jiff::Zoned;
 use jiff::tz::TimeZone;
 
@@ -119,8 +120,8 @@ pub(crate) fn agent_environment() -> Variables {
 
 /// Returns true if a variable's name suggests that its value is a secret.
 pub(crate) fn looks_secret(name: &str) -> bool {
-    let name = name.to_ascii_uppercase();
-    SECRET_WORDS.iter().any(|part| name.contains(part))
+    let upper_case = name.to_ascii_uppercase();
+    !is_url_variable(name) && SECRET_WORDS.iter().any(|part| upper_case.contains(part))
 }
 
 /// Returns true for variables with harmless values such as paths, which occur everywhere in output. Addresses of
@@ -201,7 +202,7 @@ mod tests {
     #[test]
     fn secret_variables_are_recognized_by_their_names() {
         assert!(looks_secret("MY_TOKEN") && looks_secret("aws_secret_access_key"));
-        assert!(!looks_secret("PATH"));
+        assert!(!looks_secret("PATH") && !looks_secret("RELAY_SECRET_DEMO_URL"));
         assert!(is_never_secret("PATH") && is_never_secret("LC_ALL") && is_never_secret("SHELL"));
         assert!(
             !is_never_secret("HTTP_PROXY")

@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use common::stream::{GitService, StreamEnd, StreamError};
+use common::stream::{StreamEnd, StreamError, StreamService};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::spool::RunId;
@@ -19,7 +19,7 @@ const MAX_REQUESTS: usize = common::job::MAX_AGENT_JOBS as usize;
 pub(crate) struct StreamRequest {
     /// Run that the stream belongs to.
     pub(crate) run: RunId,
-    pub(crate) service: GitService,
+    pub(crate) service: StreamService,
     /// Sender that gives the opened stream to the job.
     pub(crate) opened: oneshot::Sender<io::Result<OpenedStream>>,
 }
@@ -27,8 +27,8 @@ pub(crate) struct StreamRequest {
 /// A stream for which the uplink has made the sockets.
 #[derive(Debug)]
 pub(crate) struct OpenedStream {
-    /// The job's end of the socket, for git or for a connection of Codex.
-    pub(crate) job_end: OwnedFd,
+    /// The job's side of the socket, for git or for a connection of Codex.
+    pub(crate) job_side: OwnedFd,
     pub(crate) result: StreamResult,
 }
 
@@ -60,7 +60,7 @@ impl StreamOpener {
     ///
     /// # Errors
     /// The system has no more sockets, or the agent is stopping.
-    pub(crate) async fn open(&self, run: &RunId, service: GitService) -> io::Result<OpenedStream> {
+    pub(crate) async fn open(&self, run: &RunId, service: StreamService) -> io::Result<OpenedStream> {
         let stopping = || io::Error::other("the agent is stopping");
         let (opened, stream) = oneshot::channel();
         let request = StreamRequest { run: run.clone(), service, opened };

@@ -13,8 +13,8 @@ use crate::hold::{Hold, OnQuota};
 use crate::ids::{JobId, JobName};
 use crate::job::{Runner, StepKind};
 use crate::model_usage::{ModelProblem, ModelUsage};
-use crate::network::RefusedHost;
 use crate::origin::Origin;
+use crate::refused_hosts::RefusedHost;
 use crate::result::JobResult;
 pub use crate::usage::Usage;
 use crate::vitals::MachineVitals;
@@ -202,8 +202,8 @@ pub enum EventBody {
         /// The new hold; `None` if the job goes on.
         hold: Option<Box<Hold>>,
     },
-    /// The relay has refused to connect the job with a host that `[network] allow` does not name. Recorded by the relay,
-    /// never by the agent, for the first refusal of each host and for each tenfold.
+    /// The relay has refused to connect the job with a host that `[network] allow` does not permit. Recorded by the
+    /// relay, never by the agent, for the first refusal of each host and for each tenfold.
     NetworkRefused(RefusedHost),
 }
 

@@ -6,8 +6,8 @@ use crate::event::{Event, EventBody, Resources, StepOutcome};
 use crate::event_line::{EventLine, Source};
 use crate::hold::Hold;
 use crate::job::StepKind;
-use crate::network;
 use crate::record::{Cleanup, JobRecord, Link, MAX_STEPS, State};
+use crate::refused_hosts;
 use crate::step::{CurrentStep, Step};
 use crate::summary::summarize;
 use crate::warnings::is_model_warning;
@@ -92,7 +92,9 @@ impl JobRecord {
             EventBody::Usage(usage) => self.apply_reported_usage(*usage),
             EventBody::ModelUsage(usage) => self.apply_model_usage(**usage),
             EventBody::ModelProblem { problem } => self.model_problem = problem.as_deref().cloned(),
-            EventBody::NetworkRefused(refused) => network::add_refused(&mut self.network_refused, refused),
+            EventBody::NetworkRefused(refused) => {
+                refused_hosts::add_refused(&mut self.network_refused, refused);
+            }
             EventBody::Warning { message } => self.add_warning(message.clone()),
             EventBody::Stalled { n, evidence } => {
                 self.warning = Some(format!("step {n} makes no progress: {evidence}"));

@@ -1,5 +1,4 @@
-//! Finds the folders of git outside of a workspace that a job needs in order to commit in the workspace. Pure: a
-//! [`Disk`] provides the files.
+//! Finds the git folders outside of a workspace that a job needs to commit there. Pure: a [`Disk`] provides the files.
 //!
 //! ```text
 //!  entry                 kind      workspace                       folders that the job needs

@@ -17,8 +17,9 @@
 //!   that ran and the version of Codex, as the agent reports them.
 //! * [`folder`]: use of folders by jobs that work in place. [`git_link`]: folders of git outside of a workspace.
 //! * [`wait_reason`]: reasons why a queued job waits. [`model_usage`]: tokens that the relay counts for a job;
-//!   [`budget`]: their limits. [`hold`]: jobs that wait until the account can use the model again. [`network`]: hosts
-//!   that a job may not reach.
+//!   [`budget`]: their limits. [`hold`]: jobs that wait until the account can use the model again.
+//!   [`refused_hosts`]: hosts that a job may not reach; [`secret_route`]: names of secrets that the relay adds to a job's
+//!   requests.
 //! * [`wire`]: the frames between agent and relay. * [`stream`]: git's bytes beside the events on one connection.
 //! * [`text_format`]: bounding and cleaning of untrusted text; [`json`]: JSON that is safe to display.
 //! * [`duration`]: limits as people write them. * [`time_scale`]: times that do not jump with the wall clock.
@@ -47,12 +48,13 @@ pub mod job;
 pub mod json;
 mod model_fold;
 pub mod model_usage;
-pub mod network;
 pub mod origin;
 pub mod place;
 pub mod record;
+pub mod refused_hosts;
 pub mod result;
 pub mod rule;
+pub mod secret_route;
 pub mod step;
 mod step_kind;
 pub mod stream;

@@ -32,7 +32,7 @@ pub struct ModelUsage {
 impl ModelUsage {
     /// Returns the sum of this use and the growth of another one between two readings.
     #[must_use]
-    pub fn plus_growth(&self, before: &Self, after: &Self) -> Self {
+    pub fn add_difference(&self, before: &Self, after: &Self) -> Self {
         let plus = |sum: u64, before: u64, after: u64| sum.saturating_add(after.saturating_sub(before));
         let (sum, old, new) = (&self.usage, &before.usage, &after.usage);
         let (sum_cost, old_cost, new_cost) = (self.cost_micros, before.cost_micros, after.cost_micros);

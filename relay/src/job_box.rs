@@ -27,6 +27,21 @@ pub struct FoundBox {
     pub state: ContainerState,
 }
 
+/// Reason why a box did not start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BoxFailure {
+    /// One line.
+    pub reason: String,
+    /// True if a further attempt would fail for the same reason.
+    pub is_permanent: bool,
+}
+
+impl From<String> for BoxFailure {
+    fn from(reason: String) -> Self {
+        Self { reason, is_permanent: false }
+    }
+}
+
 impl BoxId {
     /// Length of the id of an agent, in hexadecimal digits.
     const AGENT_DIGITS: usize = 16;

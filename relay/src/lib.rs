@@ -15,7 +15,8 @@
 //!   approved, and jobs that agree with them; `protected_paths`: folders where no worker may work.
 //! * `engine`, `engine_kind`, `container_state`: Docker, podman or this machine. `pinned_versions`: versions of
 //!   programs in the image. `min_free`, `machine_text`: memory and disk space that must stay free, and their texts.
-//! * `model_server`: server and key of the user's own Codex, for the gateway to the model.
+//! * `model_server`: server and key of the user's own Codex, for the gateway to the model. `host_secret`: a secret that
+//!   relay adds to requests for one host. `secret`: a value that is never shown.
 //! * `git`: the repositories of users and jobs. `output`, `receipt`: files and statements that a job leaves.
 //! * `init`, `doctor`, `explain`, `top`: what these commands do. `hook`, `mcp`: interfaces for host agents;
 //!   `notice`: the text of a completion notice; `ancestry`: which host agent called.
@@ -46,6 +47,7 @@ mod fd_limit;
 mod files;
 mod git;
 mod hook;
+mod host_secret;
 mod inheritance;
 mod init;
 mod job_box;
@@ -66,6 +68,7 @@ mod registry;
 mod render;
 mod sandbox;
 mod schema;
+mod secret;
 mod start_daemon;
 mod state_dir;
 mod time;

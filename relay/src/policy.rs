@@ -262,12 +262,35 @@ fn check_login(
     Ok(())
 }
 
-/// Checks the settings that name files which a session or a worker could write: the workspaces folder and programs.
+/// Refuses a list of hosts that jobs would not be kept to.
+///
+/// # Errors
+/// Returns exit code 2 with one line that describes the problem.
+pub fn check_allowed_hosts(engine: EngineKind, config: &Config) -> Result<(), Failure> {
+    if !config.network.is_explicit_allow_list || config.has_allow_list(engine) {
+        return Ok(());
+    }
+    let reason = if !engine.is_container() {
+        "engine local has no network of its own: use --engine docker or podman"
+    } else if !config.platform.has_boxes(engine) {
+        "they share a container: set isolation = \"job\" in [platform]"
+    } else {
+        "their Codex needs the network for its model: set gateway = true in [model]"
+    };
+    Err(Failure::usage(format!(
+        "[network] allow: jobs can't be kept to these hosts, because {reason}, or remove that list from \
+         platform/relay.toml"
+    )))
+}
+
+/// Checks the list of allowed hosts, and the settings that name files which a session or a worker could write: the
+/// workspaces folder and programs.
 ///
 /// # Errors
 /// Returns exit code 2 with one line that describes the problem.
 pub fn check_settings(engine: EngineKind, config: &Config) -> Result<(), Failure> {
     check_workspaces(engine, config)?;
+    check_allowed_hosts(engine, config)?;
     check_login(engine, config, UpstreamSettings::of_this_process)?;
     if engine.is_container() {
         codex_home::check_mcp_servers(&config.platform.codex_config).map_err(Failure::usage)?;

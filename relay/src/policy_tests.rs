@@ -3,6 +3,7 @@ use std::fs;
 use common::place::PlaceSpec;
 
 use super::*;
+use crate::exit::ExitCode;
 use crate::model_server::LoginSettings;
 
 fn config(root: &Path, text: &str) -> Config {
@@ -129,6 +130,26 @@ fn a_chatgpt_login_is_not_copied_into_the_containers_of_jobs() {
     assert_eq!(check("", &login), Ok(()));
     assert_eq!(check(&format!("[platform]\nisolation = \"shared\"\n{off}"), &login), Ok(()));
     assert!(check_login(EngineKind::Local, &config(&root, off), login).is_ok());
+}
+
+#[test]
+fn a_list_of_hosts_that_jobs_can_t_be_kept_to_is_refused() {
+    let (_dir, root) = project_root();
+    let check = |engine, text: &str| {
+        check_settings(engine, &config(&root, text)).map_err(|failure| (failure.code, failure.message))
+    };
+    let allow = "[network]\nallow = [\"npm\"]\n";
+    assert_eq!(check(EngineKind::Docker, allow), Ok(()));
+    for (engine, other, remedy) in [
+        (EngineKind::Docker, "[model]\ngateway = false\n", "set gateway = true in [model]"),
+        (EngineKind::Podman, "[platform]\nisolation = \"shared\"\n", "set isolation = \"job\" in [platform]"),
+        (EngineKind::Local, "", "use --engine docker or podman"),
+    ] {
+        assert_eq!(check(engine, other), Ok(()));
+        let (code, message) = check(engine, &format!("{other}{allow}")).unwrap_err();
+        assert_eq!(code, ExitCode::Usage);
+        assert!(message.starts_with("[network] allow: ") && message.contains(remedy), "{message}");
+    }
 }
 
 #[test]

@@ -11,8 +11,11 @@ use rustix::path::Arg;
 
 /// Number of bytes in a block of `st_blocks`.
 const BLOCK: u64 = 512;
-/// Maximum depth of folders. Each open one takes a file descriptor; deeper ones are not counted.
-const MAX_DEPTH: usize = 256;
+/// Maximum number of folders that are open below each other. Each takes a file descriptor. Those that are deeper wait until
+/// these are done.
+const MAX_DEPTH: usize = 128;
+/// Maximum number of folders that wait. Each takes a file descriptor.
+const MAX_WAITING: usize = 128;
 /// Maximum number of files with several names that are remembered, some MiB. Further ones count once for each name.
 const MAX_LINKED: usize = 100_000;
 
@@ -25,9 +28,17 @@ pub(crate) struct Folder {
     pub(crate) since: Option<SystemTime>,
 }
 
-/// Returns the space that the files in these folders take, in bytes. Other file systems in them are not counted, and a
-/// file with several names counts once.
-pub(crate) fn measure(folders: &[Folder]) -> u64 {
+/// Space that files take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct DiskUse {
+    pub(crate) bytes: u64,
+    /// True if too many folders are too deep to be counted.
+    pub(crate) is_too_deep: bool,
+}
+
+/// Returns the space that the files in these folders take. Other file systems in them are not counted, and a file with
+/// several names counts once.
+pub(crate) fn measure(folders: &[Folder]) -> DiskUse {
     let opened: Vec<_> =
         folders.iter().filter_map(|folder| Some((open(CWD, &folder.path)?, folder.since))).collect();
     let roots = opened.iter().map(|((_, stat), _)| identity(stat)).collect();
@@ -36,12 +47,12 @@ pub(crate) fn measure(folders: &[Folder]) -> u64 {
         let since = since.and_then(|since| since.duration_since(SystemTime::UNIX_EPOCH).ok());
         measurement.add_folder(dir, stat.st_dev, since);
     }
-    measurement.bytes
+    measurement.found
 }
 
 #[derive(Debug, Default)]
 struct Measurement {
-    bytes: u64,
+    found: DiskUse,
     /// Measured folders. Each is left out where it is found in another one.
     roots: HashSet<(u64, u64)>,
     /// Files with several names that were counted already.
@@ -50,6 +61,14 @@ struct Measurement {
 
 impl Measurement {
     fn add_folder(&mut self, dir: Dir, device: u64, since: Option<Duration>) {
+        let mut waiting = vec![dir];
+        while let Some(dir) = waiting.pop() {
+            self.add_levels(dir, &mut waiting, device, since);
+        }
+    }
+
+    /// Counts a folder and some levels below it. The folders below these are added to `waiting`.
+    fn add_levels(&mut self, dir: Dir, waiting: &mut Vec<Dir>, device: u64, since: Option<Duration>) {
         let mut open = vec![dir];
         while let Some(dir) = open.last_mut() {
             // A folder that can't be read further is left.
@@ -63,6 +82,10 @@ impl Measurement {
             let deeper = self.add_entry(dir, entry.file_name(), device, since);
             if open.len() < MAX_DEPTH {
                 open.extend(deeper);
+            } else if waiting.len() < MAX_WAITING {
+                waiting.extend(deeper);
+            } else {
+                self.found.is_too_deep |= deeper.is_some();
             }
         }
     }
@@ -80,7 +103,8 @@ impl Measurement {
             return None;
         }
         if since.is_none_or(|since| changed_at(&stat) >= since) {
-            self.bytes = self.bytes.saturating_add(u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK);
+            self.found.bytes =
+                self.found.bytes.saturating_add(u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK);
         }
         is_folder.then(|| open(parent.fd().ok()?, name)).flatten().map(|(dir, _)| dir)
     }
@@ -119,6 +143,7 @@ mod tests {
         let (root, outside) = (dir.path().join("root"), dir.path().join("outside"));
         fs::create_dir_all(root.join("a/b")).unwrap();
         fs::create_dir(&outside).unwrap();
+        let measure = |folders: &[Folder]| measure(folders).bytes;
         let empty = measure(&[folder(&root, None)]);
         let chunk = vec![7; 1 << 20];
         fs::write(root.join("a/b/file"), &chunk).unwrap();
@@ -135,11 +160,24 @@ mod tests {
     }
 
     #[test]
-    fn deep_folders_and_missing_ones_end_a_measurement_without_harm() {
+    fn files_count_in_every_depth_and_missing_folders_do_no_harm() {
         let dir = tempfile::tempdir().unwrap();
-        let deep = (0..300).fold(dir.path().to_owned(), |path, _| path.join("d"));
+        let deep = (0..1000).fold(dir.path().to_owned(), |path, _| path.join("d"));
         fs::create_dir_all(&deep).unwrap();
-        fs::write(dir.path().join("file"), vec![7; 1 << 20]).unwrap();
-        assert!(measure(&[folder(dir.path(), None), folder(&deep.join("missing"), None)]) >= 1 << 20);
+        fs::write(deep.join("file"), vec![7; 1 << 20]).unwrap();
+        let found = measure(&[folder(dir.path(), None), folder(&deep.join("missing"), None)]);
+        assert!(found.bytes >= 1 << 20 && !found.is_too_deep, "{found:?}");
+    }
+
+    #[test]
+    fn more_deep_folders_than_can_be_counted_are_reported() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = (1..MAX_DEPTH).fold(dir.path().to_owned(), |path, _| path.join("d"));
+        for number in 0..MAX_WAITING {
+            fs::create_dir_all(deep.join(number.to_string())).unwrap();
+        }
+        assert!(!measure(&[folder(dir.path(), None)]).is_too_deep);
+        fs::create_dir(deep.join("x")).unwrap();
+        assert!(measure(&[folder(dir.path(), None)]).is_too_deep);
     }
 }

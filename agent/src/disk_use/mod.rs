@@ -14,4 +14,4 @@
 mod measure;
 mod watch;
 
-pub(crate) use watch::{DiskLimit, DiskWatch, measured_folders};
+pub(crate) use watch::{DiskExceeded, DiskWatch, measured_folders};

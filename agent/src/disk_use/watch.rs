@@ -1,12 +1,11 @@
 //! Measures the disk space of a job's container while the job runs.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::measure::{Folder, measure};
+use super::measure::{DiskUse, Folder, measure};
 use crate::user::UserIds;
 
 /// Minimum pause between two measurements. A process can write about a GiB meanwhile.
@@ -17,16 +16,16 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 const PAUSE_RATIO: u32 = 50;
 /// The same ratio while the disk is filling, by this job or by another.
 const FILLING_PAUSE_RATIO: u32 = 3;
-/// Part of the limit by which the free space of the disk shrinks before the disk counts as filling.
-const GROWTH_PART: u64 = 8;
+/// The disk counts as filling when its free space shrinks by more than limit / 8.
+const GROWTH_DIVISOR: u64 = 8;
 /// Folders of the image that a worker may write to. The workspaces are mounted below the last one.
-const SHARED_FOLDERS: [&str; 4] = ["/tmp", "/var/tmp", "/run/lock", "/workspaces"];
+const WRITABLE_FOLDERS: [&str; 4] = ["/tmp", "/var/tmp", "/run/lock", "/workspaces"];
 
 /// Exceeded limit of disk space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct DiskLimit {
-    /// Bytes in use.
-    pub(crate) used: u64,
+pub(crate) struct DiskExceeded {
+    /// Space in use.
+    pub(crate) used: DiskUse,
     /// Bytes that may be used.
     pub(crate) limit: u64,
 }
@@ -35,7 +34,7 @@ pub(crate) struct DiskLimit {
 #[derive(Debug)]
 pub(crate) struct DiskWatch {
     limit: u64,
-    used: Arc<AtomicU64>,
+    used: Arc<Mutex<DiskUse>>,
     /// Ends the thread when it is dropped.
     _stop: Sender<()>,
 }
@@ -43,17 +42,17 @@ pub(crate) struct DiskWatch {
 impl DiskWatch {
     /// Starts a watch. `None` if the system starts no thread.
     pub(crate) fn start(limit: u64, folders: Vec<Folder>) -> Option<Self> {
-        let used = Arc::new(AtomicU64::new(0));
+        let used = Arc::<Mutex<DiskUse>>::default();
         let (stop, stopped) = channel();
         let newest = Arc::clone(&used);
         let watch = move || {
             loop {
                 let (began, free) = (Instant::now(), free_bytes(&folders));
-                newest.store(measure(&folders), Ordering::Relaxed);
+                *newest.lock().unwrap_or_else(PoisonError::into_inner) = measure(&folders);
                 let took = began.elapsed();
-                let is_filling = || free_bytes(&folders).saturating_add(limit / GROWTH_PART) < free;
+                let is_filling = || free_bytes(&folders).saturating_add(limit / GROWTH_DIVISOR) < free;
                 let is_due = || began.elapsed() >= next_measurement(took, is_filling());
-                if !rest(&stopped, is_due) {
+                if !wait_until_due(&stopped, is_due) {
                     return;
                 }
             }
@@ -62,15 +61,15 @@ impl DiskWatch {
         thread.ok().map(|_| Self { limit, used, _stop: stop })
     }
 
-    /// Returns the numbers if more is in use than may be.
-    pub(crate) fn exceeded(&self) -> Option<DiskLimit> {
-        let used = self.used.load(Ordering::Relaxed);
-        (used > self.limit).then_some(DiskLimit { used, limit: self.limit })
+    /// Returns the numbers if more is in use than may be, or more than can be measured.
+    pub(crate) fn exceeded(&self) -> Option<DiskExceeded> {
+        let used = *self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        (used.bytes > self.limit || used.is_too_deep).then_some(DiskExceeded { used, limit: self.limit })
     }
 }
 
 /// Waits until the next measurement is due. Returns false once the job has ended.
-fn rest(stopped: &Receiver<()>, is_due: impl Fn() -> bool) -> bool {
+fn wait_until_due(stopped: &Receiver<()>, is_due: impl Fn() -> bool) -> bool {
     while stopped.recv_timeout(MIN_PAUSE) == Err(RecvTimeoutError::Timeout) {
         if is_due() {
             return true;
@@ -96,7 +95,7 @@ pub(crate) fn measured_folders(user: Option<UserIds>, home: Option<&String>, sta
     if user.is_none_or(|user| user.uid == 0) {
         return vec![Folder { path: "/".to_owned(), since: Some(SystemTime::now()) }];
     }
-    let paths = SHARED_FOLDERS.into_iter().chain(home.map(String::as_str)).chain([state_dir]);
+    let paths = WRITABLE_FOLDERS.into_iter().chain(home.map(String::as_str)).chain([state_dir]);
     paths.map(|path| Folder { path: path.to_owned(), since: None }).collect()
 }
 
@@ -117,7 +116,7 @@ mod tests {
         while small.exceeded().is_none() && Instant::now() < deadline {
             thread::yield_now();
         }
-        assert!(small.exceeded().is_some_and(|over| over.limit == 1 << 19 && over.used >= 1 << 20));
+        assert!(small.exceeded().is_some_and(|over| over.limit == 1 << 19 && over.used.bytes >= 1 << 20));
         assert_eq!(large.exceeded(), None);
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::stream::{GitService, MAX_MODEL_STREAMS};
+use common::stream::{MAX_MODEL_STREAMS, StreamService};
 use common::wire::ModelToken;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
@@ -83,7 +83,7 @@ struct RunPort {
     streams: ModelStreams,
 }
 
-/// A connection that is being carried.
+/// A connection whose bytes are being copied.
 struct OpenConnection {
     task: AbortHandle,
     has_token: Arc<AtomicBool>,
@@ -111,7 +111,7 @@ async fn accept_connections(listener: TcpListener, port: Arc<RunPort>) {
                         end_oldest_stranger(&mut open);
                     }
                     let has_token = Arc::new(AtomicBool::new(false));
-                    let task = tasks.spawn(carry(connection, Arc::clone(&port), Arc::clone(&has_token)));
+                    let task = tasks.spawn(copy_both_ways(connection, Arc::clone(&port), Arc::clone(&has_token)));
                     open.push(OpenConnection { task, has_token });
                 }
                 Err(error) => {
@@ -130,16 +130,20 @@ fn end_oldest_stranger(open: &mut Vec<OpenConnection>) {
     }
 }
 
-/// Carries one connection to its end. Without a connection to the relay, it waits for one: Codex waits for its answer,
-/// and the limit of the model's step covers that.
-async fn carry(connection: TcpStream, port: Arc<RunPort>, has_token: Arc<AtomicBool>) {
-    if let Err(error) = try_carry(connection, &port, &has_token).await {
+/// Copies the bytes of one connection both ways until its end. Without a connection to the relay, it waits for one: Codex
+/// waits for its answer, and the limit of the model's step covers that.
+async fn copy_both_ways(connection: TcpStream, port: Arc<RunPort>, has_token: Arc<AtomicBool>) {
+    if let Err(error) = try_copy_both_ways(connection, &port, &has_token).await {
         // Codex tries again, and reports if that fails, too.
         tracing::info!("{}: a connection to the model ended early: {error}", port.run.job);
     }
 }
 
-async fn try_carry(mut connection: TcpStream, port: &RunPort, has_token: &AtomicBool) -> io::Result<()> {
+async fn try_copy_both_ways(
+    mut connection: TcpStream,
+    port: &RunPort,
+    has_token: &AtomicBool,
+) -> io::Result<()> {
     // Tokens of the model arrive one by one, in packets that must not wait for each other.
     connection.set_nodelay(true)?;
     let token = port.token.as_str().as_bytes();
@@ -148,8 +152,8 @@ async fn try_carry(mut connection: TcpStream, port: &RunPort, has_token: &Atomic
     // Without the token, the relay counts the request and refuses it.
     has_token.store(contains(&head, token), Ordering::Relaxed);
     let _permit = port.streams.permits.acquire().await.map_err(io::Error::other)?;
-    let OpenedStream { job_end, result } = port.streams.opener.open(&port.run, GitService::Model).await?;
-    let socket = StdStream::from(job_end);
+    let OpenedStream { job_side, result } = port.streams.opener.open(&port.run, StreamService::Model).await?;
+    let socket = StdStream::from(job_side);
     socket.set_nonblocking(true)?;
     let mut socket = UnixStream::from_std(socket)?;
     let copying = async {
@@ -206,12 +210,12 @@ mod tests {
         requests: &mut mpsc::Receiver<StreamRequest>,
     ) -> (UnixStream, oneshot::Sender<StreamEnd>) {
         let request = requests.recv().await.unwrap();
-        let (job_end, relay_end) = StdStream::pair().unwrap();
+        let (job_side, relay_side) = StdStream::pair().unwrap();
         let (end, result) = oneshot::channel();
-        let stream = OpenedStream { job_end: job_end.into(), result: StreamResult(result) };
+        let stream = OpenedStream { job_side: job_side.into(), result: StreamResult(result) };
         request.opened.send(Ok(stream)).unwrap();
-        relay_end.set_nonblocking(true).unwrap();
-        (UnixStream::from_std(relay_end).unwrap(), end)
+        relay_side.set_nonblocking(true).unwrap();
+        (UnixStream::from_std(relay_side).unwrap(), end)
     }
 
     #[tokio::test]

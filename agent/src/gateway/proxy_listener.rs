@@ -1,5 +1,5 @@
-//! The port of one run's proxy on loopback. Passes each connection on to the relay as a stream, without a token: loopback
-//! of a container belongs to its job alone.
+//! The port of one run's proxy on loopback. Passes each connection on to the relay as a stream, without a token:
+//! loopback of a container belongs to its job alone.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream as StdStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::stream::{GitService, MAX_NETWORK_STREAMS};
+use common::stream::{MAX_NETWORK_STREAMS, StreamService};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::Semaphore;
@@ -50,7 +50,7 @@ impl Drop for ProxyListener {
     }
 }
 
-/// Accepts connections, and carries as many at once as there may be streams. Further ones wait in the system's queue.
+/// Accepts connections, and serves as many at once as there may be streams. Further ones wait in the system's queue.
 async fn accept_connections(listener: TcpListener, run: RunId, streams: StreamOpener) {
     let permits = Arc::new(Semaphore::new(MAX_NETWORK_STREAMS));
     let mut tasks = JoinSet::new();
@@ -61,7 +61,7 @@ async fn accept_connections(listener: TcpListener, run: RunId, streams: StreamOp
             Ok((connection, _)) => {
                 let (run, streams) = (run.clone(), streams.clone());
                 tasks.spawn(async move {
-                    if let Err(error) = carry(connection, &run, &streams).await {
+                    if let Err(error) = copy_both_ways(connection, &run, &streams).await {
                         // The client sees that its connection ends, and says so.
                         tracing::debug!("{}: a connection to the proxy ended early: {error}", run.job);
                     }
@@ -76,11 +76,11 @@ async fn accept_connections(listener: TcpListener, run: RunId, streams: StreamOp
     }
 }
 
-/// Carries one connection to its end. Without a connection to the relay, it waits for one.
-async fn carry(mut connection: TcpStream, run: &RunId, streams: &StreamOpener) -> io::Result<()> {
+/// Copies the bytes of one connection both ways until its end. Without a connection to the relay, it waits for one.
+async fn copy_both_ways(mut connection: TcpStream, run: &RunId, streams: &StreamOpener) -> io::Result<()> {
     connection.set_nodelay(true)?;
-    let OpenedStream { job_end, result } = streams.open(run, GitService::Network).await?;
-    let socket = StdStream::from(job_end);
+    let OpenedStream { job_side, result } = streams.open(run, StreamService::Network).await?;
+    let socket = StdStream::from(job_side);
     socket.set_nonblocking(true)?;
     let mut socket = UnixStream::from_std(socket)?;
     // A stream that failed ends the connection at once. One that is complete leaves bytes in the socket to pass on.
@@ -103,13 +103,13 @@ mod tests {
         requests: &mut mpsc::Receiver<StreamRequest>,
     ) -> (UnixStream, oneshot::Sender<StreamEnd>) {
         let request = requests.recv().await.unwrap();
-        assert_eq!(request.service, GitService::Network);
-        let (job_end, relay_end) = StdStream::pair().unwrap();
+        assert_eq!(request.service, StreamService::Network);
+        let (job_side, relay_side) = StdStream::pair().unwrap();
         let (end, result) = oneshot::channel();
-        let stream = OpenedStream { job_end: job_end.into(), result: StreamResult(result) };
+        let stream = OpenedStream { job_side: job_side.into(), result: StreamResult(result) };
         request.opened.send(Ok(stream)).unwrap();
-        relay_end.set_nonblocking(true).unwrap();
-        (UnixStream::from_std(relay_end).unwrap(), end)
+        relay_side.set_nonblocking(true).unwrap();
+        (UnixStream::from_std(relay_side).unwrap(), end)
     }
 
     #[tokio::test]
@@ -127,17 +127,17 @@ mod tests {
         for _ in 0..MAX_NETWORK_STREAMS {
             streams.push(open_next(&mut requests).await);
         }
-        let (mut relay_end, _end) = streams.pop().unwrap();
-        let number = relay_end.read_u8().await.unwrap();
+        let (mut relay_side, _end) = streams.pop().unwrap();
+        let number = relay_side.read_u8().await.unwrap();
         let client = clients.get_mut(usize::from(number)).unwrap();
         client.write_all(b"question").await.unwrap();
         client.shutdown().await.unwrap();
         let mut received = String::new();
-        relay_end.read_to_string(&mut received).await.unwrap();
+        relay_side.read_to_string(&mut received).await.unwrap();
         assert_eq!(received, "question");
         assert!(requests.try_recv().is_err(), "one connection is over the limit");
-        relay_end.write_all(b"answer").await.unwrap();
-        drop(relay_end);
+        relay_side.write_all(b"answer").await.unwrap();
+        drop(relay_side);
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
         assert_eq!(answer, "answer");

@@ -1,5 +1,7 @@
 //! Variables with which a job's commands use the proxy. Pure.
 
+use common::secret_route::{PATH_PREFIX, url_variable};
+
 use super::settings::{PROXY_VARIABLES, exclude_loopback};
 use crate::environment::Variables;
 
@@ -24,6 +26,16 @@ pub(crate) fn set_variables(env: &mut Variables, job_env: &Variables, port: u16)
     exclude_loopback(env);
 }
 
+/// Sets the URLs at which the proxy adds secrets to the job's requests. Variables that the job sets itself stay.
+pub(crate) fn set_secret_urls(env: &mut Variables, job_env: &Variables, port: u16, secrets: &[String]) {
+    for secret in secrets {
+        let variable = url_variable(secret);
+        if !job_env.contains_key(&variable) {
+            env.insert(variable, format!("http://127.0.0.1:{port}{PATH_PREFIX}{secret}"));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,5 +55,13 @@ mod tests {
             assert_eq!(value(name), "internal,127.0.0.1,localhost");
         }
         assert!(value("MAVEN_OPTS").contains("-Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=4111"));
+    }
+    #[test]
+    fn each_secret_has_a_url_unless_the_job_has_one_of_its_own() {
+        let own = Variables::from([("RELAY_SECRET_MINE_URL".to_owned(), "http://own:1".to_owned())]);
+        let mut env = own.clone();
+        set_secret_urls(&mut env, &own, 4111, &["my-api".to_owned(), "mine".to_owned()]);
+        assert_eq!(env["RELAY_SECRET_MY_API_URL"], "http://127.0.0.1:4111/secret/my-api");
+        assert_eq!(env["RELAY_SECRET_MINE_URL"], "http://own:1");
     }
 }

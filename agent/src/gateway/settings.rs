@@ -7,7 +7,7 @@ use crate::environment::Variables;
 /// Variable from which Codex takes the token. Its name makes it a secret: the model's commands don't get it.
 pub(crate) const TOKEN_VARIABLE: &str = "RELAY_JOB_TOKEN";
 /// Variables with which programs that use the Messages API, such as Claude Code, find their model and its key.
-const MESSAGES_VARIABLES: [&str; 2] = ["ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY"];
+const ANTHROPIC_VARIABLES: [&str; 2] = ["ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY"];
 /// Variables that hold the model's key where there is no gateway.
 const KEY_VARIABLES: [&str; 2] = ["CODEX_API_KEY", "OPENAI_API_KEY"];
 /// Variables with the address of a proxy, which Codex would use for loopback, too.
@@ -45,14 +45,14 @@ pub(crate) fn set_variables(env: &mut Variables, job_env: &Variables, token: &Mo
     reach_loopback_without_proxy(env);
 }
 
-/// Returns the variables with which the command lines of a job find the Messages API at a port on loopback. A job that
+/// Returns the variables with which a shell job finds the Messages API at a port on loopback. A job that
 /// brings its own settings gets none.
-pub(crate) fn messages_variables(port: u16, job_env: &Variables, token: &ModelToken) -> Variables {
-    if MESSAGES_VARIABLES.iter().any(|name| job_env.contains_key(*name)) {
+pub(crate) fn anthropic_variables(port: u16, job_env: &Variables, token: &ModelToken) -> Variables {
+    if ANTHROPIC_VARIABLES.iter().any(|name| job_env.contains_key(*name)) {
         return Variables::new();
     }
     let values = [format!("http://127.0.0.1:{port}"), token.as_str().to_owned()];
-    MESSAGES_VARIABLES.iter().map(|name| (*name).to_owned()).zip(values).collect()
+    ANTHROPIC_VARIABLES.iter().map(|name| (*name).to_owned()).zip(values).collect()
 }
 
 /// Adds loopback to the hosts that are reached without a proxy, if there is a proxy.
@@ -93,12 +93,12 @@ mod tests {
     }
 
     #[test]
-    fn a_command_line_gets_the_token_in_place_of_a_key_unless_it_brings_its_own() {
+    fn a_shell_job_gets_the_token_in_place_of_a_key_unless_it_brings_its_own() {
         let token = ModelToken::new("t0ken".into());
         let own = variables(&[("ANTHROPIC_API_KEY", "own")]);
-        assert_eq!(messages_variables(4111, &own, &token), Variables::new());
+        assert_eq!(anthropic_variables(4111, &own, &token), Variables::new());
         let expected = [("ANTHROPIC_API_KEY", "t0ken"), ("ANTHROPIC_BASE_URL", "http://127.0.0.1:4111")];
-        assert_eq!(messages_variables(4111, &Variables::new(), &token), variables(&expected));
+        assert_eq!(anthropic_variables(4111, &Variables::new(), &token), variables(&expected));
     }
 
     #[test]

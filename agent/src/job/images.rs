@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::event::{FailureKind, JobError};
 use common::job::MAX_TOTAL_IMAGE_BYTES;
-use common::stream::{GitService, StreamError};
+use common::stream::{StreamError, StreamService};
 
 use super::own_place::Wait;
 use super::supervisor::Supervisor;
@@ -41,8 +41,8 @@ impl Supervisor {
         };
         let output = self.resources.output.clone();
         for _ in 0..MAX_ATTEMPTS {
-            let opening = output.streams.open(&output.run, GitService::FetchImages);
-            let OpenedStream { job_end: socket, result } = match self.wait_unless_ended(opening).await {
+            let opening = output.streams.open(&output.run, StreamService::FetchImages);
+            let OpenedStream { job_side: socket, result } = match self.wait_unless_ended(opening).await {
                 Wait::Done(opened) => opened.map_err(|error| failed(error.to_string()))?,
                 Wait::Interrupted => return Ok(()),
             };

@@ -9,7 +9,7 @@ use jiff::Zoned;
 
 use super::stage::Stage;
 use crate::codex::{Turn, error_messages};
-use crate::disk_use::DiskLimit;
+use crate::disk_use::DiskExceeded;
 use crate::oom::OomKill;
 use crate::place::git;
 use crate::process::Exit;
@@ -138,16 +138,20 @@ fn process_limit_note(limit: u64) -> String {
 /// Returns the warning about a limit of processes that a command has reached.
 pub(crate) fn process_limit_warning(limit: u64) -> String {
     format!(
-        "the job has reached the limit of {limit} processes and threads of its container, and could not start more: \
-         raise that limit ([platform] pids), or let it start fewer"
+        "the job reached its container's limit of {limit} processes and threads: raise [platform] pids or start fewer"
     )
 }
 
 /// Returns the failure of a job that uses more disk space than it may.
-pub(crate) fn disk_limit_error(disk: DiskLimit) -> JobError {
+pub(crate) fn disk_limit_error(disk: DiskExceeded) -> JobError {
+    if disk.used.is_too_deep {
+        let message = "the job has so many folders deep below each other that its disk space can't be measured: remove \
+                       what makes them";
+        return JobError { kind: FailureKind::DiskLimit, message: message.to_owned(), step: None };
+    }
     let message = format!(
         "the job uses {} MiB of disk space in its container and may use {} MiB: raise that limit ([platform] disk)",
-        disk.used >> 20,
+        disk.used.bytes >> 20,
         disk.limit >> 20
     );
     JobError { kind: FailureKind::DiskLimit, message, step: None }

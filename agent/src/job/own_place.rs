@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use common::event::{EventBody, FailureKind, JobError};
 use common::job::is_thread_id;
-use common::stream::{GitService, StreamError};
+use common::stream::{StreamError, StreamService};
 use tokio::time::timeout;
 
 use super::control::Control;
@@ -140,12 +140,12 @@ impl Supervisor {
     /// Fetches the job's base commit, into a cache or into the place itself. Also returns `Ok` if the job is to end.
     async fn fetch(&mut self, place: &PlaceGit, cache: Option<&WritableCache>) -> Result<(), JobError> {
         for attempt in 1.. {
-            let opening = place.open_stream(GitService::FetchPlace);
-            let OpenedStream { job_end, result } = match self.wait_unless_ended(opening).await {
+            let opening = place.open_stream(StreamService::FetchPlace);
+            let OpenedStream { job_side, result } = match self.wait_unless_ended(opening).await {
                 Wait::Done(opened) => opened.map_err(|reason| setup_failed(place_failure(&reason)))?,
                 Wait::Interrupted => return Ok(()),
             };
-            let pipes = OutputPipes::Stream(job_end);
+            let pipes = OutputPipes::Stream(job_side);
             let fetched = match cache {
                 Some(cache) => {
                     let command = cache.fetch_command(place.spec.base(), depth(&place.spec));

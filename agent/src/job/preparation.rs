@@ -163,11 +163,8 @@ impl JobManager {
             admission::check_without_sandbox(folder.path(), &config.hidden).map_err(Refusal::Invalid)?;
             None
         };
-        let proxy_listener = if config.network_proxy {
-            Some(self.proxy_listener(&mut env, run, &spec.env).await.map_err(Refusal::Invalid)?)
-        } else {
-            None
-        };
+        let proxy_listener = self.proxy_listener(&config, &mut env, run, &spec.env).await;
+        let proxy_listener = proxy_listener.map_err(Refusal::Invalid)?;
         let (codex, codex_version, mcp_servers) =
             self.find_codex(&mut spec, &env, ids, model.is_some()).await.map_err(Refusal::Invalid)?;
         let images =
@@ -249,17 +246,22 @@ impl JobManager {
         Ok(Some(RepositoryCache::of_job(caches, spec, is_other_user, env, locks)))
     }
 
-    /// Opens the port at which the job's processes find the proxy, and names it in the job's variables.
+    /// Opens the port at which the job's processes find the proxy, if there is one, and names it in the job's variables.
     async fn proxy_listener(
         &self,
+        config: &Config,
         env: &mut Variables,
         run: &RunId,
         job_env: &Variables,
-    ) -> Result<ProxyListener, String> {
+    ) -> Result<Option<ProxyListener>, String> {
+        if !config.network_proxy {
+            return Ok(None);
+        }
         let listener = ProxyListener::bind(run.clone(), self.context.streams.clone()).await;
         let listener = listener.map_err(|error| format!("no port for the proxy can be opened: {error}"))?;
         proxy_settings::set_variables(env, job_env, listener.port());
-        Ok(listener)
+        proxy_settings::set_secret_urls(env, job_env, listener.port(), &config.secrets);
+        Ok(Some(listener))
     }
 
     /// Opens the port at which the job finds the model, and completes its arguments and variables.
@@ -279,7 +281,7 @@ impl JobManager {
                 settings::set_variables(env, &spec.env, &grant.token);
             }
             Runner::Shell => {
-                let variables = settings::messages_variables(listener.port(), &spec.env, &grant.token);
+                let variables = settings::anthropic_variables(listener.port(), &spec.env, &grant.token);
                 env.extend(variables.clone());
                 settings::reach_loopback_without_proxy(env);
                 // The values of the job itself are kept where secrets are removed.

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use common::stream::{GitService, StreamError};
+use common::stream::{StreamError, StreamService};
 use common::text_format::one_line;
 use rustix::fs::Dir;
 use tokio::time::timeout;
@@ -74,8 +74,8 @@ impl JobOutput {
 
     /// Sends the output to the relay; returns `None` if the connection is lost meanwhile.
     async fn try_push_output(&self) -> Option<Result<Report, String>> {
-        let opened = self.streams.open(&self.run, GitService::PushOutput).await;
-        let OpenedStream { job_end: socket, result } = match opened {
+        let opened = self.streams.open(&self.run, StreamService::PushOutput).await;
+        let OpenedStream { job_side: socket, result } = match opened {
             Ok(opened) => opened,
             Err(error) => return Some(Err(error.to_string())),
         };

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use common::place::{PlaceSpec, is_commit_id};
-use common::stream::{GitService, StreamError};
+use common::stream::{StreamError, StreamService};
 use common::text_format::one_line;
 use tokio::time::timeout;
 
@@ -94,7 +94,7 @@ impl PlaceGit {
     ///
     /// # Errors
     /// One line with the reason.
-    pub(crate) async fn open_stream(&self, service: GitService) -> Result<OpenedStream, String> {
+    pub(crate) async fn open_stream(&self, service: StreamService) -> Result<OpenedStream, String> {
         self.streams.open(&self.run, service).await.map_err(|error| error.to_string())
     }
 
@@ -157,11 +157,11 @@ impl PlaceGit {
         let mut arguments = vec!["push", snapshot.map_or("", |snapshot| &snapshot.folder)];
         arguments.extend(has_commits.then_some("HEAD:refs/heads/result"));
         arguments.extend(live.as_deref());
-        let OpenedStream { job_end, result } =
-            self.open_stream(GitService::PushResult).await.map_err(PushError::Failed)?;
+        let OpenedStream { job_side, result } =
+            self.open_stream(StreamService::PushResult).await.map_err(PushError::Failed)?;
         let mut result = pin!(result.wait());
         let mut running =
-            pin!(self.run(&arguments, OutputPipes::Stream(job_end), OutputSource::Stderr, PUSH_TIMEOUT));
+            pin!(self.run(&arguments, OutputPipes::Stream(job_side), OutputSource::Stderr, PUSH_TIMEOUT));
         let (pushed, end) = tokio::select! {
             pushed = &mut running => (pushed, timeout(STREAM_END_TIMEOUT, result).await.ok()),
             end = &mut result => {

@@ -35,13 +35,13 @@ pub(super) trait RelayStream: fmt::Debug + AsyncRead + AsyncWrite + Unpin + Send
 impl<S: fmt::Debug + AsyncRead + AsyncWrite + Unpin + Send> RelayStream for S {}
 
 /// A connection to the relay.
-pub(super) type RelaySocket = WebSocketStream<TlsStream<Box<dyn RelayStream>>>;
+pub(super) type RelayWebSocket = WebSocketStream<TlsStream<Box<dyn RelayStream>>>;
 
 /// Connects to the relay.
 ///
 /// # Errors
 /// [`LinkError`] names the stage that failed.
-pub(super) async fn connect(config: &Config) -> Result<RelaySocket, LinkError> {
+pub(super) async fn connect(config: &Config) -> Result<RelayWebSocket, LinkError> {
     let stream = if let Some(socket) = &config.socket {
         open_stream(&socket.display().to_string(), UnixStream::connect(socket)).await?
     } else {

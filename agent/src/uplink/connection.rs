@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::LinkError;
-use super::connect::{RelaySocket, connect};
+use super::connect::{RelayWebSocket, connect};
 use crate::config::Config;
 
 /// Maximum time for sending the close reason. The relay may no longer read it.
@@ -19,7 +19,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// An open connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    socket: RelaySocket,
+    socket: RelayWebSocket,
     /// Configuration that the connection was opened with.
     pub(super) config: Arc<Config>,
 }

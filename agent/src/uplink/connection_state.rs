@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
-use common::stream::GitService;
+use common::stream::StreamService;
 use common::vitals::MachineVitals;
 use common::wire::{
     self, AgentFrame, CodecError, Durable, MODEL_PROTOCOL, RelayFrame, STREAM_PROTOCOL, VITALS_PROTOCOL,
@@ -37,10 +37,10 @@ impl StreamSupport {
         }
     }
 
-    pub(super) fn includes(self, service: GitService) -> bool {
+    pub(super) fn includes(self, service: StreamService) -> bool {
         match self {
             Self::None => false,
-            Self::Files => !matches!(service, GitService::Model | GitService::Network),
+            Self::Files => !matches!(service, StreamService::Model | StreamService::Network),
             Self::All => true,
         }
     }

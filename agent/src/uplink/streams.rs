@@ -87,7 +87,7 @@ impl Streams {
             }
         };
         let (sender, ended) = oneshot::channel();
-        opened.send(Ok(OpenedStream { job_end: git.into(), result: StreamResult(ended) })).ok()?;
+        opened.send(Ok(OpenedStream { job_side: git.into(), result: StreamResult(ended) })).ok()?;
         self.newest_number = self.newest_number.wrapping_add(1);
         let (stream, handle) =
             (self.newest_number, StreamHandle::new(self.newest_number, self.parts_sender.clone()));
@@ -187,7 +187,7 @@ mod tests {
     use std::io::{Read, Write};
     use std::time::Duration;
 
-    use common::stream::GitService;
+    use common::stream::StreamService;
 
     use super::*;
 
@@ -220,15 +220,15 @@ mod tests {
         let mut streams = Streams::new(requests);
         let run = crate::spool::RunId { job: "a#1".parse().unwrap(), epoch: 1 };
         let refused = tokio::select! {
-            result = opener.open(&run, GitService::Model) => result.unwrap_err(),
+            result = opener.open(&run, StreamService::Model) => result.unwrap_err(),
             frame = streams.next_frame(StreamSupport::Files) => unreachable!("{frame:?}"),
         };
         assert!(refused.to_string().contains("older than the agent"), "{refused}");
         let frame = tokio::select! {
-            _ = opener.open(&run, GitService::Model) => streams.next_frame(StreamSupport::All).await,
+            _ = opener.open(&run, StreamService::Model) => streams.next_frame(StreamSupport::All).await,
             frame = streams.next_frame(StreamSupport::All) => frame,
         };
-        assert!(matches!(frame, AgentFrame::StreamOpen { service: GitService::Model, .. }), "{frame:?}");
+        assert!(matches!(frame, AgentFrame::StreamOpen { service: StreamService::Model, .. }), "{frame:?}");
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use common::stream::GitService;
+use common::stream::StreamService;
 use tokio::sync::Barrier;
 
 use crate::support::codex::{self, turn};
@@ -36,7 +36,7 @@ async fn twenty_connections_at_once_reach_the_relay() {
     for n in 1..=20 {
         assert!(log.contains(&format!("got hello {n}\n")), "{n}: {log}");
     }
-    assert_eq!(relay.streams.opened_services, [GitService::Model; 20]);
+    assert_eq!(relay.streams.opened_services, [StreamService::Model; 20]);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::event::{EventBody, FailureKind, FinalState};
 use common::job::{JobSpec, StepKind};
 use common::place::PlaceSpec;
-use common::stream::GitService;
+use common::stream::StreamService;
 
 use crate::support::figures::figure;
 use crate::support::streams::{git, job_repository};
@@ -174,7 +174,7 @@ async fn a_job_that_changes_nothing_pushes_nothing() {
     let mut setup = setup(&[("a", b"1\n")]).await;
     setup.relay.start(&setup.spec("cat a", "")).await;
     setup.relay.until_completed("demo#1").await;
-    assert_eq!(setup.relay.streams.opened_services, [GitService::FetchPlace]);
+    assert_eq!(setup.relay.streams.opened_services, [StreamService::FetchPlace]);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use common::event::EventBody;
 use common::place::PlaceSpec;
-use common::stream::GitService;
+use common::stream::StreamService;
 
 use crate::support::streams::{git, job_repository};
 use crate::support::{Agent, DEADLINE, Relay, StartOptions, relay_and_agent_with};
@@ -185,7 +185,7 @@ async fn jobs_that_start_at_the_same_time_share_one_fetch() {
         assert!(text.ends_with("\n0\n"), "{text}");
     }
     let fetches =
-        setup.relay.streams.opened_services.iter().filter(|service| **service == GitService::FetchPlace);
+        setup.relay.streams.opened_services.iter().filter(|service| **service == StreamService::FetchPlace);
     assert_eq!(fetches.count(), 1);
 }
 

@@ -18,5 +18,7 @@ mod part;
 mod transfer;
 
 pub use flow::{StreamError, StreamViolation};
-pub use part::{GitService, MAX_MODEL_STREAMS, MAX_NETWORK_STREAMS, STREAM_CHUNK, STREAM_WINDOW, StreamPart};
+pub use part::{
+    MAX_MODEL_STREAMS, MAX_NETWORK_STREAMS, STREAM_CHUNK, STREAM_WINDOW, StreamPart, StreamService,
+};
 pub use transfer::{OutgoingParts, StreamEnd, StreamHandle};

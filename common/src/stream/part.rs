@@ -16,7 +16,7 @@ pub const MAX_NETWORK_STREAMS: usize = 64;
 
 /// Service that the relay runs for a job at the other end of a stream, mostly a program of git.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum GitService {
+pub enum StreamService {
     /// Sends the commit that the job starts from to the agent: `git upload-pack`.
     FetchPlace,
     /// Receives the result of the job from the agent: `git receive-pack`.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, Isolation};
 use crate::ids::JobId;
-use crate::stream::{GitService, StreamPart};
+use crate::stream::{StreamPart, StreamService};
 use crate::vitals::MachineVitals;
 
 /// A frame sent by the agent.
@@ -70,7 +70,7 @@ pub enum AgentFrame {
         /// Run of the job.
         epoch: u32,
         /// Service that the relay runs at its end of the stream.
-        service: GitService,
+        service: StreamService,
     },
     /// A part of a stream.
     Stream {

@@ -5,7 +5,7 @@ use crate::event::{Event, EventBody, FinalState, Isolation, Queued, Resources, S
 use crate::evidence::{CheckEvidence, Evidence};
 use crate::hold::Hold;
 use crate::job::{Runner, StepKind};
-use crate::stream::{GitService, StreamPart};
+use crate::stream::{StreamPart, StreamService};
 use crate::vitals::{MachineVitals, Space};
 
 fn job() -> crate::ids::JobId {
@@ -85,8 +85,12 @@ fn additions_of_protocol_5() {
 fn additions_of_protocol_6() {
     let parts = [StreamPart::Data(b"hi".to_vec()), StreamPart::Window(70_000), StreamPart::Close(None)];
     let parts = parts.into_iter().chain([StreamPart::Close(Some("no".into()))]);
-    let services =
-        [GitService::FetchPlace, GitService::PushResult, GitService::PushOutput, GitService::FetchImages];
+    let services = [
+        StreamService::FetchPlace,
+        StreamService::PushResult,
+        StreamService::PushOutput,
+        StreamService::FetchImages,
+    ];
     let opens = services.map(|service| AgentFrame::StreamOpen { stream: 1, job: job(), epoch: 2, service });
     let mut lines: Vec<String> = opens.iter().map(hex).collect();
     for part in parts {
@@ -108,7 +112,7 @@ fn additions_of_protocol_6() {
 
 #[test]
 fn additions_of_protocol_7() {
-    let open = AgentFrame::StreamOpen { stream: 1, job: job(), epoch: 2, service: GitService::Model };
+    let open = AgentFrame::StreamOpen { stream: 1, job: job(), epoch: 2, service: StreamService::Model };
     let retries = RetrySettings { request_max_retries: Some(2), ..RetrySettings::default() };
     let model = ModelGrant { token: ModelToken::new("ab".into()), retries, is_azure: false };
     let start = RelayFrame::StartWithModel { job: job(), epoch: 1, spec: "{}".into(), model };
@@ -127,7 +131,7 @@ fn additions_of_protocol_8() {
 
 #[test]
 fn additions_for_the_network_to_protocol_7() {
-    let open = AgentFrame::StreamOpen { stream: 1, job: job(), epoch: 2, service: GitService::Network };
+    let open = AgentFrame::StreamOpen { stream: 1, job: job(), epoch: 2, service: StreamService::Network };
     insta::assert_snapshot!(hex(&open));
 }
 

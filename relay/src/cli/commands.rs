@@ -7,7 +7,7 @@ use super::global::Global;
 use super::{
     apply, cancel, compare, completions, diff, discard, doctor, down, events, explain, extend, help, hook,
     init, launch, logs, mcp, merge, notices, output, prune, receipt, restart, resume, retry, run, schema,
-    serve, shell, status, top, up, usage, verify, wait,
+    secret, serve, shell, status, top, up, usage, verify, wait,
 };
 
 /// A command line of `relay`: the global flags, and a command with its own flags.
@@ -117,6 +117,8 @@ commands! {
     Run(run::RunArgs) = "run";
     /// Serve the commands as tools for a coding agent (MCP over stdio)
     Mcp(mcp::McpArgs) = "mcp";
+    /// Store secrets that relay adds to the requests of jobs for one host
+    Secret(secret::SecretArgs) = "secret";
     /// Print the JSON Schemas of relay's files and events
     Schema(schema::SchemaArgs) = "schema";
     /// Check the setup and suggest fixes

@@ -13,7 +13,7 @@ use super::serve::{self, ServeFn};
 use super::{
     Context, apply, cancel, candidates, compare, completions, diff, discard, doctor, down, events, explain,
     extend, help, hook, init, launch, logs, mcp, merge, notices, output, prune, receipt, restart, resume,
-    retry, retry_failed, run, schema, shell, status, top, up, usage, verify, wait,
+    retry, retry_failed, run, schema, secret, shell, status, top, up, usage, verify, wait,
 };
 use crate::exit::{ExitCode, Failure};
 use crate::inheritance;
@@ -170,6 +170,7 @@ fn dispatch(cli: &Cli, serve: ServeFn) -> Result<u8, Failure> {
         Command::Retry(args) if args.failed => in_project(global, |context| retry_failed::run(args, context)),
         Command::Retry(args) => in_project(global, |context| retry::run(args, context)),
         Command::Run(args) => in_project(global, |context| run::run(args, context)),
+        Command::Secret(args) => in_project(global, |context| secret::run(args, context)),
         Command::Doctor(args) => in_project(global, |context| Ok(doctor::run(args, context))),
         Command::Prune(args) => in_project(global, |context| prune::run(args, context)),
         Command::Serve(args) => in_project(global, |context| serve::run(args, context, serve)),

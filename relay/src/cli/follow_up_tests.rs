@@ -123,8 +123,7 @@ fn a_resumed_job_inherits_everything_but_prompt_setup_and_limits() {
 fn flags_of_a_resume_take_precedence_over_the_earlier_job() {
     let project = Project::new();
     let line = ["resume", "abe", "-", "--check", "make", "--setup", "npm i"];
-    let rest =
-        "--model m2 --timeout 2h --on-limit interrupt --on-loop fail --env TOKEN=other -- -c personality=a";
+    let rest = "--model m2 --timeout 2h --on-limit interrupt --on-loop fail --on-quota fail --env TOKEN=other -- -c personality=a";
     let line: Vec<&str> = line.into_iter().chain(rest.split(' ')).collect();
     let launch = project.resolve(&line).unwrap();
     assert_eq!((launch.prompt.as_str(), launch.checks), ("from stdin", vec!["make".to_owned()]));
@@ -134,6 +133,7 @@ fn flags_of_a_resume_take_precedence_over_the_earlier_job() {
         (Some("m2"), vec!["-c".into(), "personality=a".into()])
     );
     assert_eq!((launch.on_limit, launch.on_loop), (OnLimit::Interrupt, OnLoop::Fail));
+    assert_eq!(launch.on_quota, OnQuota::Fail);
     assert_eq!(launch.env["TOKEN"], "other");
     let unchecked = project.resolve(&["resume", "abe", "go on", "--no-check"]).unwrap();
     assert_eq!(unchecked.checks, [""; 0]);
@@ -156,6 +156,9 @@ fn a_retried_job_has_the_same_spec() {
     let changed = project.resolve(&line).unwrap();
     assert_eq!((changed.limits.job_ms, changed.codex.model.as_deref()), (3_600_000, Some("m2")));
     assert_eq!(changed.limits.step_ms(StepKind::Install), 300_000);
+    let on_quota = |flags: &[&str]| project.resolve(&[&["retry", "abe"], flags].concat()).unwrap().on_quota;
+    assert_eq!(on_quota(&[]), OnQuota::Fail, "that of the earlier job");
+    assert_eq!(on_quota(&["--on-quota", "wait"]), OnQuota::Wait);
 }
 
 #[test]
@@ -195,6 +198,8 @@ fn a_job_without_a_thread_can_only_be_retried() {
     assert!(project.refusal(&["resume", "abe", "go on"]).contains("is a shell job"));
     assert!(project.resolve(&["retry", "abe"]).is_ok());
     assert!(project.refusal(&["retry", "abe", "--model", "m"]).contains("--model is for codex"));
+    let refusal = project.refusal(&["retry", "abe", "--on-quota", "wait"]);
+    assert!(refusal.contains("--on-quota is for codex"), "{refusal}");
 }
 
 #[test]

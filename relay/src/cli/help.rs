@@ -66,6 +66,7 @@ pub const HELP_TEMPLATE: &str = concat!(
     "  up           Start relay and its platform in the background\n",
     "  down         Stop relay and its platform\n",
     "  restart      Restart relay with the current settings; running jobs continue\n",
+    "  secret       Store secrets that relay adds to the requests of jobs for one host\n",
     "  doctor       Check the setup and suggest fixes\n",
     "  serve        Run the relay daemon in the foreground\n",
     group_heading!("Integrations"),

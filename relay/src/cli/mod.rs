@@ -18,6 +18,7 @@
 //! * [`view_context`]: context for the display of a record. [`exit_code`]: exit codes for records.
 //! * [`follow`]: waiting for a job. [`claim_notice`]: the claim of a completion notice.
 //! * [`follow_up`]: an earlier job that a new job continues. [`retry_failed`]: follow-ups of all failed jobs.
+//! * [`secret`]: secrets that relay adds to the requests of jobs; [`secret_value`]: a value that is read without echo.
 //! * [`approve`]: a person's approval of the settings. [`mcp`]: the commands as tools of a host agent.
 //! * [`help`]: layout of the help, examples and topics.
 //! * [`hints`]: notes about unexpected properties of a workspace. [`candidates`]: shell completion of jobs.
@@ -74,6 +75,8 @@ mod retry_failed;
 mod run;
 mod schedule;
 mod schema;
+mod secret;
+mod secret_value;
 mod serve;
 mod session;
 mod shell;

@@ -23,7 +23,7 @@ use crate::engine::workspace::Workspace;
 use crate::engine_kind::EngineKind;
 use crate::exit::Failure;
 use crate::model_server::UpstreamSettings;
-use crate::policy::JobPolicy;
+use crate::policy::{self, JobPolicy};
 use crate::registry::create::Schedule;
 
 /// Context of a launch, beside its flags.
@@ -164,6 +164,7 @@ impl Launch {
                 "the job takes {len} bytes, more than {MAX_SPEC}: put long texts into files of the workspace"
             )));
         }
+        policy::check_allowed_hosts(context.engine, context.config)?;
         budget::check_budget(
             &self.limits.budget,
             self.runner,

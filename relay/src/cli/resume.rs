@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use common::expectation::Expectation;
+use common::hold::OnQuota;
 use common::job::Runner;
 use common::origin::FollowUp;
 use common::rule::{OnLimit, OnLoop};
@@ -67,6 +68,9 @@ pub struct ResumeArgs {
     /// else warn]
     #[arg(long, value_name = "ACTION", value_parser = actions::on_loop_parser(), hide_possible_values = true)]
     pub(super) on_loop: Option<OnLoop>,
+    /// Action when the account's usage limit is reached: wait or fail [default: as in relay.toml, else wait]
+    #[arg(long, value_name = "ACTION", value_parser = actions::on_quota_parser(), hide_possible_values = true)]
+    pub(super) on_quota: Option<OnQuota>,
     /// Model [default: as in JOB]
     #[arg(long, value_name = "MODEL")]
     pub(super) model: Option<String>,
@@ -140,7 +144,7 @@ pub(super) fn resolve_flags(
         rules: context.config.rules.clone(),
         on_limit: args.on_limit.unwrap_or(context.config.on_limit),
         on_loop: args.on_loop.unwrap_or(context.config.on_loop),
-        on_quota: context.config.on_quota,
+        on_quota: args.on_quota.unwrap_or(context.config.on_quota),
         codex,
         thread_id: Some(thread),
         origin: earlier.follow_up_origin(FollowUp::Resume, context),

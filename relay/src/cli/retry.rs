@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use common::duration;
+use common::hold::OnQuota;
 use common::ids::JobName;
 use common::job::Runner;
 use common::origin::FollowUp;
@@ -55,6 +56,9 @@ pub struct RetryArgs {
     /// Action when a worker repeats a failing step without changing a file: warn or fail [default: as in JOB]
     #[arg(long, value_name = "ACTION", value_parser = actions::on_loop_parser(), hide_possible_values = true)]
     pub(super) on_loop: Option<OnLoop>,
+    /// Action when the account's usage limit is reached: wait or fail [default: as in JOB]
+    #[arg(long, value_name = "ACTION", value_parser = actions::on_quota_parser(), hide_possible_values = true)]
+    pub(super) on_quota: Option<OnQuota>,
     /// Model [default: as in JOB]
     #[arg(long, value_name = "MODEL")]
     pub(super) model: Option<String>,
@@ -94,7 +98,11 @@ pub(super) fn resolve_flags(
     context: &ResolveContext<'_>,
 ) -> Result<Launch, Failure> {
     let earlier_spec = &earlier.spec;
-    for (flag, is_given) in [("--model", args.model.is_some()), ("--on-loop", args.on_loop.is_some())] {
+    for (flag, is_given) in [
+        ("--model", args.model.is_some()),
+        ("--on-loop", args.on_loop.is_some()),
+        ("--on-quota", args.on_quota.is_some()),
+    ] {
         if earlier_spec.runner == Runner::Shell && is_given {
             return Err(Failure::usage(format!(
                 "{flag} is for codex jobs, and {} is a shell job: omit it",
@@ -123,7 +131,7 @@ pub(super) fn resolve_flags(
         rules: earlier_spec.rules.clone(),
         on_limit: args.on_limit.unwrap_or(earlier_spec.on_limit),
         on_loop: args.on_loop.unwrap_or(earlier_spec.on_loop),
-        on_quota: earlier_spec.on_quota,
+        on_quota: args.on_quota.unwrap_or(earlier_spec.on_quota),
         codex,
         thread_id: earlier_spec.thread.clone(),
         origin: earlier.follow_up_origin(FollowUp::Retry, context),

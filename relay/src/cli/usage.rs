@@ -24,7 +24,7 @@ use crate::render::table;
 /// Period without `--since`.
 const DEFAULT_PERIOD: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Maximum length of a model's name in the table, in bytes.
-const MAX_MODEL: usize = 40;
+const MAX_MODEL_NAME: usize = 40;
 /// Name of the model of jobs that don't name theirs.
 const DEFAULT_MODEL: &str = "(default)";
 
@@ -36,10 +36,10 @@ const DEFAULT_MODEL: &str = "(default)";
     ["relay usage", "relay usage --since 30d --by model --json"]
 ))]
 pub struct UsageArgs {
-    /// Sum up jobs with an event within this time [default: 7d]
+    /// Include jobs active within this time [default: 7d]
     #[arg(long, value_name = "D", value_parser = duration::parse_duration)]
     since: Option<Duration>,
-    /// Add up the jobs of each day (of their end), each job, or the jobs of each model
+    /// Group by day (on which the job ended), job or model
     #[arg(long, value_enum, default_value_t = GroupBy::Day, hide_possible_values = true, value_name = "day|job|model")]
     by: GroupBy,
 }
@@ -114,7 +114,7 @@ impl Sum {
         }
         let usage = earlier.map_or(usage, |earlier| difference(usage, earlier));
         let price = record.model.as_deref().and_then(|model| prices.price(model));
-        let cost_micros = price.map(|price| price.cost_micros(&usage));
+        let cost_micros = price.map(|price| price.cost_micros(&usage, 0));
         Some(Self { cost_micros, is_estimate: true, ..Self::of_tokens(usage) })
     }
 
@@ -133,7 +133,7 @@ impl Sum {
         let mark = if self.is_estimate { "~" } else { "" };
         let cost =
             self.cost_micros.map_or_else(|| "-".to_owned(), |cost| format!("{mark}{}", format_cost(cost)));
-        let uncounted = match self.estimated_tokens {
+        let estimated = match self.estimated_tokens {
             0 => "-".to_owned(),
             tokens => format!("~{tokens}"),
         };
@@ -142,7 +142,7 @@ impl Sum {
             self.input_tokens.to_string(),
             self.cached_input_tokens.to_string(),
             self.output_tokens.to_string(),
-            uncounted,
+            estimated,
             cost,
         ]
     }
@@ -220,7 +220,7 @@ fn sum_up(
             }
             GroupBy::Job => record.job.to_string(),
             GroupBy::Model => {
-                text_format::one_line(record.model.as_deref().unwrap_or(DEFAULT_MODEL), MAX_MODEL)
+                text_format::one_line(record.model.as_deref().unwrap_or(DEFAULT_MODEL), MAX_MODEL_NAME)
             }
         };
         rows.entry(key).or_default().add(sum);
@@ -246,12 +246,12 @@ fn format_report(
     }
     let name = <&str>::from(by).to_uppercase();
     let row = |key: &str, sum: &Sum| {
-        let [jobs, input, cached, output, uncounted, cost] = sum.cells();
-        [key.to_owned(), jobs, input, cached, output, uncounted, cost]
+        let [jobs, input, cached, output, estimated, cost] = sum.cells();
+        [key.to_owned(), jobs, input, cached, output, estimated, cost]
     };
     let mut lines: Vec<[String; 7]> = rows.iter().map(|(key, sum)| row(key, sum)).collect();
     lines.push(row("total", total));
-    table::format_table([&name, "JOBS", "INPUT", "CACHED", "OUTPUT", "UNCOUNTED", "COST"], &lines, paint)
+    table::format_table([&name, "JOBS", "INPUT", "CACHED", "OUTPUT", "ESTIMATED", "COST"], &lines, paint)
 }
 
 #[cfg(test)]
@@ -304,7 +304,7 @@ mod tests {
     #[test]
     fn a_resumed_job_counts_only_its_own_tokens_and_estimates_are_marked() {
         insta::assert_snapshot!(report(GroupBy::Job, &TimeZone::UTC), @r"
-        JOB    JOBS  INPUT    CACHED  OUTPUT  UNCOUNTED  COST
+        JOB    JOBS  INPUT    CACHED  OUTPUT  ESTIMATED  COST
         a#1    1     1000000  10      20      -          ~$1.25
         a#2    1     500000   0       0       -          ~$0.63
         b#1    1     500      10      20      -          $0.42
@@ -312,7 +312,7 @@ mod tests {
         total  4     1500600  30      60      ~70        ~$2.30
         ");
         insta::assert_snapshot!(report(GroupBy::Model, &TimeZone::UTC), @r"
-        MODEL      JOBS  INPUT    CACHED  OUTPUT  UNCOUNTED  COST
+        MODEL      JOBS  INPUT    CACHED  OUTPUT  ESTIMATED  COST
         (default)  1     500      10      20      -          $0.42
         gpt-5      2     1500000  10      20      -          ~$1.88
         own        1     100      10      20      ~70        -

@@ -86,13 +86,14 @@ impl Prices {
 }
 
 impl Price {
-    /// Returns the cost of an answer, in millionths of a US dollar.
-    pub fn cost_micros(&self, usage: &Usage) -> u64 {
+    /// Returns the cost of an answer, in millionths of a US dollar. Input that was written to a cache costs a quarter more.
+    pub fn cost_micros(&self, usage: &Usage, cache_written: u64) -> u64 {
         let cached = usage.cached_input_tokens.min(usage.input_tokens);
         let parts = [
             (usage.input_tokens - cached, self.input),
             (cached, self.cached_input),
             (usage.output_tokens, self.output),
+            (cache_written.min(usage.input_tokens - cached).div_ceil(4), self.input),
         ];
         let nanos = parts
             .into_iter()
@@ -135,10 +136,13 @@ mod tests {
         };
         let prices = Prices::default();
         let expected = 750_000 + 50_000 + 1_000_000;
-        assert_eq!(prices.price("gpt-5").unwrap().cost_micros(&usage), expected);
+        assert_eq!(prices.price("gpt-5").unwrap().cost_micros(&usage, 0), expected);
+        let with_cache = |written| prices.price("gpt-5").unwrap().cost_micros(&usage, written);
+        assert_eq!(with_cache(400_000), expected + 125_000);
+        assert_eq!(with_cache(u64::MAX), expected + 187_500, "no more is written than read");
         assert_eq!(prices.price("gpt-5-2025-08-07"), prices.price("gpt-5"));
         assert_eq!((prices.price("gpt-5.9"), prices.price("gpt-5-2025-08-0x")), (None, None));
         let all = Usage { input_tokens: u64::MAX, output_tokens: u64::MAX, ..Usage::default() };
-        assert_eq!(prices.price("gpt-5").unwrap().cost_micros(&all), u64::MAX.div_ceil(1000));
+        assert_eq!(prices.price("gpt-5").unwrap().cost_micros(&all, 0), u64::MAX.div_ceil(1000));
     }
 }

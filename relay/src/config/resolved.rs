@@ -59,7 +59,7 @@ pub struct Config {
 impl Config {
     /// Returns true if jobs on this engine reach only the hosts of `[network] allow`: each has a container of its own,
     /// and none needs the network for its model.
-    pub fn has_network_rules(&self, engine: EngineKind) -> bool {
+    pub fn has_allow_list(&self, engine: EngineKind) -> bool {
         self.has_model_gateway(engine) && self.platform.has_boxes(engine)
     }
 

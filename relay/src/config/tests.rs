@@ -148,7 +148,7 @@ fn budgets_and_prices_are_in_dollars() {
     let budget = common::budget::Budget { max_tokens: Some(1000), max_cost_micros: Some(2_500_000) };
     assert_eq!(config.limits.budget, budget);
     let usage = common::event::Usage { input_tokens: 10, output_tokens: 2, ..Default::default() };
-    assert_eq!(config.prices.price("m").unwrap().cost_micros(&usage), 15);
+    assert_eq!(config.prices.price("m").unwrap().cost_micros(&usage, 0), 15);
     assert!(load("").unwrap().limits.budget.is_unlimited());
 }
 
@@ -157,8 +157,10 @@ fn an_own_list_of_hosts_takes_the_place_of_the_default() {
     let network = |text| load(text).unwrap().network;
     assert_eq!(network("[network]\n"), NetworkConfig::default());
     let own = network("[network]\nallow = [\"npm\", \"h.example:8443\"]\n");
-    let expected =
-        NetworkConfig { allow: AllowList::for_test(&["npm", "h.example:8443"]), is_configured: true };
+    let expected = NetworkConfig {
+        allow: AllowList::for_test(&["npm", "h.example:8443"]),
+        is_explicit_allow_list: true,
+    };
     assert_eq!(own, expected);
     let nothing = network("[network]\nallow = []\n");
     assert_eq!(nothing.allow, AllowList::for_test(&[]));

@@ -14,7 +14,7 @@ use crate::container_state::ContainerState;
 use crate::engine::box_network;
 use crate::engine::job_box::{self, BoxContent};
 use crate::engine::workspace::{self, MOUNT_POINT};
-use crate::job_box::{BoxId, FoundBox};
+use crate::job_box::{BoxFailure, BoxId, FoundBox};
 use crate::job_identity::JobIdentity;
 use crate::state_dir::tokens::box_holder;
 
@@ -32,7 +32,8 @@ pub(super) fn start_in_background(platform: Platform, job: BoxJob, core: mpsc::S
         let agent: AgentId = job.id.agent().as_str().into();
         // The semaphore is never closed.
         let _permit = platform.box_permits.clone().acquire_owned().await;
-        let result = run_blocking(move || platform.start_box(&job)).await;
+        let result = run_blocking(move || Ok(platform.start_box(&job))).await;
+        let result = result.unwrap_or_else(|reason| Err(reason.into()));
         let _ = core.send(Input::BoxStarted { agent, result }.into()).await;
     });
 }
@@ -43,6 +44,7 @@ pub(super) fn restart_in_background(platform: Platform, id: BoxId, core: mpsc::S
         let agent: AgentId = id.agent().as_str().into();
         let _permit = platform.box_permits.clone().acquire_owned().await;
         let result = run_blocking(move || platform.container().restart_box(&id)).await;
+        let result = result.map_err(BoxFailure::from);
         let _ = core.send(Input::BoxStarted { agent, result }.into()).await;
     });
 }
@@ -59,14 +61,14 @@ pub(super) fn remove_in_background(platform: Platform, id: BoxId, core: mpsc::Se
 
 impl Platform {
     /// Starts a box, unless it runs already.
-    fn start_box(&self, job: &BoxJob) -> Result<(), String> {
+    fn start_box(&self, job: &BoxJob) -> Result<(), BoxFailure> {
         let (container, id) = (self.container(), &job.id);
         let agent = id.agent();
         if self.tokens.has_token(&box_holder(&agent)) {
             match container.box_state(id)? {
                 ContainerState::Running => return Ok(()),
-                ContainerState::Paused => return Err("it is paused".to_owned()),
-                ContainerState::Exited { .. } => return container.restart_box(id),
+                ContainerState::Paused => return Err("it is paused".to_owned().into()),
+                ContainerState::Exited { .. } => return container.restart_box(id).map_err(BoxFailure::from),
                 ContainerState::Absent => {}
             }
         }
@@ -80,43 +82,53 @@ impl Platform {
         if socket_folder.is_some() {
             agent_config.socket = Some(box_network::socket_path());
             agent_config.network_proxy = true;
+            agent_config.secrets = self.secret_names();
         }
         let threads = job.continued.as_ref().and_then(|earlier| self.threads.read(earlier));
         let mounts = box_mounts(&self.config.workspaces_folder, &job.spec);
         let copies = self.copies.join(id.agent());
         let content = BoxContent { id, agent_config: &agent_config, mounts, socket_folder, threads, copies };
         let created = container.create_box(&content);
-        created.inspect_err(|_| self.tokens.revoke(&token))
+        created.inspect_err(|_| self.tokens.revoke(&token)).map_err(BoxFailure::from)
+    }
+
+    /// Returns the names of the secrets that the relay adds to requests. A job also runs if they can't be read.
+    fn secret_names(&self) -> Vec<String> {
+        let secrets = self.secrets.load().inspect_err(|reason| tracing::warn!("{reason}"));
+        secrets.unwrap_or_default().into_keys().collect()
     }
 
     /// Returns the folder with the relay's socket for a box without a network; `None` for a box in the engine's network.
     ///
     /// # Errors
-    /// The engine does not answer, or can't keep the job to the hosts that the user has named.
-    fn socket_folder(&self) -> Result<Option<PathBuf>, String> {
-        if !self.has_network_rules {
+    /// The engine does not answer, or the user's list of hosts can't be enforced.
+    fn socket_folder(&self) -> Result<Option<PathBuf>, BoxFailure> {
+        if !self.has_allow_list {
             return Ok(None);
         }
-        match self.network_obstacle()? {
-            None => Ok(Some(self.box_socket.clone())),
-            Some(reason) if self.has_own_network_rules => Err(format!(
-                "it can't be kept to the hosts in [network] allow, because {reason}: remove that setting, and jobs have \
-                 the engine's network"
-            )),
+        match self.no_network_obstacle()? {
+            None => Ok(Some(self.box_socket_dir.clone())),
+            Some(reason) if self.is_explicit_allow_list => Err(BoxFailure {
+                reason: format!(
+                    "the hosts in [network] allow can't be enforced: {reason}; without that setting, jobs use the \
+                     engine's network"
+                ),
+                is_permanent: true,
+            }),
             Some(_) => Ok(None),
         }
     }
 
     /// Returns the reason why the containers of jobs can't be without a network, if there is one.
-    fn network_obstacle(&self) -> Result<Option<String>, String> {
-        if let Some(known) = self.network_obstacle.get() {
+    fn no_network_obstacle(&self) -> Result<Option<String>, String> {
+        if let Some(known) = self.no_network_obstacle.get() {
             return Ok(known.clone());
         }
-        let obstacle = self.container().network_obstacle()?;
+        let obstacle = self.container().no_network_obstacle()?;
         if let Some(reason) = &obstacle {
-            tracing::warn!("jobs can't be kept to the hosts in [network] allow: {reason}");
+            tracing::warn!("the hosts in [network] allow can't be enforced: {reason}");
         }
-        Ok(self.network_obstacle.get_or_init(|| obstacle).clone())
+        Ok(self.no_network_obstacle.get_or_init(|| obstacle).clone())
     }
 
     /// Removes a box. Its Codex threads are kept, so that a later job can continue them.

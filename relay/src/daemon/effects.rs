@@ -24,6 +24,7 @@ use super::deliver::DeliveryThread;
 use super::driver::CoreEnvironment;
 use super::listen::Listener;
 use super::message::Message;
+use super::model_access::ModelAccess;
 use super::platform::{self, Platform};
 use super::results::ResultPublisher;
 use super::start_frame::start_frame;
@@ -55,6 +56,8 @@ pub(super) struct Executor {
     pub(super) platform: Platform,
     /// Limits on what a job's spec may ask for.
     pub(super) policy: JobPolicy,
+    /// Access to the model, if jobs that start now reach it through this relay.
+    pub(super) new_jobs_model: Option<ModelAccess>,
     pub(super) deliveries: DeliveryThread,
     /// Publisher of the results of jobs with a clone of their own.
     pub(super) results: ResultPublisher,
@@ -258,7 +261,7 @@ impl Executor {
 
     fn start_frame(&self, to: &ConnectionId, run: (JobId, u32), spec: String) -> Result<RelayFrame, String> {
         let protocol = self.outbound_queues.get(&to.number).map_or(PROTOCOL, |queue| queue.protocol);
-        start_frame(protocol, self.app.model.as_ref(), run, spec)
+        start_frame(protocol, self.new_jobs_model.as_ref(), run, spec)
     }
 
     /// Writes the commit that a job starts from into the job's spec, if it is another job's result, unknown at the
@@ -352,7 +355,7 @@ impl Executor {
             Err(reason) => {
                 let body = Box::new(refused_event(reason.clone()));
                 self.send_to_writer(WriterCommand::RecordRelayEvent { job, body }).await;
-                Some(Input::BoxStarted { agent: id.agent().as_str().into(), result: Err(reason) })
+                Some(Input::BoxStarted { agent: id.agent().as_str().into(), result: Err(reason.into()) })
             }
         }
     }
@@ -363,8 +366,8 @@ impl Executor {
             EngineEffect::StartBox(id) => return self.start_box(id).await,
             EngineEffect::RestartBox(id) => boxes::restart_in_background(platform, id, core),
             EngineEffect::RemoveBox(id) => boxes::remove_in_background(platform, id, core),
-            EngineEffect::StartPlatform => drop(tokio::spawn(async move {
-                let result = platform::start_platform(&platform, &core).await;
+            EngineEffect::StartPlatform { has_jobs } => drop(tokio::spawn(async move {
+                let result = platform::start_platform(&platform, has_jobs, &core).await;
                 let _ = core.send(Input::PlatformStarted(result).into()).await;
             })),
             EngineEffect::StopPlatform => drop(tokio::spawn(async move {

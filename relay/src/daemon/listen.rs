@@ -14,6 +14,7 @@ use super::pending_connections::Routes;
 use super::upgrade::{self, AppState};
 use super::{pending_connections, subscribe};
 use crate::engine::box_network::SOCKET_NAME;
+use crate::engine_kind::EngineKind;
 use crate::state_dir::box_socket;
 
 /// Maximum number of connections that wait to be accepted. It is the maximum number of agents, which all connect at
@@ -59,11 +60,22 @@ pub(super) fn bind_gateway(gateway: IpAddr, port: u16) -> io::Result<Option<TcpL
     }
 }
 
-/// Listens on the socket at which agents in containers of single jobs reach this relay.
-pub(super) fn bind_box_socket(folder: &Path) -> Result<UnixListener, String> {
-    box_socket::bind(folder, SOCKET_NAME).and_then(UnixListener::from_std).map_err(|e| {
-        format!("the socket for the containers of jobs in {} can't be made: {e}", folder.display())
-    })
+/// Listens on the socket at which agents in containers of single jobs reach this relay, also if new jobs don't need it:
+/// boxes that an earlier relay started may have no other way. Returns the reason if there is no such socket.
+pub(super) fn open_box_socket(engine: EngineKind, folder: &Path) -> (Option<UnixListener>, Option<String>) {
+    // Elsewhere engines run in a virtual machine, which can't use a socket of this one.
+    if !engine.is_container() || !cfg!(target_os = "linux") {
+        return (None, None);
+    }
+    match box_socket::bind(folder, SOCKET_NAME).and_then(UnixListener::from_std) {
+        Ok(listener) => (Some(listener), None),
+        Err(e) => {
+            let reason =
+                format!("the socket for the containers of jobs in {} can't be made: {e}", folder.display());
+            tracing::error!("{reason}");
+            (None, Some(reason))
+        }
+    }
 }
 
 /// Serves connections until the runtime ends.
@@ -77,4 +89,22 @@ pub(super) fn spawn_server(listener: Listener, app: AppState) {
         plain: shared.route(wire::AGENT_PATH, get(upgrade::refuse_plain)).with_state(app),
     };
     tokio::spawn(pending_connections::accept_connections(listener, routes, acceptor));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_for_boxes_that_can_t_be_made_is_an_obstacle_and_no_failure() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("box");
+        let (listener, obstacle) = open_box_socket(EngineKind::Docker, &folder);
+        assert_eq!((listener.is_some(), obstacle), (true, None));
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        let (listener, obstacle) = open_box_socket(EngineKind::Podman, &dir.path().join("file"));
+        assert!(listener.is_none() && obstacle.unwrap().contains("/file can't be made"));
+        let (listener, obstacle) = open_box_socket(EngineKind::Local, &folder);
+        assert_eq!((listener.is_none(), obstacle), (true, None));
+    }
 }

@@ -18,7 +18,7 @@ use jiff::Zoned;
 use tokio::sync::{mpsc, watch};
 
 use super::core::Input;
-use super::gateway::{DayMeter, JobMeter, JobReadings, JobRoute, MeterSettings, Upstream};
+use super::gateway::{DayMeter, JobMeter, JobReadings, JobRoute, LoginHold, MeterSettings, Upstream};
 use super::message::Message;
 use super::writer::{WriterCommand, WriterHandle};
 use crate::config::prices::Prices;
@@ -30,8 +30,9 @@ use crate::state_dir::model_secret::ModelSecret;
 /// Interval between two checks of the settings of the model's server: two small files are read.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Reason why a command line can't use the Messages API any more.
-const NO_MESSAGES_KEY: &str = "there is no key for the Messages API: set ANTHROPIC_API_KEY before `relay up`";
+/// Reason why a shell job can't use the Messages API any more.
+const NO_ANTHROPIC_KEY: &str =
+    "there is no key for the Messages API: set ANTHROPIC_API_KEY before `relay up`";
 
 /// Access to the model.
 #[derive(Debug, Clone)]
@@ -41,6 +42,8 @@ pub(super) struct ModelAccess {
     registry: Registry,
     prices: Prices,
     day: Option<Arc<DayMeter>>,
+    /// True if jobs reach only the hosts of a list.
+    has_allowed_hosts: bool,
     writer: WriterHandle,
     shared: Arc<Mutex<Shared>>,
 }
@@ -73,7 +76,13 @@ impl ModelAccess {
         writer: WriterHandle,
     ) -> Result<Self, String> {
         let secret = ModelSecret::load_or_create(secret_file)?;
-        Ok(Self { secret, registry, prices, day: None, writer, shared: Arc::default() })
+        let shared = Arc::default();
+        Ok(Self { secret, registry, prices, day: None, has_allowed_hosts: false, writer, shared })
+    }
+
+    /// Refuses tools with which the model's server connects to hosts that a worker names, if jobs can't do it.
+    pub(super) fn with_allowed_hosts(self, has_allowed_hosts: bool) -> Self {
+        Self { has_allowed_hosts, ..self }
     }
 
     /// Lets all jobs share the budget of a day.
@@ -94,7 +103,7 @@ impl ModelAccess {
         self.day.as_ref().map(|day| day.hold())
     }
 
-    /// Returns what a run's worker gets for its way to the model, if this relay has a model for it.
+    /// Returns the token and settings with which a run's worker uses the model through this relay.
     ///
     /// # Errors
     /// One line with the reason.
@@ -102,12 +111,12 @@ impl ModelAccess {
         self.grant_for(UpstreamSettings::of_this_process()?, job, epoch)
     }
 
-    /// Returns what a run's command line gets for its way to the Messages API; `None` if this relay has no key for it.
+    /// Returns the token with which a shell job uses the Messages API; `None` if this relay has no key for it.
     ///
     /// # Errors
     /// One line with the reason.
-    pub(super) fn messages_grant(&self, job: &JobId, epoch: u32) -> Result<Option<ModelGrant>, String> {
-        let settings = UpstreamSettings::messages_api_of_this_process();
+    pub(super) fn anthropic_grant(&self, job: &JobId, epoch: u32) -> Result<Option<ModelGrant>, String> {
+        let settings = UpstreamSettings::anthropic_of_this_process();
         settings.map(|settings| self.grant_for(settings, job, epoch)).transpose()
     }
 
@@ -167,7 +176,7 @@ impl ModelAccess {
         let token = self.secret.token(&record.job, record.epoch)?;
         let settings = match record.runner {
             Runner::Codex => UpstreamSettings::of_this_process()?,
-            Runner::Shell => UpstreamSettings::messages_api_of_this_process().ok_or(NO_MESSAGES_KEY)?,
+            Runner::Shell => UpstreamSettings::anthropic_of_this_process().ok_or(NO_ANTHROPIC_KEY)?,
         };
         let (meter, upstream) = {
             let mut shared = self.lock();
@@ -200,11 +209,21 @@ impl ModelAccess {
             day: self.day.clone(),
             model: record.model.clone().or_else(|| settings.model.clone()),
             service_tier: settings.service_tier.clone(),
+            has_allowed_hosts: self.has_allowed_hosts,
         })
     }
 
     fn has_ended(&self, job: &JobId) -> bool {
         read::load_record(&self.registry, job).is_ok_and(|stored| stored.record.state.is_final())
+    }
+
+    /// Waits for refreshes of logins that are under way: their tokens can be used once, and have to be stored. Until the
+    /// returned values are dropped, no other one begins.
+    pub(super) async fn hold_logins(&self) -> Vec<LoginHold> {
+        let upstreams: Vec<_> =
+            self.lock().upstreams.values().map(|(_, upstream)| Arc::clone(upstream)).collect();
+        let holds = upstreams.iter().map(|upstream| upstream.hold_login());
+        futures_util::future::join_all(holds).await.into_iter().flatten().collect()
     }
 
     /// Removes the meter of a job that has ended. Its open connections can begin no further request.
@@ -262,7 +281,7 @@ fn use_of_day(registry: &Registry, now: &Zoned) -> io::Result<ModelUsage> {
         for stored in read::read_records(&registry)?.iter() {
             let is_today = stored.record.last_event_at.to_zoned(zone.clone()).date() == now.date();
             if let Some(used) = stored.record.model_usage.filter(|_| is_today) {
-                total = total.plus_growth(&ModelUsage::default(), &used);
+                total = total.add_difference(&ModelUsage::default(), &used);
             }
         }
     }

@@ -6,15 +6,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use common::ids::JobId;
 use common::record::JobRecord;
 
-use super::network::JobNetwork;
+use super::network::{JobNetwork, SecretRoutes};
 use super::writer::WriterHandle;
 use crate::config::network::AllowList;
 use crate::registry::{Registry, read};
 
-/// Access to the hosts of `[network] allow`.
+/// Access to the hosts of `[network] allow`, and to those of secrets.
 #[derive(Debug, Clone)]
 pub(super) struct NetworkAccess {
     allow: Arc<AllowList>,
+    secrets: SecretRoutes,
     registry: Registry,
     writer: WriterHandle,
     /// Network of each job that has used it, from its first connection to its end.
@@ -23,8 +24,13 @@ pub(super) struct NetworkAccess {
 
 impl NetworkAccess {
     /// Creates the access to these hosts. Refusals go to the writer, as events.
-    pub(super) fn new(allow: AllowList, registry: Registry, writer: WriterHandle) -> Self {
-        Self { allow: Arc::new(allow), registry, writer, jobs: Arc::default() }
+    pub(super) fn new(
+        allow: AllowList,
+        secrets: SecretRoutes,
+        registry: Registry,
+        writer: WriterHandle,
+    ) -> Self {
+        Self { allow: Arc::new(allow), secrets, registry, writer, jobs: Arc::default() }
     }
 
     /// Returns the network of a running job. A new one goes on from the job's record, which an earlier relay may have
@@ -35,8 +41,9 @@ impl NetworkAccess {
     pub(super) fn job(&self, record: &JobRecord) -> Result<Arc<JobNetwork>, String> {
         let job = &record.job;
         let new = || {
-            let (allow, refused) = (Arc::clone(&self.allow), record.network_refused.clone());
-            Arc::new(JobNetwork::new(job.clone(), allow, refused, self.writer.clone()))
+            let hosts = (Arc::clone(&self.allow), self.secrets.clone());
+            let refused = record.network_refused.clone();
+            Arc::new(JobNetwork::new(job.clone(), hosts, refused, self.writer.clone()))
         };
         let network = Arc::clone(self.lock().entry(job.clone()).or_insert_with(new));
         // The job may have ended since its record was read. Then nothing else would remove its network.

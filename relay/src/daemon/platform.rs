@@ -21,6 +21,7 @@ use crate::engine_kind::EngineKind;
 use crate::fd_limit::{self, InheritedLimit};
 use crate::registry::Registry;
 use crate::state_dir::StateDir;
+use crate::state_dir::host_secrets::HostSecrets;
 use crate::state_dir::threads::Threads;
 use crate::state_dir::tokens::{AgentTokens, PLATFORM_HOLDER};
 
@@ -36,13 +37,13 @@ pub(super) struct Platform {
     /// True if workers reach the model through the relay.
     model_gateway: bool,
     /// True if jobs reach only the hosts of `[network] allow`.
-    pub(super) has_network_rules: bool,
-    /// True if the user has named these hosts.
-    pub(super) has_own_network_rules: bool,
+    pub(super) has_allow_list: bool,
+    /// True if `relay.toml` has this list.
+    pub(super) is_explicit_allow_list: bool,
     /// Folder with the socket for agents in containers without a network.
-    pub(super) box_socket: PathBuf,
+    pub(super) box_socket_dir: PathBuf,
     /// Reason why the containers of jobs can't be without a network, once it was queried.
-    pub(super) network_obstacle: Arc<OnceLock<Option<String>>>,
+    pub(super) no_network_obstacle: Arc<OnceLock<Option<String>>>,
     pub(super) registry_dir: PathBuf,
     state_dir: PathBuf,
     /// Folder for the copies that podman makes of the files of a box.
@@ -50,6 +51,8 @@ pub(super) struct Platform {
     port: u16,
     certificate: Arc<str>,
     pub(super) tokens: AgentTokens,
+    /// Secrets that the relay adds to requests of jobs.
+    pub(super) secrets: HostSecrets,
     /// Codex threads of jobs that had a box.
     pub(super) threads: Threads,
     /// Suffix of `--volume` that lets a container use a folder under `SELinux`, `:z` or nothing, once it was
@@ -75,21 +78,28 @@ impl Platform {
             config: config.platform.clone(),
             codex_settings: config.codex.job_settings(engine),
             model_gateway: config.has_model_gateway(engine),
-            has_network_rules: config.has_network_rules(engine),
-            has_own_network_rules: config.network.is_configured,
-            box_socket: state.box_socket(),
-            network_obstacle: Arc::default(),
+            has_allow_list: config.has_allow_list(engine),
+            is_explicit_allow_list: config.network.is_explicit_allow_list,
+            box_socket_dir: state.box_socket_dir(),
+            no_network_obstacle: Arc::default(),
             registry_dir: registry.dir().to_owned(),
             state_dir: state.agent(),
             copies: state.copies(),
             port,
             certificate: Arc::clone(&identity.certificate),
             tokens: state.tokens(),
+            secrets: state.host_secrets(),
             threads: state.threads(),
             selinux_mount_option: Arc::default(),
             box_permits: Arc::new(Semaphore::new(MAX_BOX_CALLS)),
             inherited_fd_limit: fd_limit::raise_limit(),
         }
+    }
+
+    /// Sets the reason why the containers of jobs can't be without a network, if it is known already.
+    pub(super) fn with_obstacle(self, obstacle: Option<String>) -> Self {
+        let known = obstacle.map_or_else(OnceLock::new, |reason| OnceLock::from(Some(reason)));
+        Self { no_network_obstacle: Arc::new(known), ..self }
     }
 
     pub(super) fn engine(&self) -> EngineKind {
@@ -119,13 +129,13 @@ impl Platform {
     }
 
     /// Ensures that the platform runs and that its agent has the address of this relay. The agent then connects with a
-    /// new token. A running agent of engine `local` keeps its old token.
-    pub(super) async fn ensure_running(&self) -> Result<(), String> {
+    /// new token. A running agent of engine `local` keeps its old token, and a running container with jobs its settings.
+    pub(super) async fn ensure_running(&self, has_jobs: bool) -> Result<(), String> {
         let platform = self.clone();
-        run_blocking(move || platform.ensure_running_blocking()).await
+        run_blocking(move || platform.ensure_running_blocking(has_jobs)).await
     }
 
-    fn ensure_running_blocking(&self) -> Result<(), String> {
+    fn ensure_running_blocking(&self, has_jobs: bool) -> Result<(), String> {
         if self.engine == EngineKind::Local && local::is_agent_running(&self.state_dir) {
             if self.tokens.has_token(PLATFORM_HOLDER) {
                 return local::write_relay_address(&self.state_dir, &self.relay_url());
@@ -137,7 +147,7 @@ impl Platform {
         }
         let token =
             self.tokens.mint(PLATFORM_HOLDER).map_err(|e| format!("the agent's token can't be made: {e}"))?;
-        let configured = self.configure(&token);
+        let configured = self.configure(&token, has_jobs);
         match configured {
             Ok(()) => self.tokens.revoke_older(PLATFORM_HOLDER, Some(&token)),
             Err(_) => self.tokens.revoke(&token),
@@ -150,11 +160,11 @@ impl Platform {
     }
 
     /// Passes the agent its configuration; starts the agent first if needed.
-    fn configure(&self, token: &str) -> Result<(), String> {
+    fn configure(&self, token: &str, has_jobs: bool) -> Result<(), String> {
         let config = self.agent_config(token);
         match self.engine {
             EngineKind::Local => local::start_agent(&self.state_dir, &config, &self.inherited_fd_limit),
-            EngineKind::Docker | EngineKind::Podman => self.container().ensure_running(&config),
+            EngineKind::Docker | EngineKind::Podman => self.container().ensure_running(&config, has_jobs),
         }
     }
 
@@ -177,6 +187,7 @@ impl Platform {
             disk: None,
             socket: None,
             network_proxy: false,
+            secrets: Vec::new(),
         }
     }
 
@@ -241,7 +252,11 @@ impl Platform {
 }
 
 /// Starts the platform. Inspects its container before the start, because the start erases the container's exit state.
-pub(super) async fn start_platform(platform: &Platform, core: &mpsc::Sender<Message>) -> Result<(), String> {
+pub(super) async fn start_platform(
+    platform: &Platform,
+    has_jobs: bool,
+    core: &mpsc::Sender<Message>,
+) -> Result<(), String> {
     // If the engine does not answer, the next call fails with a better message.
     if platform.engine().is_container()
         && let Ok(state) = platform.container_state().await
@@ -253,7 +268,7 @@ pub(super) async fn start_platform(platform: &Platform, core: &mpsc::Sender<Mess
             return Err(describe_pause(platform.engine(), platform.name()));
         }
     }
-    platform.ensure_running().await
+    platform.ensure_running(has_jobs).await
 }
 
 /// Runs `work`, which blocks, on another thread.

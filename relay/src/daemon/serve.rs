@@ -19,11 +19,13 @@ use super::core::{Core, CoreSettings, Input};
 use super::deliver::DeliveryThread;
 use super::driver::Driver;
 use super::effects::Executor;
+use super::gateway::LoginHold;
 use super::job_repositories::JobRepositories;
 use super::latest_map::LatestMap;
 use super::listen::Listener;
 use super::message::Message;
 use super::model_access::ModelAccess;
+use super::network::SecretRoutes;
 use super::network_access::NetworkAccess;
 use super::platform::Platform;
 use super::receipts::ReceivedEvidence;
@@ -51,6 +53,8 @@ use crate::time::{self, Clock};
 const MESSAGE_CAPACITY: usize = 64;
 /// Maximum time to wait for the registry lock. Readers hold it for microseconds, a daemon holds it for its lifetime.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(300);
+/// Maximum time to wait for a refresh of the user's login at the end. `relay restart` waits twice as long.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs the daemon until `relay down`, SIGTERM or Ctrl-C. Workers continue after SIGTERM and Ctrl-C.
 ///
@@ -126,8 +130,7 @@ async fn run_daemon(
     let identity = TlsIdentity::load(&state).map_err(Failure::unreachable)?;
     let listener = listen::bind_loopback(config.port, saved_state.port).map_err(Failure::unreachable)?;
     let address = listener.local_addr().map_err(|e| Failure::unreachable(e.to_string()))?;
-    let bind_box_socket = || listen::bind_box_socket(&state.box_socket()).map_err(Failure::unreachable);
-    let box_listener = config.has_network_rules(engine).then(bind_box_socket).transpose()?;
+    let (box_listener, obstacle) = listen::open_box_socket(engine, &state.box_socket_dir());
     let changes = LatestMap::new();
     let broadcast = Broadcast::new();
     let subscribers = reserve::with_reserve(registry, || Subscribers::new(registry, broadcast.clone()))
@@ -137,21 +140,29 @@ async fn run_daemon(
             .map_err(|e| registry.not_writable(&e))?;
     *writer_thread = Some(thread);
     let (sender, mut messages) = mpsc::channel(MESSAGE_CAPACITY);
-    let platform = Platform::new(engine, config, registry, &state, &identity, address.port());
+    let platform =
+        Platform::new(engine, config, registry, &state, &identity, address.port()).with_obstacle(obstacle);
     if active.is_empty() {
         clock.set_by_wall_clock();
     }
     let repositories = JobRepositories::new(registry, JobPolicy::new(engine, config), state.repositories());
+    let has_gateway = config.has_model_gateway(engine);
     let load_access = || {
         let prices = config.prices.clone();
         let access = ModelAccess::load(&state.model_secret(), registry.clone(), prices, writer.clone())?;
+        // Without the gateway, only boxes that an earlier relay started reach the model through this one.
+        let has_list = config.has_allow_list(engine) || !has_gateway;
+        let access = access.with_allowed_hosts(has_list && !config.network.allow.is_open());
         access.with_day_budget(config.day_budget, &Zoned::now())
     };
-    let has_gateway = config.has_model_gateway(engine);
-    let model = has_gateway.then(load_access).transpose().map_err(Failure::unreachable)?;
-    let network = box_listener
-        .is_some()
-        .then(|| NetworkAccess::new(config.network.allow.clone(), registry.clone(), writer.clone()));
+    let new_jobs_model = has_gateway.then(load_access).transpose().map_err(Failure::unreachable)?;
+    // Boxes that were started under other settings may have no network: their jobs go on with this relay's.
+    let load_for_open_boxes = || box_listener.as_ref().and_then(|_| load_access().ok());
+    let model = new_jobs_model.clone().or_else(load_for_open_boxes);
+    let network = box_listener.is_some().then(|| {
+        let (allow, secrets) = (config.network.allow.clone(), SecretRoutes::new(state.host_secrets()));
+        NetworkAccess::new(allow, secrets, registry.clone(), writer.clone())
+    });
     let deliveries = DeliveryThread::start(registry, config, clock.clone(), repositories.clone());
     let evidence = ReceivedEvidence::default();
     let outputs = Outputs::in_folder(state.outputs());
@@ -180,6 +191,7 @@ async fn run_daemon(
         app: app.clone(),
         platform: platform.clone(),
         policy: JobPolicy::new(engine, config),
+        new_jobs_model: new_jobs_model.clone(),
         results: ResultPublisher::new(repositories, (receipts, evidence), outputs, app.writer.clone()),
         deliveries: deliveries.map_err(|e| Failure::unreachable(e.to_string()))?,
         outbound_queues: BTreeMap::new(),
@@ -197,12 +209,26 @@ async fn run_daemon(
         listen::spawn_server(Listener::Unix(listener), app.clone());
     }
     listen::spawn_server(Listener::Tcp(listener), app);
-    check_model(model, &mut driver, inputs.clone()).await;
+    check_model(new_jobs_model, &mut driver, inputs.clone()).await;
     engine_events::spawn(platform, inputs);
     driver.handle_input(Input::Listening).await;
     main_loop::run(&mut driver, &mut messages, &changes).await?;
-    shut_down(driver, &changes).await;
+    let model = driver.environment.app.model.clone();
+    let _logins = tokio::join!(shut_down(driver, &changes), hold_logins(model)).1;
     Ok(())
+}
+
+/// Waits for refreshes of the user's login that are under way, which must not be lost. None begins until the returned
+/// values are dropped.
+async fn hold_logins(model: Option<ModelAccess>) -> Vec<LoginHold> {
+    let Some(model) = model else { return Vec::new() };
+    let held = tokio::time::timeout(LOGIN_TIMEOUT, model.hold_logins()).await;
+    held.unwrap_or_else(|_| {
+        tracing::warn!(
+            "a refresh of the ChatGPT login is lost: if codex has to log in again, run `codex login`"
+        );
+        Vec::new()
+    })
 }
 
 /// Reports the reason why workers can't reach their model, now and whenever it changes.
@@ -241,6 +267,7 @@ fn core_settings(config: &Config, platform: &Platform) -> CoreSettings {
         min_free: config.platform.min_free,
         group_limits: config.groups.clone(),
         has_boxes: config.platform.has_boxes(platform.engine()),
+        has_gateway: config.has_model_gateway(platform.engine()),
     }
 }
 

@@ -11,7 +11,7 @@ const NO_GATEWAY: &str = "the job has a budget for the model, and this relay was
                           so it counts no tokens: run `relay restart`, then launch it again";
 
 /// Returns the frame that starts a run of a job on an agent of this protocol. With access to a model, a Codex job gets
-/// a token for it, and a command line one for the Messages API.
+/// a token for it, and a shell job one for the Messages API.
 ///
 /// # Errors
 /// One line: the agent is too old for the job, or there is no model.
@@ -35,7 +35,7 @@ pub(super) fn start_frame(
             return Err(too_old("reach the model through the relay"));
         }
         Some(model) if is_codex => Some(model.grant(&job, epoch)?),
-        Some(model) if protocol >= MODEL_PROTOCOL => model.messages_grant(&job, epoch)?,
+        Some(model) if protocol >= MODEL_PROTOCOL => model.anthropic_grant(&job, epoch)?,
         None | Some(_) => None,
     };
     Ok(match grant {

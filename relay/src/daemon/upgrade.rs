@@ -45,9 +45,9 @@ pub(super) struct AppState {
     pub(super) repositories: JobRepositories,
     /// Output of the jobs.
     pub(super) outputs: Outputs,
-    /// Access of jobs to the model, if workers reach it through this relay.
+    /// Access of jobs to the model, if any of them may reach it through this relay.
     pub(super) model: Option<ModelAccess>,
-    /// Access of jobs to other hosts, if they have no network of their own.
+    /// Access of jobs to other hosts, if any of them may have no network of their own.
     pub(super) network: Option<NetworkAccess>,
     /// Evidence that agents reported, for receipts.
     pub(super) evidence: ReceivedEvidence,

@@ -62,7 +62,7 @@ pub(super) fn check_credentials(context: &CheckContext) -> Vec<Finding> {
     let login_advice = context.engine.is_container().then(|| {
         let engine = context.engine;
         if has_boxes {
-            return "remove gateway = false from [model], so that the relay uses the login".to_owned();
+            return "set gateway = true in [model], then run `relay restart`".to_owned();
         }
         format!("`{engine} exec -it -u worker {name} codex login --device-auth` logs in inside, once")
     });

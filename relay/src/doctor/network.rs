@@ -4,8 +4,12 @@ use std::sync::OnceLock;
 
 use super::context::CheckContext;
 use super::finding::Finding;
+use crate::config::Config;
+use crate::engine::box_network::SOCKET_NAME;
 use crate::engine::container::Container;
+use crate::policy;
 use crate::registry::lease::PlatformStatus;
+use crate::state_dir::{StateDir, box_socket};
 
 const NETWORK_CHECK: &str = "network";
 
@@ -18,8 +22,8 @@ enum Network {
     SharedContainer,
     /// That of the engine, because Codex needs it for its model.
     WithoutGateway,
-    /// Only the hosts in the list; the user has named them if the value is true.
-    Listed { is_own_list: bool },
+    /// Only the hosts in the list; the user has written it if the value is true.
+    Listed { is_explicit: bool },
 }
 
 /// Checks whether jobs reach only the hosts of `[network] allow`.
@@ -28,8 +32,11 @@ pub(super) fn check_network(context: &CheckContext) -> Vec<Finding> {
         Ok(config) => config,
         Err(unusable) => return vec![Finding::skipped(NETWORK_CHECK, unusable.explanation())],
     };
-    let network = if config.has_network_rules(context.engine) {
-        Network::Listed { is_own_list: config.network.is_configured }
+    if let Err(refused) = policy::check_allowed_hosts(context.engine, config) {
+        return vec![Finding::fail(NETWORK_CHECK, refused.message, "do that, then run `relay restart`")];
+    }
+    let network = if config.has_allow_list(context.engine) {
+        Network::Listed { is_explicit: config.network.is_explicit_allow_list }
     } else if config.platform.has_boxes(context.engine) {
         Network::WithoutGateway
     } else if context.engine.is_container() {
@@ -39,20 +46,31 @@ pub(super) fn check_network(context: &CheckContext) -> Vec<Finding> {
     };
     let is_ready = matches!(context.platform(), Some(PlatformStatus::Ready { .. }));
     if matches!(network, Network::Listed { .. }) && (!is_ready || context.sandbox.is_some()) {
-        return vec![Finding::skipped(NETWORK_CHECK, "known outside of a sandbox, once the platform is up")];
+        return vec![Finding::skipped(NETWORK_CHECK, "run outside of a sandbox, with relay up")];
     }
     let obstacle = match network {
-        Network::Listed { .. } => Container {
-            engine: context.engine,
-            platform: &config.platform,
-            registry: context.registry.dir(),
-            selinux_mount_option: &OnceLock::new(),
-        }
-        .network_obstacle()
-        .unwrap_or_else(Some),
+        Network::Listed { .. } => find_obstacle(context, config),
         _ => None,
     };
     vec![assess(network, obstacle)]
+}
+
+/// Returns the reason why the containers of jobs can't be without a network, if there is one.
+fn find_obstacle(context: &CheckContext, config: &Config) -> Option<String> {
+    let container = Container {
+        engine: context.engine,
+        platform: &config.platform,
+        registry: context.registry.dir(),
+        selinux_mount_option: &OnceLock::new(),
+    };
+    container.no_network_obstacle().unwrap_or_else(Some).or_else(|| socket_obstacle(context))
+}
+
+/// Returns the reason why the relay can't be reached at its socket for the containers of jobs, if there is one.
+fn socket_obstacle(context: &CheckContext) -> Option<String> {
+    let folder = StateDir::for_project(&context.root).ok()?.box_socket_dir();
+    let error = box_socket::check(&folder, SOCKET_NAME).err()?;
+    Some(format!("the relay does not listen on its socket in {}: {error}", folder.display()))
 }
 
 fn assess(network: Network, obstacle: Option<String>) -> Finding {
@@ -64,23 +82,23 @@ fn assess(network: Network, obstacle: Option<String>) -> Finding {
         (Network::SharedContainer, _) => Finding::warn(
             NETWORK_CHECK,
             "jobs use the engine's network, without a list of hosts, because they share a container",
-            "set isolation = \"job\" in [platform] and gateway = true in [model], then `relay restart`",
+            "set isolation = \"job\" in [platform] and gateway = true in [model], then run `relay restart`",
         ),
         (Network::WithoutGateway, _) => Finding::warn(
             NETWORK_CHECK,
             "jobs use the engine's network, without a list of hosts, because their Codex needs it for the model",
-            "set [model] gateway = true, then `relay restart`",
+            "set gateway = true in [model], then run `relay restart`",
         ),
         (Network::Listed { .. }, None) => Finding::ok(
             NETWORK_CHECK,
             "jobs reach the model and the hosts in [network] allow, and nothing else",
         ),
-        (Network::Listed { is_own_list: true }, Some(reason)) => Finding::fail(
+        (Network::Listed { is_explicit: true }, Some(reason)) => Finding::fail(
             NETWORK_CHECK,
-            format!("no job can be kept to the hosts in [network] allow, so none is started: {reason}"),
-            "use an engine on this machine, or remove that setting: jobs then have the engine's network",
+            format!("the hosts in [network] allow can't be enforced, so no job starts: {reason}"),
+            "use an engine on this machine, or remove that setting: jobs then use the engine's network",
         ),
-        (Network::Listed { is_own_list: false }, Some(reason)) => Finding::warn(
+        (Network::Listed { is_explicit: false }, Some(reason)) => Finding::warn(
             NETWORK_CHECK,
             format!("jobs use the engine's network, without a list of hosts: {reason}"),
             "use an engine on this machine, without SELinux",
@@ -95,7 +113,7 @@ mod tests {
 
     #[test]
     fn only_jobs_that_are_kept_to_the_list_pass() {
-        let listed = |is_own_list| Network::Listed { is_own_list };
+        let listed = |is_explicit| Network::Listed { is_explicit };
         let obstacle = || Some("the engine runs on another machine".to_owned());
         for (network, obstacle, state) in [
             (Network::Machine, None, State::Skipped),

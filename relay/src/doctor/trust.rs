@@ -67,7 +67,7 @@ fn secrets_finding(has_boxes: bool, has_model_gateway: bool) -> Finding {
         (true, false) => Finding::warn(
             SECRETS_CHECK,
             "the model's commands can read the model's key, which Codex holds in the job's container",
-            "remove gateway = false from [model]",
+            "set gateway = true in [model], then run `relay restart`",
         ),
         (false, true) => Finding::warn(
             SECRETS_CHECK,
@@ -78,7 +78,7 @@ fn secrets_finding(has_boxes: bool, has_model_gateway: bool) -> Finding {
             SECRETS_CHECK,
             "all jobs share one container: the model's commands can read the model's key, and one job can read the \
              environment of another",
-            "set [model] gateway = true, and give --env secrets only to jobs that run alone",
+            "set gateway = true in [model], then run `relay restart`, and give --env secrets only to jobs that run alone",
         ),
     }
 }

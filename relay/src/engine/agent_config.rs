@@ -48,6 +48,8 @@ pub struct AgentConfig {
     pub socket: Option<String>,
     /// True if jobs reach other hosts through the relay alone.
     pub network_proxy: bool,
+    /// Names of the secrets that the relay adds to requests of the jobs. Their values stay with the relay.
+    pub secrets: Vec<String>,
 }
 
 // Implemented by hand: the token and the values of variables must not get into a log.
@@ -162,6 +164,7 @@ mod tests {
             disk: None,
             socket: None,
             network_proxy: false,
+            secrets: Vec::new(),
         };
         let shown = format!("{config:?}");
         assert!(shown.contains("CODEX_API_KEY") && !shown.contains("s3cret"), "{shown}");

@@ -22,7 +22,7 @@ pub fn socket_path() -> String {
 }
 
 /// Returns the engine's arguments for a box without a network.
-pub(super) fn isolation_arguments(socket_folder: &Path) -> [String; 4] {
+pub(super) fn no_network_arguments(socket_folder: &Path) -> [String; 4] {
     // A read-only mount permits connections, and keeps the box from replacing the socket.
     let volume = format!("{}:{SOCKET_FOLDER}:ro", socket_folder.display());
     ["--network".to_owned(), "none".to_owned(), "--volume".to_owned(), volume]
@@ -42,7 +42,7 @@ impl Container<'_> {
     ///
     /// # Errors
     /// The engine does not answer, or the container does not run.
-    pub fn network_obstacle(&self) -> Result<Option<String>, String> {
+    pub fn no_network_obstacle(&self) -> Result<Option<String>, String> {
         let Some(boot_id) = time::boot_id() else {
             return Ok(Some("the engine runs in a virtual machine".to_owned()));
         };
@@ -52,9 +52,9 @@ impl Container<'_> {
         match self.query(&["exec", &self.platform.name, "cat", BOOT_ID_FILE]) {
             Ok(found) if found.trim() == boot_id.trim() => Ok(None),
             Ok(_) => Ok(Some("the engine runs on another machine".to_owned())),
-            Err(e) if is_missing_program(&e) => Ok(Some(
-                "the image has no program `cat`, with which the engine's machine is found out".to_owned(),
-            )),
+            Err(e) if is_missing_program(&e) => {
+                Ok(Some("can't tell where the engine runs: the image has no `cat`".to_owned()))
+            }
             Err(e) => Err(e),
         }
     }

@@ -165,6 +165,26 @@ pub fn not_installed_message(engine: EngineKind, error: &io::Error) -> String {
     format!("the command {engine} can't be run ({error}): install it, or use `relay up --engine local`")
 }
 
+/// Returns a command of an engine.
+pub(super) fn engine_command(engine: EngineKind, args: &[&str]) -> Command {
+    let mut command = Command::new(engine.as_str());
+    command.args(args);
+    command
+}
+
+/// Runs a command of an engine, with the time limit of its kind. Returns what it prints.
+///
+/// # Errors
+/// One line with the reason.
+pub(super) fn query(engine: EngineKind, args: &[&str]) -> Result<String, String> {
+    let is_query = matches!(args.first(), Some(&("version" | "info" | "container" | "image")));
+    run_with_output(&mut engine_command(engine, args), if is_query { QUERY_TIMEOUT } else { ACTION_TIMEOUT })
+        .map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => not_installed_message(engine, &e),
+            _ => e.to_string(),
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Instant;

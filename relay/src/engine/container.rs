@@ -1,6 +1,5 @@
 //! Engines `docker` and `podman`, used through their commands.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
@@ -12,7 +11,8 @@ use sha2::{Digest, Sha256};
 
 use super::agent_config::AgentConfig;
 use super::codex_home::{self, CODEX_HOME};
-use super::command::{ACTION_TIMEOUT, QUERY_TIMEOUT, not_installed_message, run_with_input, run_with_output};
+use super::command::{ACTION_TIMEOUT, engine_command, query, run_with_input, run_with_output};
+use super::existing_container::{ARGUMENTS_DIGEST_LABEL, ExistingContainer, Reuse, find_container};
 use crate::config::{PlatformConfig, ResourceLimits, format_cpus};
 use crate::engine_kind::EngineKind;
 use crate::protected_paths;
@@ -28,9 +28,6 @@ const PODMAN_HOST_NAME: &str = "host.containers.internal";
 pub const HOST_NAMES: [&str; 2] = [DOCKER_HOST_NAME, PODMAN_HOST_NAME];
 /// Label that ties the container to a registry.
 pub(super) const REGISTRY_LABEL: &str = "relay.registry";
-/// Label with the digest of the arguments that the container was created with: if they change, the container is
-/// replaced.
-const ARGUMENTS_DIGEST_LABEL: &str = "relay.arguments";
 /// Capabilities that the agent and the entry point need to run workers as another user, to end them, and to access
 /// their files.
 const CAPABILITIES: [&str; 6] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID"];
@@ -46,14 +43,6 @@ pub struct Container<'a> {
     /// Suffix of `--volume` that lets a container use a folder under `SELinux`, `:z` or nothing, once it was
     /// queried.
     pub selinux_mount_option: &'a OnceLock<&'static str>,
-}
-
-/// Container that exists, as reported by `inspect`.
-struct ExistingContainer {
-    is_running: bool,
-    is_paused: bool,
-    image: String,
-    labels: BTreeMap<String, String>,
 }
 
 impl Container<'_> {
@@ -85,15 +74,16 @@ impl Container<'_> {
         answer.split_whitespace().find_map(|word| word.parse().ok())
     }
 
-    /// Ensures that the container runs, and configures the agent in it.
-    pub fn ensure_running(&self, config: &AgentConfig) -> Result<(), String> {
+    /// Ensures that the container runs, and configures the agent in it. A container with other settings is replaced, unless
+    /// it runs and `has_jobs` is true: that would end its jobs.
+    pub fn ensure_running(&self, config: &AgentConfig, has_jobs: bool) -> Result<(), String> {
         self.check_engine_and_image()?;
         // The engine would create a missing folder as root, and follow a link with its name.
         self.check_workspaces(protected_paths::create_folders)?;
         let args = self.run_arguments();
         match find_container(self.engine, &self.platform.name)? {
             None => self.create(&args)?,
-            Some(container) => self.check_reusable(&container, &args)?,
+            Some(container) => self.check_reusable(&container, &args, has_jobs)?,
         }
         self.check_workspaces(protected_paths::check_unlinked).inspect_err(|_| {
             // The container may see folders that were not approved, so it is removed.
@@ -132,7 +122,12 @@ impl Container<'_> {
             .map_err(|e| format!("the workspaces folder {} is not the approved one ({e})", folder.display()))
     }
 
-    fn check_reusable(&self, container: &ExistingContainer, args: &[String]) -> Result<(), String> {
+    fn check_reusable(
+        &self,
+        container: &ExistingContainer,
+        args: &[String],
+        has_jobs: bool,
+    ) -> Result<(), String> {
         let name = &self.platform.name;
         let owner = container.labels.get(REGISTRY_LABEL).map_or("another program", String::as_str);
         if Path::new(owner) != self.registry {
@@ -140,13 +135,21 @@ impl Container<'_> {
                 "container '{name}' belongs to {owner}: remove it, or set [platform] name in platform/relay.toml"
             ));
         }
-        if container.image != self.image_id()?
-            || container.labels.get(ARGUMENTS_DIGEST_LABEL) != Some(&arguments_digest(args))
-        {
-            self.query(&["rm", "-f", name])?;
-            return self.create(args);
+        match container.reuse(&self.image_id()?, &arguments_digest(args), has_jobs) {
+            Reuse::AsItIs => Ok(()),
+            Reuse::ForItsJobs => {
+                tracing::warn!(
+                    "container '{name}' keeps the settings and image that it was started with, because jobs run in it: run \
+                     `relay restart` once they have ended"
+                );
+                Ok(())
+            }
+            Reuse::Started => self.query(&["start", name]).map(|_| ()),
+            Reuse::Never => {
+                self.query(&["rm", "-f", name])?;
+                self.create(args)
+            }
         }
-        if container.is_running { Ok(()) } else { self.query(&["start", name]).map(|_| ()) }
     }
 
     /// Returns the arguments of `run` that determine what the container can do.
@@ -225,7 +228,7 @@ impl Container<'_> {
     }
 
     /// Removes the workers' files from Codex's home, and copies the host's Codex settings into it. With a gateway to the
-    /// model, no key gets or stays there.
+    /// model, no key gets there, and none stays if workers run in this container.
     fn reset_codex_home(&self, model_gateway: bool) -> Result<(), String> {
         let name = &self.platform.name;
         let script = |script: &str, extra_args: &[&str]| {
@@ -236,7 +239,8 @@ impl Container<'_> {
             exec
         };
         let reset_error = |e: io::Error| format!("Codex's home in '{name}' could not be reset: {e}");
-        let kept_login = if model_gateway { &[][..] } else { &["auth.json"] };
+        let has_workers = !self.platform.has_boxes(self.engine);
+        let kept_login = if model_gateway && has_workers { &[][..] } else { &["auth.json"] };
         match run_with_input(&mut script(codex_home::RESET_SCRIPT, kept_login), &[], ACTION_TIMEOUT) {
             // The image has no shell, and therefore no Codex that needs a reset. A worker can't have removed the shell.
             Err(e) if is_missing_program(&e.to_string()) => return Ok(()),
@@ -260,7 +264,7 @@ impl Container<'_> {
     }
 
     pub(super) fn command(&self, args: &[&str]) -> Command {
-        command(self.engine, args)
+        engine_command(self.engine, args)
     }
 
     pub(super) fn query(&self, args: &[&str]) -> Result<String, String> {
@@ -323,7 +327,7 @@ pub fn selected_context(engine: EngineKind) -> Option<String> {
     if engine != EngineKind::Docker || is_set("DOCKER_HOST") || is_set(CONTEXT_VARIABLE) {
         return None;
     }
-    run_with_output(&mut command(engine, &["context", "show"]), CONTEXT_TIMEOUT)
+    run_with_output(&mut engine_command(engine, &["context", "show"]), CONTEXT_TIMEOUT)
         .ok()
         .filter(|name| !name.is_empty())
 }
@@ -364,36 +368,6 @@ pub(super) fn labeled_containers(
     args.extend(further_filter.iter().flat_map(|filter| ["--filter", filter]));
     let answer = query(engine, &args)?;
     Ok(answer.split_whitespace().map(str::to_owned).collect())
-}
-
-fn find_container(engine: EngineKind, name: &str) -> Result<Option<ExistingContainer>, String> {
-    let format = "{{.State.Running}} {{.State.Paused}} {{.Image}} {{json .Config.Labels}}";
-    let answer = match query(engine, &["container", "inspect", "--format", format, name]) {
-        Ok(answer) => answer,
-        Err(reason) if reason.to_lowercase().contains("no such container") => return Ok(None),
-        Err(reason) => return Err(format!("{engine}: {reason}")),
-    };
-    let mut words = answer.splitn(4, ' ');
-    let is_running = words.next() == Some("true");
-    let is_paused = words.next() == Some("true");
-    let image = words.next().unwrap_or_default().to_owned();
-    let labels = words.next().and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
-    Ok(Some(ExistingContainer { is_running, is_paused, image, labels }))
-}
-
-fn command(engine: EngineKind, args: &[&str]) -> Command {
-    let mut command = Command::new(engine.as_str());
-    command.args(args);
-    command
-}
-
-pub(super) fn query(engine: EngineKind, args: &[&str]) -> Result<String, String> {
-    let is_query = matches!(args.first(), Some(&("version" | "info" | "container" | "image")));
-    run_with_output(&mut command(engine, args), if is_query { QUERY_TIMEOUT } else { ACTION_TIMEOUT })
-        .map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => not_installed_message(engine, &e),
-            _ => e.to_string(),
-        })
 }
 
 fn arguments_digest(args: &[String]) -> String {

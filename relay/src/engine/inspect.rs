@@ -1,6 +1,7 @@
 //! Query of the state of a container from its engine.
 
-use super::container::{Container, query};
+use super::command::query;
+use super::container::Container;
 use crate::container_state::ContainerState;
 use crate::engine_kind::EngineKind;
 

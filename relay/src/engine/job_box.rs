@@ -24,8 +24,8 @@ use sha2::{Digest, Sha256};
 use super::agent_config::{AgentConfig, MODEL_KEYS};
 use super::box_network;
 use super::codex_home::{self, CODEX_HOME};
-use super::command::{ACTION_TIMEOUT, run_with_bytes, run_with_input, run_with_output};
-use super::container::{AGENT_STATE_PATH, Container, REGISTRY_LABEL, labeled_containers, query};
+use super::command::{ACTION_TIMEOUT, query, run_with_bytes, run_with_input, run_with_output};
+use super::container::{AGENT_STATE_PATH, Container, REGISTRY_LABEL, labeled_containers};
 use super::inspect::{INSPECT_FORMAT, container_state, parse_state};
 use crate::container_state::ContainerState;
 use crate::engine_kind::EngineKind;
@@ -118,7 +118,7 @@ impl Container<'_> {
         }
         create.args(self.engine_arguments()).args(self.limit_arguments());
         match &content.socket_folder {
-            Some(folder) => create.args(box_network::isolation_arguments(folder)),
+            Some(folder) => create.args(box_network::no_network_arguments(folder)),
             None => create.args(self.network_arguments()),
         };
         for (folder, target) in &content.mounts {

@@ -2,6 +2,7 @@
 //!
 //! * [`local`]: this machine.
 //! * [`container`]: `docker` or `podman`, used through their commands, so that contexts and `DOCKER_HOST` apply.
+//! * [`existing_container`]: the platform's container as it is, and the decision to keep it.
 //! * [`job_box`]: the container of a single job.
 //! * [`box_network`]: networks of containers, and containers of single jobs without one.
 //! * [`image`]: build of the platform image.
@@ -19,6 +20,7 @@ pub mod codex_home;
 pub mod command;
 pub mod container;
 pub mod events;
+mod existing_container;
 pub mod image;
 mod inspect;
 pub mod job_box;

@@ -138,7 +138,7 @@ fn container_problem(mounted_folder: &Path, host_path: &Path) -> Option<String> 
     }
 }
 
-/// Returns the folders of git outside of a workspace that a job in it needs. Only folders in `root` that name the
+/// Returns the git folders outside of a workspace that git needs there. Only folders in `root` that name the
 /// workspace themselves are returned, because a worker can write the workspace's own `.git`.
 pub fn git_folders(root: &Path, workspace: &Path) -> Vec<PathBuf> {
     if workspace.canonicalize().is_ok_and(|canonical| canonical == workspace) {

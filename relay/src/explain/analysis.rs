@@ -4,8 +4,8 @@ use common::event::{EventBody, FailureKind};
 use common::event_line::EventLine;
 use common::folder::describe_sharing;
 use common::job::StepKind;
-use common::network;
 use common::record::JobRecord;
+use common::refused_hosts;
 use common::step::Step;
 use common::summary;
 use jiff::Timestamp;
@@ -117,7 +117,7 @@ fn sign_of_line(line: &EventLine) -> Option<WarningSign> {
         EventBody::Warning { message } => ("warning", None, message),
         EventBody::LinkLost { reason } => ("link_lost", None, reason),
         EventBody::NetworkRefused(refused) if refused.count == 1 => {
-            let text = format!("{refused}: {}", network::ALLOW_HINT);
+            let text = format!("{refused}: {}", refused_hosts::ALLOW_HINT);
             return Some(WarningSign { at: event.at, what: "network_refused", step: None, text });
         }
         _ => return None,

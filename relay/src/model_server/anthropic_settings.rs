@@ -1,7 +1,7 @@
 //! Settings of the server of the Messages API, from the environment of the relay. Workers get none of them.
 
-use super::secret::Secret;
 use super::settings::{ModelApi, UpstreamSettings};
+use crate::secret::Secret;
 
 const KEY_VARIABLE: &str = "ANTHROPIC_API_KEY";
 const URL_VARIABLE: &str = "ANTHROPIC_BASE_URL";
@@ -10,7 +10,7 @@ const DEFAULT_URL: &str = "https://api.anthropic.com";
 impl UpstreamSettings {
     /// Returns the settings of the server of the Messages API; `None` without its key. `variable` looks up the
     /// environment.
-    pub fn of_messages_api(variable: &dyn Fn(&str) -> Option<String>) -> Option<Self> {
+    pub fn of_anthropic(variable: &dyn Fn(&str) -> Option<String>) -> Option<Self> {
         let variable = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         let key = variable(KEY_VARIABLE)?;
         Some(Self {
@@ -21,9 +21,9 @@ impl UpstreamSettings {
         })
     }
 
-    /// Does the same as [`Self::of_messages_api`], with the environment of this process.
-    pub fn messages_api_of_this_process() -> Option<Self> {
-        Self::of_messages_api(&|name| std::env::var(name).ok())
+    /// Does the same as [`Self::of_anthropic`], with the environment of this process.
+    pub fn anthropic_of_this_process() -> Option<Self> {
+        Self::of_anthropic(&|name| std::env::var(name).ok())
     }
 }
 
@@ -34,7 +34,7 @@ mod tests {
     #[test]
     fn the_key_in_the_environment_is_what_opens_the_messages_api() {
         let settings = |variables: &[(&str, &str)]| {
-            UpstreamSettings::of_messages_api(&|name| {
+            UpstreamSettings::of_anthropic(&|name| {
                 variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
             })
         };

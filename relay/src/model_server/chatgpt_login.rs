@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::secret::Secret;
+use crate::secret::Secret;
 
 /// Claim of a token with the facts about the account.
 const ACCOUNT_CLAIM: &str = "https://api.openai.com/auth";

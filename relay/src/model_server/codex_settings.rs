@@ -9,9 +9,9 @@ use common::wire::RetrySettings;
 use serde::Deserialize;
 
 use super::chatgpt_login::AuthFile;
-use super::secret::Secret;
 use super::settings::{LoginSettings, ModelApi, UpstreamSettings};
 use crate::bounded_file::read_bounded;
+use crate::secret::Secret;
 
 const AUTH_FILE: &str = "auth.json";
 const OPENAI: &str = "openai";

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use common::wire::RetrySettings;
 
-use super::secret::Secret;
+use crate::secret::Secret;
 
 /// API of a model's server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -20,6 +20,12 @@ pub struct RecordHead {
     pub job: JobId,
     pub state: State,
     pub created_at: Timestamp,
+    /// Newest run of the job.
+    #[serde(default)]
+    pub epoch: u32,
+    /// Agent of the newest run.
+    #[serde(default)]
+    pub agent: Option<String>,
     pub last_event_at: Timestamp,
     pub prompt_summary: String,
     pub summary: Option<String>,

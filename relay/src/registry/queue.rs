@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use common::hold::Hold;
 use common::ids::{JobId, JobName};
 use common::record::{JobRecord, State};
 use common::wait_reason::WaitReason;
 use jiff::Timestamp;
 
 use super::heads::RecordHead;
+use crate::job_box::BoxId;
 
 /// Queued and running jobs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,8 +18,40 @@ pub struct Queue {
     pub ready: Vec<JobId>,
     /// Jobs that wait for other jobs, or for a slot of their group, each with the reason.
     pub waiting: BTreeMap<JobId, WaitReason>,
-    /// Number of running jobs.
-    pub running_count: usize,
+    /// Number of slots in use.
+    pub busy_count: usize,
+    /// Number of slots in use by jobs that pause in their thread.
+    pub held_count: usize,
+}
+
+/// Use of a slot by a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlotUse {
+    /// The job uses no slot: it is queued, has ended, or pauses in a box of its own.
+    None,
+    /// The job runs.
+    Running,
+    /// The job pauses in its thread, and the slot waits with it.
+    Held,
+}
+
+impl SlotUse {
+    fn of_job(job: &JobId, created_at: Timestamp, state: State, run: RunOfJob<'_>) -> Self {
+        let RunOfJob { epoch, agent, held } = run;
+        match held {
+            _ if !is_running(state) => Self::None,
+            None => Self::Running,
+            Some(_) if agent == Some(&BoxId::of_run(job, created_at, epoch).agent()) => Self::None,
+            Some(_) => Self::Held,
+        }
+    }
+}
+
+/// Newest run of a job.
+struct RunOfJob<'a> {
+    epoch: u32,
+    agent: Option<&'a str>,
+    held: Option<&'a Hold>,
 }
 
 /// Fields of a job that matter for the queue.
@@ -30,6 +64,8 @@ pub struct QueueRow {
     pub group: Option<JobName>,
     /// True if the record says why the job waits.
     pub is_waiting: bool,
+    /// Use of a slot.
+    pub slot: SlotUse,
 }
 
 impl From<&RecordHead> for QueueRow {
@@ -41,6 +77,12 @@ impl From<&RecordHead> for QueueRow {
             after: head.after.clone(),
             group: head.group.clone(),
             is_waiting: head.waiting.is_some() || head.held.is_some(),
+            slot: SlotUse::of_job(
+                &head.job,
+                head.created_at,
+                head.state,
+                RunOfJob { epoch: head.epoch, agent: head.agent.as_deref(), held: head.held.as_ref() },
+            ),
         }
     }
 }
@@ -54,6 +96,12 @@ impl From<&JobRecord> for QueueRow {
             after: record.after.clone(),
             group: record.group.clone(),
             is_waiting: record.waiting.is_some() || record.held.is_some(),
+            slot: SlotUse::of_job(
+                &record.job,
+                record.created_at,
+                record.state,
+                RunOfJob { epoch: record.epoch, agent: record.agent.as_deref(), held: record.held.as_ref() },
+            ),
         }
     }
 }
@@ -66,7 +114,8 @@ impl Queue {
         let mut queue = Self::default();
         let mut running: BTreeMap<&JobName, u32> = BTreeMap::new();
         for row in rows.iter().filter(|row| is_running(row.state)) {
-            queue.running_count += 1;
+            queue.busy_count += usize::from(row.slot != SlotUse::None);
+            queue.held_count += usize::from(row.slot == SlotUse::Held);
             if let Some(group) = &row.group {
                 *running.entry(group).or_default() += 1;
             }
@@ -115,7 +164,29 @@ mod tests {
             after: after.iter().map(|job| job.parse().unwrap()).collect(),
             group: group.map(|group| group.parse().unwrap()),
             is_waiting: false,
+            slot: if is_running(state) { SlotUse::Running } else { SlotUse::None },
         }
+    }
+
+    #[test]
+    fn a_held_job_keeps_its_slot_unless_it_has_a_box() {
+        use crate::render::samples;
+        let hold = Hold {
+            kind: common::event::FailureKind::UsageLimit,
+            message: String::new(),
+            until: None,
+            next_try_at: None,
+        };
+        let mut running = samples::minimal_record("a#1", State::Running);
+        (running.epoch, running.agent) = (1, Some("platform".to_owned()));
+        let mut held = JobRecord { job: "b#1".parse().unwrap(), held: Some(hold), ..running.clone() };
+        let counts = |records: [&JobRecord; 2]| {
+            let queue = Queue::new(&records.map(QueueRow::from), &BTreeMap::new());
+            (queue.busy_count, queue.held_count)
+        };
+        assert_eq!(counts([&running, &held]), (2, 1));
+        held.agent = Some(BoxId::of_run(&held.job, held.created_at, 1).agent());
+        assert_eq!(counts([&running, &held]), (1, 0));
     }
 
     #[test]
@@ -141,7 +212,7 @@ mod tests {
                 "b#6 waits for a#2 (--after)",
             ]
         );
-        assert_eq!(queue.running_count, 1);
+        assert_eq!((queue.busy_count, queue.held_count), (1, 0));
         assert_eq!(queue.position(&"b#7".parse().unwrap()), 1);
     }
 }

@@ -136,8 +136,14 @@ pub fn health(record: &JobRecord, view: &View) -> Health {
         return build(HealthWord::Stopping, "its processes are being ended".to_owned());
     }
     if let Some(hold) = &record.held {
-        let rest = format!("{}; it goes on by itself in its thread", hold_reason(hold, view));
-        return build(HealthWord::Held, rest);
+        let reason = hold_reason(hold, view);
+        return build(
+            HealthWord::Held,
+            match hold.kind {
+                FailureKind::Auth => reason,
+                _ => format!("{reason}; it goes on by itself in its thread"),
+            },
+        );
     }
     step_health(record, view)
 }

@@ -16,8 +16,8 @@ pub fn hold_text(hold: &Hold, view: &View) -> String {
 pub fn hold_reason(hold: &Hold, view: &View) -> String {
     let what = match hold.kind {
         FailureKind::Auth => {
-            return "the model's server refuses the login: log in with `codex login` (or change the key), then run \
-                    `relay up`"
+            return "the model's server refuses the login: log in with `codex login`, or set a new key and run \
+                    `relay restart`; then run `relay up`"
                 .to_owned();
         }
         FailureKind::UsageLimit => "usage limit".to_owned(),
@@ -31,7 +31,7 @@ pub fn hold_reason(hold: &Hold, view: &View) -> String {
     }
 }
 
-/// Returns the newest hold of these jobs for a headline, if one of them is held.
+/// Returns the hold with the latest next try, for a headline, if one of these jobs is held.
 pub fn hold_of_jobs(records: &[JobRecord]) -> Option<&Hold> {
     let held = records.iter().filter(|record| !record.state.is_final());
     held.filter_map(|record| record.held.as_ref()).max_by_key(|hold| hold.next_try_at)

@@ -56,7 +56,12 @@ fn position_reason(view: &View, jobs_ahead: usize) -> String {
     };
     match &view.relay {
         RelayState::Up(PlatformStatus::Ready { max_jobs, .. }) => {
-            format!("{position} ({} of {max_jobs} slots busy)", view.queue.running_count)
+            let held = match view.queue.held_count {
+                0 => String::new(),
+                1 => ", 1 by a held job".to_owned(),
+                held => format!(", {held} by held jobs"),
+            };
+            format!("{position} ({} of {max_jobs} slots busy{held})", view.queue.busy_count)
         }
         _ => position,
     }
@@ -88,6 +93,12 @@ mod tests {
         let queued = |job: &JobId| samples::minimal_record(&job.to_string(), State::Queued);
         assert_eq!(queue_reason_of(&queued(&jobs[2]), &view), "2 jobs ahead (4 of 4 slots busy)");
         assert_eq!(queue_reason_of(&queued(&jobs[1]), &view), "1 job ahead (4 of 4 slots busy)");
+        view.queue.held_count = 1;
+        let expected = "next in line (4 of 4 slots busy, 1 by a held job)";
+        assert_eq!(queue_reason_of(&queued(&jobs[0]), &view), expected);
+        view.queue.held_count = 3;
+        let expected = "next in line (4 of 4 slots busy, 3 by held jobs)";
+        assert_eq!(queue_reason_of(&queued(&jobs[0]), &view), expected);
         let reason = WaitReason::Dependency { job: jobs[1].clone(), more: 0 };
         view.queue.waiting.insert(jobs[0].clone(), reason);
         assert_eq!(queue_reason_of(&queued(&jobs[0]), &view), "waits for a#2 (--after)");

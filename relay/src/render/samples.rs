@@ -35,7 +35,7 @@ pub(crate) fn view(second: i64) -> View {
         now: at(second),
         zone: TimeZone::UTC,
         relay: RelayState::Up(status),
-        queue: Queue { running_count: 4, ..Queue::default() },
+        queue: Queue { busy_count: 4, ..Queue::default() },
         columns: None,
         delivery: None,
         paint: Paint::new(false),

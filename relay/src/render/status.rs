@@ -6,7 +6,7 @@ use common::event::FailureKind;
 use common::model_usage::ModelUsage;
 use common::record::{JobRecord, Link, SCHEMA_VERSION, State};
 use common::step::Step;
-use common::{network, summary, text_format};
+use common::{refused_hosts, summary, text_format};
 use jiff::Timestamp;
 
 use super::health::{self, HealthWord};
@@ -235,8 +235,8 @@ impl LabeledRows<'_> {
         if let Some(problem) = record.model_problem.as_ref().filter(|_| !record.state.is_final()) {
             self.add_untrusted("model", &problem.describe());
         }
-        if let Some(refused) = network::describe_refused(&record.network_refused) {
-            self.add_untrusted("network", &format!("{refused}; {}", network::ALLOW_HINT));
+        if let Some(refused) = refused_hosts::describe_refused(&record.network_refused) {
+            self.add_untrusted("network", &format!("{refused}; {}", refused_hosts::ALLOW_HINT));
         }
         if let Some(usage) = record.usage {
             let cost = record.model_usage.and_then(|total| total.cost_micros);

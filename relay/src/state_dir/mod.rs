@@ -7,6 +7,7 @@
 //!   relay.json     port and agent of the last relay
 //!   tokens/        hashes of the agents' tokens
 //!   model-secret   the secret from which the jobs' tokens for the model are derived
+//!   secrets.json   secrets that relay adds to the requests of jobs for one host each
 //!   agent/         state of the agent of engine `local`
 //!   repositories/  a git repository for each job with a clone of its own
 //!   outputs/       the output of jobs, an archive each
@@ -25,6 +26,7 @@
 #![expect(clippy::disallowed_methods, reason = "the user's state folder, which no session may write")]
 
 pub mod box_socket;
+pub mod host_secrets;
 pub mod model_secret;
 mod ownership;
 pub mod saved_state;
@@ -39,6 +41,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use self::host_secrets::HostSecrets;
 use self::threads::Threads;
 use self::tokens::AgentTokens;
 use crate::exit::Failure;
@@ -131,7 +134,7 @@ impl StateDir {
     }
 
     /// Returns the folder with the socket for agents in containers of single jobs.
-    pub fn box_socket(&self) -> PathBuf {
+    pub fn box_socket_dir(&self) -> PathBuf {
         self.dir.join("box-socket")
     }
 
@@ -169,6 +172,11 @@ impl StateDir {
     /// Returns the file with the secret of the jobs' tokens for the model.
     pub fn model_secret(&self) -> PathBuf {
         self.dir.join("model-secret")
+    }
+
+    /// Returns the secrets that relay adds to the requests of jobs.
+    pub fn host_secrets(&self) -> HostSecrets {
+        HostSecrets::in_file(self.dir.join("secrets.json"))
     }
 
     pub fn tokens(&self) -> AgentTokens {

@@ -5,7 +5,9 @@ mod kills;
 mod limits;
 mod network;
 mod podman;
+mod quota;
 mod random_kills;
+mod secret;
 mod shell;
 
 use common::record::State;

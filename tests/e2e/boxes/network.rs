@@ -6,8 +6,8 @@ use std::process::Command;
 use std::thread;
 
 use common::event::EventBody;
-use common::network::RefusedHost;
 use common::record::State;
+use common::refused_hosts::RefusedHost;
 use relay_tests::harness::docker::{docker, gateway};
 use relay_tests::harness::podman::{BASE_IMAGE, build_base_image};
 use relay_tests::harness::site::outcome;
@@ -111,6 +111,27 @@ fn a_job_reaches_the_hosts_of_the_list_and_no_other_byte_leaves_its_container() 
     let doctor = String::from_utf8_lossy(&site.run(&["doctor"]).stdout).into_owned();
     assert!(doctor.contains("jobs reach the model and the hosts in [network] allow"), "{doctor}");
     check_ways_out(&site, &allowed);
+}
+
+#[test]
+#[ignore = "needs Docker"]
+fn a_box_without_a_network_keeps_its_way_out_after_a_restart_with_other_settings() {
+    let other = Unreached::listen();
+    let site = Site::new(Engine::Docker);
+    site.configure(&format!("{SETTING}[model]\ngateway = true\n"));
+    write_codex_home(site.codex_home(), "http://127.0.0.1:9/v1").unwrap();
+    site.relay(&["up"]);
+    let commands = format!("until test -e go; do sleep 0.02; done; curl -sS http://{}/", other.address);
+    let job = site.launch_running(&commands, &[]);
+    site.configure("isolation = \"shared\"\n[model]\ngateway = false\n");
+    site.relay(&["restart"]);
+    site.write("workspace-projects/demo/go", "");
+    let record = site.ended(&job);
+    let log = site.log(&job);
+    assert_eq!(outcome(&record), (State::Completed, None), "{log}\n{}", site.daemon_log());
+    assert!(log.contains(&format!("relay: {} is not in [network] allow", other.address)), "{log}");
+    other.assert_unreached();
+    site.wait_for_no_box();
 }
 
 #[test]

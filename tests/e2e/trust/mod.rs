@@ -7,6 +7,7 @@ mod delivery;
 mod engine;
 mod git;
 mod hidden;
+pub(crate) mod host_secrets;
 mod planted_objects;
 mod policy;
 mod project_settings;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 
-use common::stream::{GitService, STREAM_CHUNK, StreamError, StreamHandle, StreamPart};
+use common::stream::{STREAM_CHUNK, StreamError, StreamHandle, StreamPart, StreamService};
 use common::wire::RelayFrame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Barrier, mpsc};
@@ -15,7 +15,7 @@ pub(crate) struct Streams {
     /// Bare repository of the job; `None` if streams are refused.
     pub(crate) repository: Option<PathBuf>,
     /// Services of all streams that the agent has opened, in order.
-    pub(crate) opened_services: Vec<GitService>,
+    pub(crate) opened_services: Vec<StreamService>,
     /// Barrier that the first line of each connection to the model waits for. By default nothing waits.
     pub(crate) model_barrier: Arc<Barrier>,
     /// Number of bytes that were received from the agent.
@@ -44,7 +44,7 @@ impl Default for Streams {
 }
 
 impl Streams {
-    pub(crate) fn open(&mut self, stream: u32, service: GitService) {
+    pub(crate) fn open(&mut self, stream: u32, service: StreamService) {
         self.opened_services.push(service);
         let handle = StreamHandle::new(stream, self.sender.clone());
         let previous = self.open_handles.insert(stream, handle.clone());
@@ -52,7 +52,7 @@ impl Streams {
         let (repository, barrier) = (self.repository.clone(), Arc::clone(&self.model_barrier));
         tokio::spawn(async move {
             let error = match repository {
-                _ if service == GitService::Model => echo(&handle, &barrier).await,
+                _ if service == StreamService::Model => echo(&handle, &barrier).await,
                 Some(repository) => serve(&handle, service, &repository).await,
                 None => Some("no repository".to_owned()),
             };
@@ -110,13 +110,13 @@ async fn echo(handle: &StreamHandle, barrier: &Barrier) -> Option<String> {
 }
 
 /// Runs the git program of a service until it exits; returns the reason of a failure.
-async fn serve(handle: &StreamHandle, service: GitService, repository: &Path) -> Option<String> {
+async fn serve(handle: &StreamHandle, service: StreamService, repository: &Path) -> Option<String> {
     let name = match service {
-        GitService::FetchPlace => "upload-pack",
-        GitService::PushResult => "receive-pack",
-        GitService::FetchImages => return Some("the job has no images".to_owned()),
-        GitService::Model | GitService::Network => return None,
-        GitService::PushOutput => {
+        StreamService::FetchPlace => "upload-pack",
+        StreamService::PushResult => "receive-pack",
+        StreamService::FetchImages => return Some("the job has no images".to_owned()),
+        StreamService::Model | StreamService::Network => return None,
+        StreamService::PushOutput => {
             return handle.receive_into(tokio::io::sink()).await.err().map(|error| error.to_string());
         }
     };

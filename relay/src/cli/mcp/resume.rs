@@ -1,5 +1,6 @@
 //! The tool `resume`.
 
+use common::hold::OnQuota;
 use common::rule::OnLoop;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -29,6 +30,9 @@ struct Input {
     /// Action when a worker repeats a failing step. By default that of relay.toml, or warn.
     #[schemars(with = "Option<String>", extend("enum" = ["warn", "fail"]))]
     on_loop: Option<OnLoop>,
+    /// Action when the account's usage limit is reached: wait or fail. By default that of relay.toml, or wait.
+    #[schemars(with = "Option<String>", extend("enum" = ["wait", "fail"]))]
+    on_quota: Option<OnQuota>,
     /// Idempotency key: a second call with it starts nothing and returns the first job.
     #[schemars(length(max = 256))]
     key: Option<String>,
@@ -53,6 +57,7 @@ fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<R
         check: input.checks,
         limits: launch::limit_flags(input.timeout.as_deref())?,
         on_loop: input.on_loop,
+        on_quota: input.on_quota,
         start: StartFlags { key: input.key, ..StartFlags::default() },
         ..ResumeArgs::default()
     };

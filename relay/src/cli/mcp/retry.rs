@@ -1,5 +1,6 @@
 //! The tool `retry`.
 
+use common::hold::OnQuota;
 use common::rule::OnLoop;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -22,6 +23,9 @@ struct Input {
     /// Action when a worker repeats a failing step. By default that of the earlier job.
     #[schemars(with = "Option<String>", extend("enum" = ["warn", "fail"]))]
     on_loop: Option<OnLoop>,
+    /// Action when the account's usage limit is reached: wait or fail. By default that of the earlier job.
+    #[schemars(with = "Option<String>", extend("enum" = ["wait", "fail"]))]
+    on_quota: Option<OnQuota>,
     /// Model of the worker. By default that of the earlier job.
     model: Option<String>,
     /// Idempotency key: a second call with it starts nothing and returns the first job.
@@ -47,6 +51,7 @@ fn run(tool_context: &ToolContext, input: Input, call: &CallContext) -> Result<R
         limits: launch::limit_flags(input.timeout.as_deref())?,
         model: input.model,
         on_loop: input.on_loop,
+        on_quota: input.on_quota,
         start: StartFlags { key: input.key, ..StartFlags::default() },
         ..RetryArgs::default()
     };

@@ -17,8 +17,8 @@ use super::serde_util::ConfigError;
 pub struct NetworkConfig {
     /// Hosts that jobs may reach.
     pub allow: AllowList,
-    /// True if `relay.toml` names the hosts: an engine that can't keep jobs to them then runs no job.
-    pub is_configured: bool,
+    /// True if `relay.toml` has the list: where it can't be enforced, no job runs.
+    pub is_explicit_allow_list: bool,
 }
 
 /// List of the hosts that jobs may reach.
@@ -33,7 +33,7 @@ pub struct AllowList {
 /// Permission to connect to a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Permission {
-    /// The host may be reached at public addresses.
+    /// The host may be reached at public addresses only.
     Public,
     /// The user has named this very host, so it may be reached at any address.
     AnyAddress,
@@ -51,7 +51,7 @@ impl RawNetwork {
     pub(super) fn resolve(raw: Option<Self>) -> Result<NetworkConfig, ConfigError> {
         match raw.and_then(|raw| raw.allow) {
             Some(entries) => {
-                Ok(NetworkConfig { allow: AllowList::from_entries(entries)?, is_configured: true })
+                Ok(NetworkConfig { allow: AllowList::from_entries(entries)?, is_explicit_allow_list: true })
             }
             None => Ok(NetworkConfig::default()),
         }
@@ -92,6 +92,11 @@ impl AllowList {
             list.add(entry).unwrap();
         }
         list
+    }
+
+    /// Returns true if every public host may be reached at every port.
+    pub fn is_open(&self) -> bool {
+        self.own.iter().any(HostPattern::matches_all)
     }
 
     /// Returns the permission to connect to a port of a host, if there is one. The host is in lower case, without brackets
@@ -141,6 +146,8 @@ mod tests {
     fn an_empty_list_permits_nothing_and_a_star_every_public_host() {
         assert_eq!(AllowList::for_test(&[]).permission("pypi.org", 443), None);
         let open = AllowList::for_test(&["*"]);
+        let is_open = |entries| AllowList::for_test(entries).is_open();
+        assert!(is_open(&["npm", "*"]) && !is_open(&["*:443"]) && !is_open(&[]));
         for (host, port) in [("example.org", 8443), ("10.0.0.1", 22)] {
             assert_eq!(open.permission(host, port), Some(Permission::Public), "{host}");
         }

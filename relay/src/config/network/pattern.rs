@@ -23,7 +23,7 @@ enum Hosts {
     /// Every host: `*`.
     All,
     /// The hosts below a domain: `*.DOMAIN`. Contains the domain with the dot before it.
-    Below(String),
+    Subdomains(String),
     /// One host, by its name or address.
     One(String),
 }
@@ -66,6 +66,11 @@ impl HostPattern {
         Ok(Self { hosts, ports })
     }
 
+    /// Returns true if the pattern matches every port of every host.
+    pub(super) fn matches_all(&self) -> bool {
+        matches!(self, Self { hosts: Hosts::All, ports: Ports::All })
+    }
+
     /// Returns true if the pattern matches a port of a host.
     pub(super) fn matches(&self, host: &str, port: u16) -> bool {
         let matches_port = match self.ports {
@@ -77,7 +82,7 @@ impl HostPattern {
             && match &self.hosts {
                 Hosts::All => true,
                 // An address is no name below a domain.
-                Hosts::Below(domain) => {
+                Hosts::Subdomains(domain) => {
                     host.len() > domain.len() && host.ends_with(domain) && !is_address(host)
                 }
                 Hosts::One(one) => one == host,
@@ -123,7 +128,7 @@ fn parse_hosts(host: &str, has_port: bool) -> Result<Hosts, String> {
         return Err("is no host: write a name or an address, such as \"example.org\"".to_owned());
     }
     if domain.len() < host.len() {
-        return Ok(Hosts::Below(format!(".{domain}")));
+        return Ok(Hosts::Subdomains(format!(".{domain}")));
     }
     if !domain.contains('.') && !has_port && domain != "localhost" {
         return Err("is no registry that relay knows (see `relay help config`): for a host of this name, add its port"

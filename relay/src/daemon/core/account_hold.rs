@@ -7,22 +7,28 @@
 //!                          one job tries ──the model answers──────────────────► free
 //! ```
 //!
-//! A job that does not begin to try within the first pause is replaced by the next one. `relay up` ends every hold but
-//! that of a day whose budget is used up. Refused credentials hold until new ones, an answer, or a new relay.
+//! A job that does not begin to try within the first pause is replaced by the next one, and one that has begun gets
+//! [`MAX_PAUSE`]. `relay up` ends every hold but that of a day whose budget is used up. Refused credentials hold until new
+//! ones, an answer, or a new relay.
+//!
+//! Workers are not trusted: an end that only Codex's words name is believed for [`MAX_PAUSE`], then another job tries.
+
+use std::collections::BTreeMap;
 
 use common::event::FailureKind;
-use common::hold::{Hold, OnQuota, is_plausible_end};
+use common::hold::{Hold, is_plausible_end};
 use common::ids::JobId;
-use common::job::{Runner, StepKind};
-use common::model_usage::ModelProblem;
+use common::job::StepKind;
 use common::record::{JobRecord, State};
 use jiff::{SignedDuration, Timestamp};
+
+use super::account_report::{Report, Source};
 
 /// Time from the end of a limit to the next try: the server's clock may be slightly behind.
 const MARGIN: SignedDuration = SignedDuration::from_secs(1);
 /// First pause before a try if the end of the limit is not known. It doubles with each try.
 const FIRST_PAUSE: SignedDuration = SignedDuration::from_mins(5);
-/// Longest pause before a try.
+/// Longest pause before a try, unless the model's server has named the end of the limit.
 const MAX_PAUSE: SignedDuration = SignedDuration::from_hours(1);
 /// Pause before the next search for a job that can try, while all jobs lack an agent or a slot.
 const SEARCH_PAUSE: SignedDuration = SignedDuration::from_secs(5);
@@ -32,72 +38,6 @@ const MAX_BELIEVED: u32 = 3;
 /// Time after a hold in which another one counts as its continuation.
 const CONTINUATION: SignedDuration = SignedDuration::from_mins(5);
 
-/// Facts of a job that matter for holds.
-#[derive(Debug, Default)]
-pub(super) struct AccountUse {
-    /// True if the job uses the model and waits for the end of a limit.
-    pub(super) waits: bool,
-    /// Newest hold that is recorded, or is being recorded.
-    pub(super) held: Option<Hold>,
-    /// Newest problem that the gateway recorded.
-    pub(super) problem: Option<ModelProblem>,
-    /// Number of the model's answers that the gateway has counted.
-    pub(super) answers: u64,
-}
-
-impl AccountUse {
-    pub(super) fn of_record(record: &JobRecord) -> Self {
-        Self {
-            waits: record.runner == Runner::Codex && record.on_quota == OnQuota::Wait,
-            held: record.held.clone(),
-            problem: record.model_problem.clone(),
-            answers: count_answers(record),
-        }
-    }
-}
-
-/// Returns the number of answers in a record.
-pub(super) fn count_answers(record: &JobRecord) -> u64 {
-    record.model_usage.map_or(0, |used| used.answers)
-}
-
-/// Report of a job that the account can't use the model.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Report {
-    kind: FailureKind,
-    message: String,
-    ends_at: Option<Timestamp>,
-}
-
-impl Report {
-    /// Returns the report in a record. `is_new_hold` and `is_new_problem` are true for facts that an earlier record of
-    /// the job did not have.
-    pub(super) fn of_record(record: &JobRecord, is_new_hold: bool, is_new_problem: bool) -> Option<Self> {
-        // Command lines use another account.
-        let record = (record.runner == Runner::Codex).then_some(record)?;
-        let problem = record.model_problem.as_ref();
-        let limit = problem.filter(|problem| problem.kind == FailureKind::UsageLimit);
-        let resets_at = limit.and_then(|limit| limit.resets_at);
-        if let Some(error) = record.error.as_ref().filter(|_| record.state.is_final()) {
-            // Only credentials that the relay holds are those of all jobs.
-            let is_shared = |problem: &ModelProblem| problem.kind == FailureKind::Auth;
-            let is_report = match error.kind {
-                FailureKind::UsageLimit => true,
-                FailureKind::Auth => problem.is_some_and(is_shared),
-                _ => false,
-            };
-            let (kind, message) = (error.kind, error.message.clone());
-            return is_report.then_some(Self { kind, message, ends_at: resets_at });
-        }
-        if let Some(hold) = record.held.as_ref().filter(|_| is_new_hold) {
-            let (kind, message) = (hold.kind, hold.message.clone());
-            return Some(Self { kind, message, ends_at: resets_at.or(hold.until) });
-        }
-        let limit = limit.filter(|_| is_new_problem && !record.state.is_final())?;
-        Some(Self { kind: limit.kind, message: limit.message.clone(), ends_at: limit.resets_at })
-    }
-}
-
 /// Job that tries whether a limit has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Probe {
@@ -106,6 +46,11 @@ pub(super) struct Probe {
 }
 
 impl Probe {
+    /// Returns true if the job may go on with its try, if it has begun.
+    pub(super) fn has_time(&self, now: Timestamp) -> bool {
+        after(MAX_PAUSE, self.started_at) > now
+    }
+
     /// Returns true if the model has answered the job. `is_problem_over` is true if the record has no problem any more.
     pub(super) fn has_answer(&self, record: &JobRecord, is_problem_over: bool) -> bool {
         let is_of_relay =
@@ -126,7 +71,7 @@ pub(super) enum Try {
 }
 
 /// State of the hold.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct AccountHold {
     hold: Option<Hold>,
     probe: Option<Probe>,
@@ -134,6 +79,10 @@ pub(super) struct AccountHold {
     search_at: Option<Timestamp>,
     /// Number of holds and failed tries in a row.
     count: u32,
+    /// Job whose report has set the hold.
+    reporter: Option<JobId>,
+    /// Number of tries of each job, with the report that has set the hold.
+    tries: BTreeMap<JobId, u32>,
     /// End of the last hold that ended by itself.
     ended_at: Option<Timestamp>,
 }
@@ -148,6 +97,16 @@ impl AccountHold {
         self.probe.as_ref()
     }
 
+    /// Returns the job whose report has set the hold.
+    pub(super) fn reporter(&self) -> Option<&JobId> {
+        self.reporter.as_ref()
+    }
+
+    /// Returns the number of times that a job has tried during the hold.
+    pub(super) fn tries_of(&self, job: &JobId) -> u32 {
+        self.tries.get(job).copied().unwrap_or(0)
+    }
+
     /// Returns true if the budget of the day is used up.
     pub(super) fn is_for_budget(&self) -> bool {
         self.hold.as_ref().is_some_and(|hold| hold.kind == FailureKind::BudgetExceeded)
@@ -156,7 +115,7 @@ impl AccountHold {
     /// Sets the hold of a day whose budget is used up. A limit that lasts longer stays.
     pub(super) fn hold_for_budget(&mut self, hold: Hold) {
         if self.hold.as_ref().is_none_or(|current| current.until < hold.until) {
-            self.probe = None;
+            self.end(None);
             self.hold = Some(hold);
         }
     }
@@ -202,8 +161,13 @@ impl AccountHold {
         }
         self.probe = None;
         self.search_at = None;
-        let next_try_at = match report.kind {
-            FailureKind::Auth => None,
+        if !has_probe_failed {
+            self.reporter = Some(job.clone());
+            self.count_try(job);
+        }
+        let next_try_at = match (report.kind, report.source) {
+            (FailureKind::Auth, _) => None,
+            (_, Source::Codex) => Some(self.next_try(ends_at, now).min(after(MAX_PAUSE, now))),
             _ => Some(self.next_try(ends_at, now)),
         };
         self.hold = Some(Hold { kind: report.kind, message: report.message, until: ends_at, next_try_at });
@@ -211,7 +175,7 @@ impl AccountHold {
     }
 
     fn next_try(&self, ends_at: Option<Timestamp>, now: Timestamp) -> Timestamp {
-        let after_pause = |count| now.checked_add(pause(count)).unwrap_or(now);
+        let after_pause = |count| after(pause(count), now);
         match ends_at {
             None => after_pause(self.count),
             Some(end) => {
@@ -224,7 +188,7 @@ impl AccountHold {
     /// Handles the time: a try may be due.
     pub(super) fn check_time(&mut self, now: Timestamp) -> Option<Try> {
         self.next_try_at().filter(|at| *at <= now)?;
-        if self.hold.as_ref().is_some_and(|hold| hold.until.is_some()) {
+        if self.hold.as_ref().is_some_and(|hold| hold.until.is_some_and(|until| until <= now)) {
             self.end(Some(now));
             return Some(Try::Ended);
         }
@@ -245,12 +209,13 @@ impl AccountHold {
 
     /// Lets a job try.
     pub(super) fn start_probe(&mut self, job: JobId, now: Timestamp) {
+        self.count_try(&job);
         self.probe = Some(Probe { job, started_at: now });
         self.search_at = None;
         self.extend_probe(now);
     }
 
-    /// Handles the end of a probe that says nothing about the limit: another job tries at once.
+    /// Forgets a probe that ended without news about the limit: another job tries at once.
     pub(super) fn drop_probe(&mut self, now: Timestamp) {
         self.probe = None;
         if let Some(hold) = &mut self.hold {
@@ -263,12 +228,23 @@ impl AccountHold {
         self.hold = None;
         self.probe = None;
         self.search_at = None;
+        self.reporter = None;
+        self.tries.clear();
         self.ended_at = ended_at;
+    }
+
+    fn count_try(&mut self, job: &JobId) {
+        let tries = self.tries.entry(job.clone()).or_default();
+        *tries = tries.saturating_add(1);
     }
 }
 
+fn after(pause: SignedDuration, now: Timestamp) -> Timestamp {
+    now.checked_add(pause).unwrap_or(now)
+}
+
 /// Returns the pause before the next try.
-fn pause(count: u32) -> SignedDuration {
+pub(super) fn pause(count: u32) -> SignedDuration {
     let doublings = count.saturating_sub(1).min(16);
     FIRST_PAUSE.checked_mul(1 << doublings).map_or(MAX_PAUSE, |pause| pause.min(MAX_PAUSE))
 }
@@ -287,7 +263,7 @@ mod tests {
 
     fn limit(ends_at: Option<i64>) -> Report {
         let message = "used up".to_owned();
-        Report { kind: FailureKind::UsageLimit, message, ends_at: ends_at.map(at) }
+        Report { kind: FailureKind::UsageLimit, message, ends_at: ends_at.map(at), source: Source::NewAnswer }
     }
 
     /// Reports limits of job `a#1`, and returns the seconds until the next try.
@@ -305,6 +281,20 @@ mod tests {
         assert!(state.report(&job("b#1"), limit(Some(70)), at(5)));
         assert_eq!((state.check_time(at(70)), state.check_time(at(71))), (None, Some(Try::Ended)));
         assert_eq!((state.current(), state.next_try_at()), (None, None));
+    }
+
+    #[test]
+    fn an_end_that_only_codex_names_is_believed_for_an_hour() {
+        let mut state = AccountHold::default();
+        let claim = |ends_at| Report { source: Source::Codex, ..limit(Some(ends_at)) };
+        let next = |state: &AccountHold| state.next_try_at().unwrap().as_second() - at(0).as_second();
+        assert!(state.report(&job("a#1"), claim(600), at(0)));
+        assert_eq!(next(&state), 601);
+        assert!(state.report(&job("b#1"), claim(90 * 24 * 3600), at(0)));
+        assert_eq!((next(&state), state.current().unwrap().until), (3600, Some(at(90 * 24 * 3600))));
+        assert_eq!(state.check_time(at(3600)), Some(Try::ChooseProbe));
+        state.start_probe(job("c#1"), at(3600));
+        assert_eq!(["a#1", "b#1", "c#1", "d#1"].map(|name| state.tries_of(&job(name))), [1, 1, 1, 0]);
     }
 
     #[test]
@@ -386,6 +376,7 @@ mod tests {
         assert_eq!((state.check_time(at(599)), state.check_time(at(600))), (None, Some(Try::ChooseProbe)));
         state.extend_probe(at(600));
         assert_eq!((state.check_time(at(600)), state.next_try_at()), (None, Some(at(900))));
+        assert_eq!([3899, 3900].map(|now| state.probe().unwrap().has_time(at(now))), [true, false]);
         state.drop_probe(at(700));
         assert_eq!(state.check_time(at(700)), Some(Try::ChooseProbe));
     }

@@ -209,7 +209,7 @@ impl Model {
 
     /// Cuts an agent off with some probability, before it has read a frame.
     fn is_cut_off(&mut self, to: &ConnectionId) -> bool {
-        let connection = self.connections.iter().find(|(agent, _)| **agent == *to.agent);
+        let connection = self.connections.iter().find(|(agent, _)| ***agent == *to.agent);
         let Some((agent, _)) = connection.filter(|(_, number)| **number == to.number) else { return true };
         let is_cut_off = self.random.u8(..) < 30;
         self.cut_off.extend(is_cut_off.then_some(*agent));

@@ -101,7 +101,7 @@ impl Model {
         self.handle(connected)
     }
 
-    fn disconnect(&mut self, agent: &'static str) -> Outcome {
+    pub(super) fn disconnect(&mut self, agent: &'static str) -> Outcome {
         let Some(number) = self.connections.remove(agent) else { return Ok(()) };
         let connection_id = ConnectionId { agent: agent.into(), number };
         self.handle(Input::Disconnected { connection_id, reason: "it was cut".to_owned() })

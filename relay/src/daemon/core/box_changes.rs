@@ -39,7 +39,7 @@ impl Core {
         if is_repeated && exists {
             return;
         }
-        tracing::info!("box of {job}: {}", container_exit::describe_box_exit(&exit));
+        tracing::info!("container of {job}: {}", container_exit::describe_box_exit(&exit));
         let is_orderly = exit.exit_code == Some(0);
         job_box.exit = Some(exit);
         if job_box.stage == Stage::Starting {
@@ -63,7 +63,7 @@ impl Core {
         match self.scheduler.assignment(&job) {
             Some(Assignment::Running(owner)) if owner == agent => {}
             Some(assignment) if assignment.agent() == Some(agent) => {
-                return self.on_box_failure(agent, &reason, context);
+                return self.on_box_failure(agent, &reason.into(), context);
             }
             _ => return self.remove_box(agent, context),
         }
@@ -133,7 +133,7 @@ impl Core {
         let job_box = JobBox::new(id, Stage::Running { deadline: None }, context.now);
         self.boxes.boxes.insert(agent.clone(), job_box);
         if !is_wanted {
-            tracing::info!("the box of {job} belongs to no unfinished job: removed");
+            tracing::info!("the container of {job} belongs to no unfinished job: removed");
             self.remove_box(agent, context);
         } else if let Some(exit) = exit {
             self.on_box_changed(agent, BoxChange::Exited(exit), context);

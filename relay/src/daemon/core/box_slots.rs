@@ -56,11 +56,12 @@ impl Scheduler {
         self.agent_of(id).is_some_and(|agent| self.is_box_agent(agent, id))
     }
 
-    /// Counts a job whose assignment has changed.
+    /// Counts a job whose assignment or hold has changed. A job that pauses in its thread frees its slot, and takes it
+    /// again when it goes on, even if there are more jobs than slots then.
     pub(super) fn count_box(&mut self, id: &JobId) {
-        let has_box = self.has_box(id);
+        let uses_slot = self.has_box(id) && !self.is_paused(id);
         if let Some(slots) = &mut self.box_slots {
-            if has_box {
+            if uses_slot {
                 slots.jobs.insert(id.clone());
             } else {
                 slots.jobs.remove(id);

@@ -28,7 +28,7 @@ use super::job_end::failed_event;
 use super::platform::RETRY_PAUSE;
 use super::scheduler::{AgentId, Assignment};
 use crate::container_state::ContainerExit;
-use crate::job_box::BoxId;
+use crate::job_box::{BoxFailure, BoxId};
 
 /// Maximum number of attempts to start a box. The second and third help against an engine that was restarted.
 const MAX_ATTEMPTS: u32 = 3;
@@ -167,7 +167,7 @@ impl Core {
     pub(super) fn on_box_started(
         &mut self,
         agent: &AgentId,
-        result: Result<(), String>,
+        result: Result<(), BoxFailure>,
         context: &mut InputContext,
     ) {
         let is_connected = self.agents.connections.get_connection(agent).is_some();
@@ -181,12 +181,12 @@ impl Core {
             self.stop_platform_if_settled(context);
         } else if !job_box.is_wanted {
             self.remove_box(agent, context);
-        } else if let Err(reason) = result {
+        } else if let Err(failure) = result {
             if job_box.was_restarted {
-                tracing::warn!("the box of {job} could not be started again: {reason}");
+                tracing::warn!("the container of {job} could not be started again: {}", failure.reason);
                 self.on_box_death(agent, false, context);
             } else {
-                self.on_box_failure(agent, &reason, context);
+                self.on_box_failure(agent, &failure, context);
             }
         } else if job_box.has_exited_early {
             self.on_box_death(agent, true, context);
@@ -196,14 +196,19 @@ impl Core {
         }
     }
 
-    /// Tries again to start a box, or ends its job after the last attempt.
-    pub(super) fn on_box_failure(&mut self, agent: &AgentId, reason: &str, context: &mut InputContext) {
+    /// Tries again to start a box, or ends its job if that is of no use.
+    pub(super) fn on_box_failure(
+        &mut self,
+        agent: &AgentId,
+        failure: &BoxFailure,
+        context: &mut InputContext,
+    ) {
         let Some(job_box) = self.boxes.boxes.get_mut(agent) else { return };
         job_box.failures += 1;
         let job = job_box.id.job().clone();
-        let message = format!("the job's container could not be started: {reason}");
+        let message = format!("the job's container could not be started: {}", failure.reason);
         tracing::warn!("{job}: {message}");
-        if job_box.failures < MAX_ATTEMPTS {
+        if job_box.failures < MAX_ATTEMPTS && !failure.is_permanent {
             job_box.stage = Stage::Retrying { at: context.now + RETRY_PAUSE };
             let message = format!("{message}; it is tried again in {} s", RETRY_PAUSE.as_secs());
             context.push(Effect::Record { job, body: EventBody::Warning { message } });
@@ -238,7 +243,7 @@ impl Core {
         let Some(job_box) = self.boxes.boxes.get_mut(agent) else { return };
         match result {
             Err(reason) => {
-                tracing::warn!("the box of {} could not be removed: {reason}", job_box.id.job());
+                tracing::warn!("the container of {} could not be removed: {reason}", job_box.id.job());
                 job_box.stage = Stage::NotRemoved { retry_at: context.now + RETRY_PAUSE };
             }
             Ok(()) if job_box.is_wanted => Self::request_start(job_box, context),

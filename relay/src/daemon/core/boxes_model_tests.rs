@@ -126,7 +126,7 @@ impl Model {
                 Effect::Engine(EngineEffect::StartBox(id)) => self.pending.push(Pending::Start(id)),
                 Effect::Engine(EngineEffect::RestartBox(id)) => self.pending.push(Pending::Restart(id)),
                 Effect::Engine(EngineEffect::RemoveBox(id)) => self.pending.push(Pending::Remove(id)),
-                Effect::Engine(EngineEffect::StartPlatform) => {
+                Effect::Engine(EngineEffect::StartPlatform { .. }) => {
                     self.pending.push(Pending::Input(Input::PlatformStarted(Ok(()))));
                 }
                 Effect::Offer { job, agent, connection: Some(_), .. } => {
@@ -195,7 +195,7 @@ impl Model {
                     self.harmed.insert(id.job().clone());
                 }
                 let result = if fails {
-                    Err("hiccup".to_owned())
+                    Err("hiccup".to_owned().into())
                 } else {
                     self.start_engine_box(id);
                     Ok(())
@@ -211,7 +211,7 @@ impl Model {
                         Ok(())
                     }
                 } else {
-                    Err("removed".to_owned())
+                    Err("removed".to_owned().into())
                 };
                 self.handle(Input::BoxStarted { agent, result });
             }

@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use common::event::{EventBody, Isolation};
-use common::record::State;
+use common::event::{EventBody, FailureKind, Isolation};
+use common::hold::{Hold, OnQuota};
+use common::job::Runner;
+use common::record::{JobRecord, State};
 use common::wire::{Hello, JobProgress, Platform};
 
 use super::tests::{Scene, found_record, id, record};
 use super::*;
 use crate::container_state::{ContainerExit, ContainerState};
 use crate::engine_kind::EngineKind;
-use crate::job_box::{BoxId, FoundBox};
+use crate::job_box::{BoxFailure, BoxId, FoundBox};
+use crate::registry::requests::DaemonRequest;
 use crate::state_dir::tokens::HolderKind;
 
 fn box_of(job: &str) -> BoxId {
@@ -35,6 +38,7 @@ fn box_connected(job: &str, number: ConnectionNumber) -> Input {
 }
 
 fn box_started(job: &str, result: Result<(), String>) -> Input {
+    let result = result.map_err(BoxFailure::from);
     Input::BoxStarted { agent: box_of(job).agent().as_str().into(), result }
 }
 
@@ -115,6 +119,17 @@ fn a_cancelled_job_ends_at_once_and_its_box_is_removed_after_its_start() {
 }
 
 #[test]
+fn a_box_that_can_never_be_started_is_tried_once() {
+    let mut scene = scene_with_starting_box();
+    let failure = BoxFailure { reason: "no list of hosts".to_owned(), is_permanent: true };
+    let agent = box_of("a#1").agent().as_str().into();
+    scene.check(
+        Input::BoxStarted { agent, result: Err(failure) },
+        &["record a#1: Failed Some(SpawnFailed)", &removal("a#1")],
+    );
+}
+
+#[test]
 fn a_box_that_can_t_be_started_is_tried_three_times() {
     let mut scene = scene_with_starting_box();
     let message = "the job's container could not be started: no space; it is tried again in 10 s".to_owned();
@@ -164,4 +179,34 @@ fn a_box_without_an_unfinished_job_is_removed_and_a_job_without_its_box_ends() {
         Input::BoxesListed { found, asked_at: scene.now },
         &[&removal("z#1"), "record a#1: Failed Some(ContainerExited)"],
     );
+}
+
+#[test]
+fn a_job_that_pauses_in_its_box_frees_its_slot_until_it_goes_on() {
+    let mut scene = scene_with_running_box();
+    let start_of = |job: &str, scene: &mut Scene| {
+        let effects = scene.core.handle(found_record(record(job, State::Queued, None)), scene.now);
+        effects.contains(&Effect::Engine(EngineEffect::StartBox(box_of(job))))
+    };
+    let codex_job = |state| {
+        let agent = (state == State::Running).then(|| box_of("k#1").agent());
+        let record = record("k#1", state, agent.as_deref());
+        JobRecord { runner: Runner::Codex, on_quota: OnQuota::Wait, ..record }
+    };
+    let changed = |record: JobRecord| Input::RecordsChanged([(id("k#1"), record)].into());
+    let running = codex_job(State::Running);
+    scene.core.handle(found_record(codex_job(State::Queued)), scene.now);
+    scene.core.handle(box_started("k#1", Ok(())), scene.now);
+    scene.core.handle(box_connected("k#1", 3), scene.now);
+    scene.core.handle(changed(running.clone()), scene.now);
+    assert!(!start_of("c#1", &mut scene), "there are two slots");
+    let (kind, message) = (FailureKind::UsageLimit, "used up".to_owned());
+    let hold = Hold { kind, message, until: None, next_try_at: None };
+    let held = JobRecord { held: Some(hold), ..running };
+    let effects = scene.core.handle(changed(held), scene.now);
+    assert!(effects.contains(&Effect::Engine(EngineEffect::StartBox(box_of("c#1")))), "{effects:?}");
+    // The job goes on although all slots are in use, and the next job waits for one.
+    let effects = scene.core.handle(super::tests::request_filed(DaemonRequest::Up), scene.now);
+    assert!(effects.iter().any(|effect| format!("{effect:?}").contains("Continue")), "{effects:?}");
+    assert!(!start_of("d#1", &mut scene));
 }

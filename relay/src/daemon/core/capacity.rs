@@ -140,7 +140,7 @@ pub(super) struct BoxSlots {
     pub(super) host: Option<(AgentId, usize)>,
     /// True once the boxes that exist are known, so that no job gets a second one.
     pub(super) are_boxes_known: bool,
-    /// Jobs that have or await a box.
+    /// Jobs that have or await a box, without those that pause in their thread.
     pub(super) jobs: BTreeSet<JobId>,
 }
 

@@ -91,7 +91,7 @@ impl ContainerTracker {
 
 impl Core {
     /// Returns the platform's own agent, connected or not; `None` before it is known.
-    fn platform_agent(&self) -> Option<AgentId> {
+    pub(super) fn platform_agent(&self) -> Option<AgentId> {
         self.platform.lease.agent.as_deref().map(AgentId::from)
     }
 

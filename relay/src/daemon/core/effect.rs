@@ -105,8 +105,8 @@ pub(in crate::daemon) enum LimitEffect {
 /// Call of the platform's engine. Slow calls run in the background and report their outcome later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::daemon) enum EngineEffect {
-    /// Start the platform in the background.
-    StartPlatform,
+    /// Start the platform in the background. `has_jobs` is true if jobs may be running on it.
+    StartPlatform { has_jobs: bool },
     /// Stop the platform in the background.
     StopPlatform,
     /// Stop the platform, and wait until it has stopped.

@@ -44,6 +44,8 @@ pub(in crate::daemon) struct CoreSettings {
     pub(in crate::daemon) group_limits: GroupLimits,
     /// True if each job gets a box of its own.
     pub(in crate::daemon) has_boxes: bool,
+    /// True if Codex reaches the model through the relay.
+    pub(in crate::daemon) has_gateway: bool,
 }
 
 /// Reading of the clocks.
@@ -77,8 +79,10 @@ pub(in crate::daemon) struct Core {
 impl Core {
     /// Creates a core without jobs, from the first lease of this daemon and the state that the last daemon saved.
     pub(in crate::daemon) fn new(lease: Lease, saved: &SavedState, settings: CoreSettings) -> Self {
+        let mut scheduler = Scheduler::new(settings.group_limits, settings.has_boxes);
+        scheduler.has_gateway = settings.has_gateway;
         Self {
-            scheduler: Scheduler::new(settings.group_limits, settings.has_boxes),
+            scheduler,
             agents: AgentConnections::default(),
             platform: PlatformState::new(lease, saved, settings.container_name, settings.min_free),
             container: ContainerTracker::default(),

@@ -1,25 +1,48 @@
 //! Jobs that are held while the account can't use the model ([`super::account_hold`]): queued jobs are not offered, and
 //! running jobs pause in their thread. Pure.
 
-use common::event::EventBody;
+use common::event::{EventBody, FailureKind};
 use common::hold::Hold;
 use common::ids::JobId;
 use common::job::Runner;
+use common::model_usage::ModelProblem;
 use common::record::{JobRecord, State};
 use jiff::{SignedDuration, Timestamp};
 
-use super::account_hold::{Report, Try, count_answers};
+use super::account_hold::Try;
+use super::account_report::{Report, Source, count_answers};
 use super::handle::Core;
 use super::input_context::InputContext;
 use super::scheduler::{Action, AgentId, Assignment, ScheduledJob, Scheduler};
 
 impl Scheduler {
-    /// Returns true if a queued job is not offered because of the account.
+    /// Returns true if a job is held back by the hold of the account.
     pub(super) fn is_held(&self, id: &JobId) -> bool {
         let is_probe = self.account_hold.probe().is_some_and(|probe| probe.job == *id);
         self.account_hold.current().is_some()
             && !is_probe
             && self.jobs.get(id).is_some_and(|job| job.account.waits)
+    }
+
+    /// Returns the hold of a job.
+    fn hold_of(&self, id: &JobId) -> Option<&Hold> {
+        if self.is_held(id) { self.account_hold.current() } else { self.own_holds.current(id) }
+    }
+
+    /// Returns true if a running job pauses in its thread, and is not to go on yet.
+    pub(super) fn is_paused(&self, id: &JobId) -> bool {
+        self.pauses(id) && self.hold_of(id).is_some()
+    }
+
+    /// Returns true if a report of a job holds the queue. With the gateway, only answers of the model's server that the
+    /// relay has seen itself count. A job that was disproved needs a new one.
+    fn is_believed(&self, id: &JobId, report: &Report) -> bool {
+        let is_disproved = self.jobs.get(id).is_some_and(|job| job.account.is_disproved);
+        match report.source {
+            Source::NewAnswer => true,
+            Source::Gateway => !is_disproved,
+            Source::Codex => !is_disproved && !self.has_gateway,
+        }
     }
 
     /// Learns from a changed record what the job has found out about the account. Call it before
@@ -34,10 +57,12 @@ impl Scheduler {
         job.account.problem.clone_from(&record.model_problem);
         let has_answer = record.runner == Runner::Codex && count_answers(record) > job.account.answers;
         job.account.answers = count_answers(record);
+        job.account.is_disproved &= !is_new_problem;
         if is_new_hold || record.held.is_none() {
             job.account.held.clone_from(&record.held);
         }
-        if let Some(report) = Report::of_record(record, is_new_hold, is_new_problem) {
+        let report = Report::of_record(record, is_new_hold, is_new_problem);
+        if let Some(report) = report.clone().filter(|report| self.is_believed(&record.job, report)) {
             self.account_hold.report(&record.job, report, now);
             return self.apply_hold();
         }
@@ -46,23 +71,47 @@ impl Scheduler {
         }
         let probe = self.account_hold.probe().filter(|probe| probe.job == record.job);
         if probe.is_some_and(|probe| probe.has_answer(record, is_problem_over)) {
+            self.disprove_reporter(&record.job);
             return self.end_account_hold(Some(now));
         }
-        if probe.is_some() && record.state.is_final() {
+        if probe.is_some() && (record.state.is_final() || report.is_some()) {
             self.account_hold.drop_probe(now);
         }
-        self.continue_again(record)
+        match report.filter(|_| is_new_hold) {
+            Some(report) => self.hold_alone(&record.job, report, now),
+            None => self.continue_again(record),
+        }
     }
 
     /// Lets a job go on whose record shows a hold although none is in force: it may pause anew, and the record in between
     /// was not seen. An agent ignores this for a job that does not pause.
     fn continue_again(&self, record: &JobRecord) -> Vec<Action> {
         let is_held = record.held.is_some() && !record.state.is_final();
-        if !is_held || self.account_hold.current().is_some() || !self.pauses(&record.job) {
+        let is_in_force =
+            self.account_hold.current().is_some() || self.own_holds.current(&record.job).is_some();
+        if !is_held || is_in_force || !self.pauses(&record.job) {
             return Vec::new();
         }
         let agent = self.agent_of(&record.job).cloned();
         agent.into_iter().map(|agent| Action::Continue { agent, job: record.job.clone() }).collect()
+    }
+
+    /// Holds a job because of a report that does not hold the queue.
+    fn hold_alone(&mut self, id: &JobId, report: Report, now: Timestamp) -> Vec<Action> {
+        tracing::warn!("{id} reports a usage limit that only its own Codex has seen: no other job is held");
+        self.own_holds.hold(id, report, now);
+        let mut actions: Vec<Action> = self.report_running_hold(id).into_iter().collect();
+        self.count_box(id);
+        actions.extend(self.offer_queued());
+        actions
+    }
+
+    /// Distrusts the job whose report has set the hold, because the model has answered another one.
+    fn disprove_reporter(&mut self, answered: &JobId) {
+        let reporter = self.account_hold.reporter().filter(|reporter| *reporter != answered).cloned();
+        if let Some(job) = reporter.and_then(|reporter| self.jobs.get_mut(&reporter)) {
+            job.account.is_disproved = true;
+        }
     }
 
     /// Holds the queue because the budget of the day is used up.
@@ -73,14 +122,21 @@ impl Scheduler {
 
     /// Goes on with the holds that an earlier relay recorded.
     pub(super) fn adopt_hold(&mut self, record: &JobRecord, now: Timestamp) {
-        if let Some(hold) = &record.held {
+        let Some(hold) = &record.held else { return };
+        let is_limit = |problem: &ModelProblem| problem.kind == FailureKind::UsageLimit;
+        let is_seen = record.state == State::Queued || record.model_problem.as_ref().is_some_and(is_limit);
+        if self.has_gateway && !is_seen {
+            self.own_holds.adopt(&record.job, hold, now);
+        } else {
             self.account_hold.adopt(hold, now);
         }
     }
 
-    /// Ends the hold, or lets a job try, if that is due.
-    pub(super) fn check_account_hold(&mut self, now: Timestamp) -> Vec<Action> {
+    /// Ends the holds that are due, or lets a job try.
+    pub(super) fn check_holds(&mut self, now: Timestamp) -> Vec<Action> {
+        let has_ended = self.own_holds.end_due(now);
         match self.account_hold.check_time(now) {
+            None if has_ended => self.apply_hold(),
             None => Vec::new(),
             Some(Try::Ended) => self.apply_hold(),
             Some(Try::ChooseProbe) => self.try_account(now),
@@ -89,7 +145,7 @@ impl Scheduler {
 
     /// Lets a job try whether the limit has ended, unless one is doing so.
     fn try_account(&mut self, now: Timestamp) -> Vec<Action> {
-        if self.is_probe_working() {
+        if self.is_probe_working(now) {
             self.account_hold.extend_probe(now);
             return Vec::new();
         }
@@ -105,9 +161,10 @@ impl Scheduler {
         self.end_account_hold(Some(now))
     }
 
-    /// Returns true if the job that tries has begun, and its agent is connected.
-    fn is_probe_working(&self) -> bool {
-        let job = self.account_hold.probe().and_then(|probe| self.jobs.get(&probe.job));
+    /// Returns true if the job that tries has begun, may go on, and its agent is connected.
+    fn is_probe_working(&self, now: Timestamp) -> bool {
+        let probe = self.account_hold.probe().filter(|probe| probe.has_time(now));
+        let job = probe.and_then(|probe| self.jobs.get(&probe.job));
         job.is_some_and(|job| match &job.assignment {
             Assignment::Running(agent) => job.account.held.is_none() && self.agents.is_connected(agent),
             _ => false,
@@ -120,25 +177,24 @@ impl Scheduler {
         self.apply_hold()
     }
 
-    /// Returns the job that tries whether the limit has ended: the oldest that pauses in its thread, else the oldest
-    /// queued one. After a job that has not begun, the next one.
+    /// Returns the job that tries whether the limit has ended: one that can begin, with the fewest tries, so that no job
+    /// alone decides. Of those, the oldest that pauses in its thread, else the oldest queued one. A job that has not begun
+    /// makes room for the others.
     fn choose_probe(&self) -> Option<JobId> {
-        let place = |id: &JobId, job: &ScheduledJob| {
-            (job.assignment == Assignment::Queued, job.created_at, id.clone())
-        };
-        let probe = self.account_hold.probe().map(|probe| &probe.job);
-        let last = probe.and_then(|id| Some(place(id, self.jobs.get(id)?)));
+        let last = self.account_hold.probe().map(|probe| &probe.job);
         let able = self.jobs.iter().filter(|(id, job)| self.awaits_limit(id, job) && self.can_begin(job));
-        let next = able
-            .map(|(id, job)| place(id, job))
-            .min_by_key(|place| (last.as_ref().is_some_and(|last| place <= last), place.clone()));
-        next.map(|(_, _, id)| id)
+        let next = able.min_by_key(|(id, job)| {
+            let is_queued = job.assignment == Assignment::Queued;
+            (last == Some(*id), self.account_hold.tries_of(id), is_queued, job.created_at, (*id).clone())
+        });
+        next.map(|(id, _)| id.clone())
     }
 
     /// Returns true for a job that only the limit keeps from its work, or the lack of an agent or a slot.
     fn awaits_limit(&self, id: &JobId, job: &ScheduledJob) -> bool {
+        let pauses = || job.account.held.is_some() && self.own_holds.current(id).is_none();
         let is_running = matches!(job.assignment, Assignment::Running(_));
-        let awaits = if is_running { job.account.held.is_some() } else { self.is_startable(id) };
+        let awaits = if is_running { pauses() } else { self.is_startable(id) };
         awaits && job.account.waits && !self.requested_cancels.contains_key(id)
     }
 
@@ -170,7 +226,10 @@ impl Scheduler {
                 {
                     self.recheck(&id);
                 }
-                Some(Assignment::Running(_)) => actions.extend(self.report_running_hold(&id)),
+                Some(Assignment::Running(_)) => {
+                    actions.extend(self.report_running_hold(&id));
+                    self.count_box(&id);
+                }
                 _ => {}
             }
         }
@@ -180,8 +239,7 @@ impl Scheduler {
 
     /// Lets a job that pauses go on, or records the hold in force if it differs from the recorded one.
     fn report_running_hold(&mut self, id: &JobId) -> Option<Action> {
-        let is_held = self.is_held(id);
-        let hold = self.account_hold.current().filter(|_| is_held).cloned();
+        let hold = self.hold_of(id).cloned();
         let job = self.jobs.get_mut(id).filter(|job| job.account.held.is_some())?;
         let agent = job.assignment.agent().cloned()?;
         match hold {
@@ -210,7 +268,7 @@ impl Scheduler {
     /// Lets the jobs of an agent go on that still pause although no hold is in force: the agent was not connected when
     /// the hold ended.
     fn continue_jobs_of(&mut self, agent: &AgentId) -> Vec<Action> {
-        let is_continued = |id: &JobId| !self.is_held(id) && self.pauses(id);
+        let is_continued = |id: &JobId| self.pauses(id) && !self.is_paused(id);
         let jobs: Vec<JobId> = self.jobs_of(agent).into_iter().filter(is_continued).collect();
         jobs.into_iter().map(|job| Action::Continue { agent: agent.clone(), job }).collect()
     }
@@ -232,6 +290,7 @@ impl Core {
         if self.scheduler.account_hold.current().is_some() {
             tracing::info!("the hold of the queue is ended on request");
         }
+        self.scheduler.own_holds.end_all();
         self.end_hold(context);
     }
 
@@ -263,7 +322,7 @@ impl Core {
 
     /// Ends the hold of the queue, or lets a job try, if that is due.
     pub(super) fn check_hold(&mut self, context: &mut InputContext) {
-        let actions = self.scheduler.check_account_hold(self.wall_time(context.now));
+        let actions = self.scheduler.check_holds(self.wall_time(context.now));
         self.execute_actions(actions, context);
         self.schedule_hold_check(context);
     }
@@ -271,7 +330,9 @@ impl Core {
     /// Sets the time of the next check. It is computed anew with each heartbeat, so that it follows the wall clock.
     pub(super) fn schedule_hold_check(&mut self, context: &InputContext) {
         let now = self.wall_time(context.now);
-        let remaining = self.scheduler.account_hold.next_try_at().map(|at| at.duration_since(now));
+        let scheduler = &self.scheduler;
+        let next = scheduler.account_hold.next_try_at().into_iter().chain(scheduler.own_holds.next_end_at());
+        let remaining = next.min().map(|at| at.duration_since(now));
         let remaining = remaining.map(|remaining| remaining.max(SignedDuration::ZERO).unsigned_abs());
         self.hold_check_at = remaining.and_then(|remaining| context.now.checked_add(remaining));
     }

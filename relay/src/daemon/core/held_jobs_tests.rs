@@ -38,6 +38,11 @@ fn held_job(job: &str, resets_at: Option<i64>) -> JobRecord {
     JobRecord { held: Some(hold), model_problem: Some(problem), ..codex_job(job, State::Running) }
 }
 
+/// The record of such a job after it was let go on.
+fn continued_job(job: &str) -> JobRecord {
+    JobRecord { held: None, ..held_job(job, None) }
+}
+
 /// A scene with a connected agent that has three slots, and the job `a#1` running there.
 fn scene() -> Scene {
     let mut scene = Scene::with_settings(EngineKind::Local, false);
@@ -119,20 +124,64 @@ fn one_job_tries_while_the_end_of_the_limit_is_not_known() {
     assert_eq!(jobs_after(&mut scene, changed(held_job("b#1", None))), ["hold b#1 Some(300)"]);
     jobs_after(&mut scene, found_record(codex_job("c#1", State::Queued)));
     scene.advance(Duration::from_secs(300));
+    // The job that has reported the limit does not try first.
     let tried = jobs_after(&mut scene, Input::Tick);
-    assert_eq!(tried, ["Continue { a#1 }", "hold b#1 Some(600)", "hold c#1 Some(600)"]);
-    let continued = JobRecord { held: None, ..held_job("a#1", None) };
-    jobs_after(&mut scene, changed(continued.clone()));
+    assert_eq!(tried, ["hold a#1 Some(600)", "Continue { b#1 }", "hold c#1 Some(600)"]);
+    jobs_after(&mut scene, changed(continued_job("b#1")));
     scene.advance(Duration::from_secs(10));
     // The limit has not ended: the pause doubles.
-    let failed = jobs_after(&mut scene, changed(held_job("a#1", None)));
+    let failed = jobs_after(&mut scene, changed(held_job("b#1", None)));
     assert_eq!(failed, ["hold a#1 Some(910)", "hold b#1 Some(910)", "hold c#1 Some(910)"]);
     scene.advance(Duration::from_secs(600));
-    assert_eq!(jobs_after(&mut scene, Input::Tick)[0], "Continue { a#1 }");
-    assert_eq!(jobs_after(&mut scene, changed(continued.clone())), [""; 0]);
+    let tried = jobs_after(&mut scene, Input::Tick);
+    assert_eq!(tried, ["hold a#1 Some(1210)", "hold b#1 Some(1210)", "offer c#1"]);
     let step = Step::new_active(at(911), 3, StepKind::Test, "true".to_owned(), None, None);
-    let works = JobRecord { steps: vec![step], ..continued };
-    assert_eq!(jobs_after(&mut scene, changed(works)), ["Continue { b#1 }", "offer c#1"]);
+    let works = JobRecord { steps: vec![step], ..codex_job("c#1", State::Running) };
+    assert_eq!(jobs_after(&mut scene, changed(works)), ["Continue { a#1 }", "Continue { b#1 }"]);
+    // Without a new answer of the model's server, the disproved report holds no other job again.
+    jobs_after(&mut scene, changed(continued_job("a#1")));
+    assert_eq!(jobs_after(&mut scene, changed(held_job("a#1", None))), ["hold a#1 Some(1210)"]);
+    scene.advance(Duration::from_secs(290));
+    assert_eq!(jobs_after(&mut scene, Input::Tick), [""; 0]);
+    scene.advance(Duration::from_secs(10));
+    assert_eq!(jobs_after(&mut scene, Input::Tick), ["Continue { a#1 }"]);
+}
+
+#[test]
+fn with_the_gateway_a_limit_that_only_codex_reports_holds_its_own_job_alone() {
+    let mut scene = scene();
+    scene.core.scheduler.has_gateway = true;
+    let mut claim = JobRecord { model_problem: None, ..held_job("a#1", None) };
+    claim.held.as_mut().unwrap().until = Some(at(1_000_000));
+    assert_eq!(jobs_after(&mut scene, changed(claim.clone())), ["hold a#1 Some(300)"]);
+    assert_eq!(jobs_after(&mut scene, found_record(codex_job("b#1", State::Queued))), ["offer b#1"]);
+    scene.advance(Duration::from_secs(300));
+    assert_eq!(jobs_after(&mut scene, Input::Tick), ["Continue { a#1 }"]);
+    jobs_after(&mut scene, changed(codex_job("a#1", State::Running)));
+    assert_eq!(jobs_after(&mut scene, changed(claim.clone())), ["hold a#1 Some(900)"]);
+    // A relay that is restarted meanwhile holds no other job either.
+    let mut later = Scene::with_settings(EngineKind::Local, false);
+    later.core.scheduler.has_gateway = true;
+    let recorded = Hold { next_try_at: Some(at(900)), ..claim.held.clone().unwrap() };
+    let queued = codex_job("q#1", State::Queued);
+    let active = vec![JobRecord { held: Some(recorded), ..claim.clone() }, queued];
+    later.core.handle(Input::Heartbeat(at(400)), later.now);
+    later.core.handle(Input::RegistryOpened(active), later.now);
+    let mut connected = agent_connected("x", 1, &["a#1"]);
+    if let Input::Connected(connection) = &mut connected {
+        connection.hello.max_jobs = 2;
+    }
+    assert_eq!(jobs_after(&mut later, connected), ["offer q#1"]);
+    later.advance(Duration::from_secs(500));
+    assert_eq!(jobs_after(&mut later, Input::Tick), ["Continue { a#1 }"]);
+    // Once the relay has seen the answer itself, the queue is held.
+    assert_eq!(jobs_after(&mut scene, changed(held_job("a#1", Some(960)))), ["hold a#1 Some(961)"]);
+    assert_eq!(jobs_after(&mut scene, found_record(codex_job("c#1", State::Queued))), ["hold c#1 Some(961)"]);
+    let ended = JobError { kind: FailureKind::UsageLimit, message: "forged".to_owned(), step: None };
+    let mut last = self::scene();
+    last.core.scheduler.has_gateway = true;
+    last.core.handle(changed(JobRecord { error: Some(ended), ..codex_job("a#1", State::Failed) }), last.now);
+    assert_eq!(jobs_after(&mut last, found_record(codex_job("d#1", State::Queued))), ["offer d#1"]);
 }
 
 #[test]
@@ -220,7 +269,8 @@ fn a_job_whose_agent_is_away_does_not_try_and_one_that_does_not_begin_is_replace
     assert_eq!(scene.core.deadline(), Some(scene.now + Duration::from_secs(5)));
     assert_eq!(jobs_after(&mut scene, agent_connected("x", 2, &all)), [""; 0]);
     scene.advance(Duration::from_secs(5));
-    for job in ["a#1", "b#1", "c#1", "a#1"] {
+    // The job that has reported the limit does not try first.
+    for job in ["b#1", "c#1", "a#1", "b#1"] {
         let tried = jobs_after(&mut scene, Input::Tick);
         assert!(tried.contains(&format!("Continue {{ {job} }}")), "{tried:?}");
         scene.advance(Duration::from_secs(300));

@@ -18,7 +18,7 @@ use super::extend::{ExtensionState, LimitRequest};
 use super::scheduler::AgentId;
 use crate::container_state::ContainerExit;
 use crate::container_state::ContainerState;
-use crate::job_box::FoundBox;
+use crate::job_box::{BoxFailure, FoundBox};
 use crate::registry::read::FoundJob;
 use crate::registry::requests::DaemonRequest;
 use crate::time::BootScale;
@@ -97,7 +97,7 @@ pub(in crate::daemon) enum Input {
     /// A change of the platform's container was observed.
     ContainerChanged(ContainerChange),
     /// An attempt to start the box with this agent has finished.
-    BoxStarted { agent: AgentId, result: Result<(), String> },
+    BoxStarted { agent: AgentId, result: Result<(), BoxFailure> },
     /// An attempt to remove the box with this agent has finished.
     BoxRemoved { agent: AgentId, result: Result<(), String> },
     /// A change of the box with this agent was observed.

@@ -23,6 +23,8 @@
 //!   [`folder_sharing`]: jobs that work in the same folder. [`job_end`]: final events of jobs that the relay ends
 //!   itself.
 //! * [`account_hold`]: hold of the queue while the account can't use the model. [`held_jobs`]: the jobs that it holds.
+//!   [`account_report`]: reports of jobs that it can't. [`own_holds`]: holds of single jobs, because of reports that
+//!   are not believed.
 //! * [`boxes`]: containers of single jobs. [`box_slots`]: jobs that get one. [`box_changes`]: exits of boxes, and boxes
 //!   of an earlier relay.
 //! * [`requests`]: requests of commands, new jobs. [`limits`]: requests to extend limits; [`extend`]: decisions about
@@ -34,6 +36,7 @@
 mod account_hold;
 #[cfg(test)]
 mod account_model;
+mod account_report;
 mod agents;
 mod box_changes;
 mod box_slots;
@@ -61,6 +64,7 @@ mod input_context;
 mod job_end;
 mod job_queue;
 mod limits;
+mod own_holds;
 mod platform;
 mod requests;
 mod scheduler;

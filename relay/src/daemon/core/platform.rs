@@ -243,7 +243,9 @@ impl Core {
         }
         // A retry after a failure leaves the published status unchanged until the retry succeeds.
         self.platform.running_attempt = Some(StartAttempt::default());
-        context.push(Effect::Engine(EngineEffect::StartPlatform));
+        let has_jobs =
+            self.platform_agent().is_some_and(|agent| self.scheduler.agents_with_jobs().contains(&agent));
+        context.push(Effect::Engine(EngineEffect::StartPlatform { has_jobs }));
     }
 
     /// Handles a `relay up`.

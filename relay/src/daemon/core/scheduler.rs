@@ -21,12 +21,14 @@ use common::record::{JobRecord, Link, State};
 use common::wire::TerminationCause;
 use jiff::Timestamp;
 
-use super::account_hold::{AccountHold, AccountUse};
+use super::account_hold::AccountHold;
+use super::account_report::AccountUse;
 use super::capacity::{AgentTable, BoxSlots, Target};
 use super::dependencies::{Dependencies, DependencyState};
 use super::folder_guard::{FolderClaim, FolderGuard, FolderSharing};
 use super::job_end::{cancelled_event, dependency_failed_event, lost_job_event, refused_event};
 use super::job_queue::{GroupLimits, JobQueue};
+use super::own_holds::OwnHolds;
 use crate::job_box::BoxId;
 
 /// Action for the core to carry out.
@@ -120,6 +122,10 @@ pub(super) struct Scheduler {
     pub(super) folders: FolderGuard,
     /// Hold of the queue while the account can't use the model.
     pub(super) account_hold: AccountHold,
+    /// Holds of single jobs.
+    pub(super) own_holds: OwnHolds,
+    /// True if Codex reaches the model through the relay, which sees the limits of the account itself.
+    pub(super) has_gateway: bool,
     /// Jobs whose reason to wait may have changed.
     pub(super) rechecked_jobs: BTreeSet<JobId>,
     /// Jobs whose list of other jobs in their folder has changed.
@@ -496,6 +502,7 @@ impl Scheduler {
 
     fn remove_job(&mut self, id: &JobId) {
         self.requested_cancels.remove(id);
+        self.own_holds.remove(id);
         self.dequeue(id);
         let Some(job) = self.jobs.remove(id) else { return };
         if let Some(agent) = job.assignment.agent() {

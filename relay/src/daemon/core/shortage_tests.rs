@@ -34,7 +34,7 @@ fn a_job_waits_for_enough_memory_and_the_lease_shows_the_shortage_at_once() {
     let mut scene = Scene::new(EngineKind::Local);
     scene
         .check(Input::RegistryOpened(Vec::new()), &[])
-        .check(Input::Listening, &["Engine(StartPlatform)"])
+        .check(Input::Listening, &["Engine(StartPlatform { has_jobs: false })"])
         .check(job_found("a#1"), &["adopt a#1"])
         .check(Input::Register("x".into()), &["admit"])
         .check(connected_input(180), &["publish Cached: x of 1"]);

@@ -201,7 +201,7 @@ fn a_key_that_is_missing_is_published_until_it_is_there() {
         status => panic!("{status:?}"),
     };
     scene
-        .check(Input::Listening, &["Engine(StartPlatform)"])
+        .check(Input::Listening, &["Engine(StartPlatform { has_jobs: false })"])
         .check(Input::ModelChecked(Some("no key".to_owned())), &[])
         .check(Input::Register("x".into()), &["admit"])
         .check(agent_connected("x", 1, &[]), &["publish Cached: x of 1"]);
@@ -216,7 +216,7 @@ fn a_job_is_offered_to_the_agent_that_connects_and_announced_once_it_has_ended()
     let accepted = Input::Accepted { connection_id: connection("x", 1), job: id("a#1"), epoch: 1 };
     scene
         .check(Input::RegistryOpened(Vec::new()), &[])
-        .check(Input::Listening, &["Engine(StartPlatform)"])
+        .check(Input::Listening, &["Engine(StartPlatform { has_jobs: false })"])
         .check(job_found("a#1"), &["adopt a#1"])
         .check(Input::Register("x".into()), &["admit"])
         .check(agent_connected("x", 1, &[]), &["publish Cached: x of 1", "offer a#1, run 1, to x on Some(1)"])
@@ -268,7 +268,7 @@ fn an_exit_is_recorded_before_the_restart_and_its_cause_is_sent_to_the_agent() {
         .check(container_killed(), &[])
         .check(agent_disconnected("x", 1), &["left 1"])
         .advance(Duration::from_millis(300))
-        .check(Input::Tick, &["Engine(StartPlatform)"])
+        .check(Input::Tick, &["Engine(StartPlatform { has_jobs: true })"])
         .check(Input::Register("x".into()), &["admit with its cause"])
         .check(agent_connected("x", 2, &["a#1"]), &["publish Cached: x of 1", "record a#1: back on x"])
         .check(record_changed("a#1", State::Failed), &["publish Cached: x of 1", "notify a#1"]);
@@ -343,7 +343,7 @@ fn a_local_agent_whose_process_has_ended_is_started_again_at_once() {
         .check(Input::Tick, &[r#"Engine(FindLocalAgentProcess { reason: "it was cut" })"#])
         .check(
             Input::LocalAgentProcess { is_running: false, reason: reason() },
-            &["record a#1: lost: the agent's process has ended", "Engine(StartPlatform)"],
+            &["record a#1: lost: the agent's process has ended", "Engine(StartPlatform { has_jobs: true })"],
         );
 }
 

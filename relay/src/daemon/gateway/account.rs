@@ -10,7 +10,7 @@ use hyper::{HeaderMap, StatusCode};
 use jiff::fmt::rfc2822::DateTimeParser;
 use jiff::{SignedDuration, Timestamp};
 
-use super::meter::ErrorFields;
+use super::reading::ErrorFields;
 
 /// Maximum time until a limit ends; a later instant is an error of the server. Limits end within a month.
 const MAX_WAIT: Duration = Duration::from_secs(100 * 24 * 3600);

@@ -18,9 +18,10 @@ use hyper::{Response, StatusCode, Version};
 
 use super::account;
 use super::headers;
-use super::meter::{ErrorFields, Meter};
+use super::meter::Meter;
 use super::metered_body::MeteredBody;
 use super::pending_answer::PendingAnswer;
+use super::reading::ErrorFields;
 use super::refusal::Refusal;
 use super::route::JobRoute;
 use crate::time;

@@ -1,4 +1,4 @@
-//! HTTP client for the model's server: pooled connections, TLS with the system's certificates, the environment's proxy.
+//! HTTP client for the model's server and for the hosts of secrets: pooled connections, TLS with the system's certificates, the environment's proxy.
 
 use std::io;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use hyper::Uri;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
-use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -32,14 +32,14 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// Maximum size of the head of an answer, in bytes.
 const MAX_HEAD: usize = 128 * 1024;
 
-/// Body of a request: that of a worker as it comes, or one that is known as a whole.
-pub(super) type RequestBody = Either<WorkerBody, Full<Bytes>>;
+/// Body of a request: a worker's, which is streamed, or one that is in memory.
+pub(in crate::daemon) type RequestBody = Either<WorkerBody, Full<Bytes>>;
 
 /// Client with its pool of connections.
-pub(super) type UpstreamClient = Client<Connector, RequestBody>;
+pub(in crate::daemon) type UpstreamClient = Client<Connector, RequestBody>;
 
 /// Creates a client. A client without TLS settings serves only plain HTTP.
-pub(super) fn new_client(tls: Option<Arc<ClientConfig>>, proxy: Matcher) -> UpstreamClient {
+pub(in crate::daemon) fn new_client(tls: Option<Arc<ClientConfig>>, proxy: Matcher) -> UpstreamClient {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -57,7 +57,7 @@ pub(super) fn new_client(tls: Option<Arc<ClientConfig>>, proxy: Matcher) -> Upst
 ///
 /// # Errors
 /// A one-line message if the system has no certificates.
-pub(super) fn system_tls() -> Result<Arc<ClientConfig>, String> {
+pub(in crate::daemon) fn system_tls() -> Result<Arc<ClientConfig>, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -68,7 +68,7 @@ pub(super) fn system_tls() -> Result<Arc<ClientConfig>, String> {
 
 /// Opens connections to the model's server.
 #[derive(Clone)]
-pub(super) struct Connector {
+pub(in crate::daemon) struct Connector {
     tcp: HttpConnector,
     tls: Option<TlsConnector>,
     proxy: Arc<Matcher>,
@@ -119,8 +119,21 @@ impl Service<Uri> for Connector {
     }
 }
 
+/// Returns the proxy through which the client reaches a target, if there is one.
+///
+/// # Errors
+/// The scheme of a proxy that the client can't use.
+pub(in crate::daemon) fn find_proxy(proxies: &Matcher, target: &Uri) -> Result<Option<Intercept>, String> {
+    let proxy = proxies.intercept(target).filter(|_| !is_loopback(target));
+    let scheme = proxy.as_ref().and_then(|proxy| proxy.uri().scheme_str());
+    match scheme.filter(|scheme| *scheme != "http") {
+        Some(scheme) => Err(scheme.to_owned()),
+        None => Ok(proxy),
+    }
+}
+
 /// Returns true for this machine, which no proxy reaches.
-pub(super) fn is_loopback(target: &Uri) -> bool {
+fn is_loopback(target: &Uri) -> bool {
     let host = target.host().unwrap_or_default().trim_matches(['[', ']']);
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
@@ -131,7 +144,7 @@ trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> ByteStream for T {}
 
 /// Connection to the model's server, or to a proxy for it.
-pub(super) struct UpstreamStream {
+pub(in crate::daemon) struct UpstreamStream {
     io: Box<dyn ByteStream>,
     /// True if a proxy reads the requests: it needs the whole URL in their first line.
     is_proxied: bool,

@@ -49,7 +49,7 @@ impl DayMeter {
         let warning = {
             let mut day = self.today(now);
             let is_warned = self.budget.nearly_used_up(&day.total).is_some();
-            day.total = day.total.plus_growth(before, after);
+            day.total = day.total.add_difference(before, after);
             self.budget.nearly_used_up(&day.total).filter(|_| !is_warned)
         };
         self.publish_hold(now);

@@ -1,5 +1,5 @@
-//! Endpoints of the Responses API and of the Messages API that workers may use. Everything else that the key allows stays out of their reach:
-//! files, batches, fine-tuning, administration.
+//! Endpoints of the Responses API and of the Messages API that workers may use. Everything else that the key allows
+//! stays out of their reach: files, batches, fine-tuning, administration.
 
 use hyper::header::{CONNECTION, UPGRADE};
 use hyper::{HeaderMap, Method, Request};

@@ -12,12 +12,12 @@ use jiff::Zoned;
 use tokio::sync::watch;
 
 use super::day_meter::DayMeter;
-use super::meter::Reading;
+use super::reading::Reading;
 use super::request_check::RequestRules;
 use crate::config::prices::Prices;
 
 /// Maximum length of a model's name in messages, in bytes. The worker can choose the name.
-const MAX_MODEL: usize = 80;
+const MAX_MODEL_NAME: usize = 80;
 
 /// Readings of a job's meter. A reader may skip versions, because the counts only grow.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub struct MeterSettings {
     pub day: Option<Arc<DayMeter>>,
     /// Processing tier that the user's own Codex is set to.
     pub service_tier: Option<String>,
+    /// True if the job reaches only the hosts of a list.
+    pub has_allowed_hosts: bool,
 }
 
 /// Meter of one job. All connections of the job share it.
@@ -76,7 +78,11 @@ impl JobMeter {
 
     /// Returns the rules for the job's requests.
     pub(super) fn rules(&self) -> RequestRules {
-        RequestRules { has_cost_limit: self.has_cost_limit(), own_tier: self.settings.service_tier.clone() }
+        RequestRules {
+            has_cost_limit: self.has_cost_limit(),
+            own_tier: self.settings.service_tier.clone(),
+            has_allowed_hosts: self.settings.has_allowed_hosts,
+        }
     }
 
     /// Returns true if the cost of the job, or of the day, has a limit.
@@ -127,12 +133,15 @@ impl JobMeter {
         let total = &mut readings.total;
         let model = reading.model.as_deref().or(self.settings.model.as_deref());
         let price = model.and_then(|model| self.settings.prices.price(model));
-        let cost = |usage: &Usage| price.map_or(0, |price| price.cost_micros(usage));
+        let cost =
+            |usage: &Usage, cache_written| price.map_or(0, |price| price.cost_micros(usage, cache_written));
         if let Some(usage) = reading.usage {
             total.answers = total.answers.saturating_add(1);
             add_usage(&mut total.usage, usage);
             if price.is_some() {
-                total.cost_micros = Some(total.cost_micros.unwrap_or_default().saturating_add(cost(&usage)));
+                total.cost_micros = Some(
+                    total.cost_micros.unwrap_or_default().saturating_add(cost(&usage, reading.cache_written)),
+                );
             }
         } else {
             total.unmetered = total.unmetered.saturating_add(1);
@@ -141,7 +150,7 @@ impl JobMeter {
             }
             let tokens = estimate.input_tokens.saturating_add(estimate.output_tokens);
             total.estimated_tokens = total.estimated_tokens.saturating_add(tokens);
-            total.estimated_cost_micros = total.estimated_cost_micros.saturating_add(cost(&estimate));
+            total.estimated_cost_micros = total.estimated_cost_micros.saturating_add(cost(&estimate, 0));
         }
         if price.is_none() {
             total.unpriced = total.unpriced.saturating_add(1);
@@ -162,7 +171,8 @@ impl JobMeter {
         if !self.has_cost_limit() || readings.total.unpriced == 0 {
             return None;
         }
-        let model = text_format::one_line(readings.unpriced_model.as_deref().unwrap_or("MODEL"), MAX_MODEL);
+        let model =
+            text_format::one_line(readings.unpriced_model.as_deref().unwrap_or("MODEL"), MAX_MODEL_NAME);
         Some(format!(
             "the job's cost can't be limited, because the price of its model is not known: add \"{model}\" = {{ input = \
              USD, cached_input = USD, output = USD }} (for a million tokens) to [prices] in platform/relay.toml, run \
@@ -220,12 +230,12 @@ fn is_power_of_ten(mut number: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::meter::ErrorFields;
+    use super::super::reading::ErrorFields;
     use super::*;
 
     fn reading(tokens: u64, model: Option<&str>) -> Reading {
         let usage = Some(Usage { input_tokens: tokens, ..Usage::default() });
-        Reading { usage, model: model.map(str::to_owned), error: None }
+        Reading { usage, model: model.map(str::to_owned), ..Reading::default() }
     }
 
     fn meter(budget: Budget) -> JobMeter {
@@ -271,7 +281,7 @@ mod tests {
     fn answers_without_counts_are_estimated_for_the_budget() {
         let meter = meter(Budget { max_tokens: Some(100), max_cost_micros: Some(1_000_000) });
         let estimate = Usage { input_tokens: 80, output_tokens: 20, ..Usage::default() };
-        let unmetered = |error| Reading { usage: None, model: None, error };
+        let unmetered = |error| Reading { error, ..Reading::default() };
         meter.record_answer(&unmetered(Some(ErrorFields::default())), estimate, None);
         assert_eq!((meter.readings().borrow().total.unmetered, meter.exceeded_budget()), (1, None));
         meter.record_answer(&unmetered(None), estimate, None);

@@ -28,6 +28,9 @@ use crate::time;
 
 /// Time before its end at which an access token is not used any more. A request is authorized within seconds.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(120);
+/// Minimum time between two refreshes of tokens that the server rejects before their end. A server that rejects every token
+/// must not use up refresh tokens.
+const MIN_REJECTION_PAUSE: Duration = Duration::from_secs(60);
 /// Number of tokens that are masked: those of the current login and of the ones before it, which answers that are still
 /// under way may contain.
 const MAX_MASKED: usize = 12;
@@ -43,10 +46,13 @@ const REREAD_INTERVAL: Duration = Duration::from_millis(100);
 pub(super) enum LoginError {
     /// The login is not valid any more.
     #[error("the ChatGPT login of codex is no longer valid ({0}): run `codex login` on the relay's machine")]
-    Refused(String),
+    Invalid(String),
     /// The login can't be refreshed at the moment.
     #[error("the ChatGPT login of codex can't be refreshed: {0}")]
     Failed(String),
+    /// The server has rejected the login of a request that can't be repeated here.
+    #[error("the ChatGPT login of codex was refreshed meanwhile: send the request again")]
+    Refreshed,
 }
 
 /// The user's login.
@@ -67,6 +73,12 @@ pub(super) struct Login {
     store_time: Duration,
 }
 
+/// Login that no request refreshes while this value exists.
+#[derive(Debug)]
+pub(in crate::daemon) struct LoginHold {
+    _state: OwnedMutexGuard<LoginState>,
+}
+
 #[derive(Debug, Default)]
 struct LoginState {
     /// Login in the file, as it was read or written last.
@@ -75,11 +87,28 @@ struct LoginState {
     current: Option<ChatGptLogin>,
     /// Reason why the endpoint refuses the current login.
     refusal: Option<String>,
+    /// Time of the refresh, if the server had rejected the token before the current one.
+    rejected_at: Option<Timestamp>,
 }
 
 impl LoginState {
     fn set(&mut self, login: ChatGptLogin) {
-        *self = Self { stored: Some(login.clone()), current: Some(login), refusal: None };
+        *self = Self { stored: Some(login.clone()), current: Some(login), refusal: None, rejected_at: None };
+    }
+
+    /// Returns the reason to refresh a login, if there is one.
+    fn refresh_reason(
+        &self,
+        login: &ChatGptLogin,
+        rejected: Option<&Secret>,
+        now: Timestamp,
+    ) -> Option<RefreshReason> {
+        let is_ending = login.expires_before(now + EXPIRY_MARGIN);
+        let is_early = self.rejected_at.is_some_and(|at| now < at + MIN_REJECTION_PAUSE);
+        if rejected == Some(&login.access_token) && (is_ending || !is_early) {
+            return Some(RefreshReason::Rejected);
+        }
+        is_ending.then_some(RefreshReason::Expiry)
     }
 }
 
@@ -120,15 +149,20 @@ impl Login {
         self.replacements.load(Ordering::Acquire)
     }
 
+    /// Waits for a refresh that is under way, and keeps others from beginning.
+    pub(super) async fn hold(&self) -> LoginHold {
+        LoginHold { _state: Arc::clone(&self.state).lock_owned().await }
+    }
+
     /// Returns the login for a request, refreshed if it has to be. `rejected` is an access token that the model's server
     /// has not accepted.
-    pub(super) async fn access(
+    pub(super) async fn current_login(
         self: &Arc<Self>,
         rejected: Option<Secret>,
     ) -> Result<ChatGptLogin, LoginError> {
         let mut state = Arc::clone(&self.state).lock_owned().await;
         let login = self.read_file(&mut state)?;
-        if refresh_reason(&login, rejected.as_ref(), time::now()).is_none() {
+        if state.refresh_reason(&login, rejected.as_ref(), time::now()).is_none() {
             return Ok(login);
         }
         let this = Arc::clone(self);
@@ -144,17 +178,22 @@ impl Login {
     ) -> Result<ChatGptLogin, LoginError> {
         let _lock = self.file.lock_refresh().await.map_err(LoginError::Failed)?;
         let login = self.read_file(&mut state)?;
-        let Some(reason) = refresh_reason(&login, rejected.as_ref(), time::now()) else { return Ok(login) };
+        let reason = state.refresh_reason(&login, rejected.as_ref(), time::now());
+        let Some(reason) = reason else { return Ok(login) };
         refused(&state)?;
         let answer = match &login.refresh_token {
             Some(token) => {
                 token_refresh::request_tokens(&self.client, &self.refresh_url, token, reason).await
             }
-            None => Err(RefreshError::Refused("it has no refresh token".to_owned())),
+            None => Err(RefreshError::Invalid("it has no refresh token".to_owned())),
         };
         match answer {
-            Ok(tokens) => self.adopt(&mut state, &login, &tokens).await,
-            Err(RefreshError::Refused(reason)) => self.handle_refusal(&mut state, &login, reason).await,
+            Ok(tokens) => {
+                let adopted = self.adopt(&mut state, &login, &tokens).await;
+                state.rejected_at = matches!(reason, RefreshReason::Rejected).then(time::now);
+                adopted
+            }
+            Err(RefreshError::Invalid(reason)) => self.handle_refusal(&mut state, &login, reason).await,
             Err(RefreshError::NoAnswer(_)) if rejected.is_none() && !login.expires_before(time::now()) => {
                 Ok(login)
             }
@@ -175,8 +214,8 @@ impl Login {
         let replaced = state.stored.as_ref().unwrap_or(login);
         match self.file.store(replaced, tokens).await {
             Ok(stored) => {
-                let (Stored::Refreshed(login) | Stored::Other(login)) = &stored;
-                if matches!(stored, Stored::Other(_)) {
+                let (Stored::Refreshed(login) | Stored::Superseded(login)) = &stored;
+                if matches!(stored, Stored::Superseded(_)) {
                     self.replacements.fetch_add(1, Ordering::AcqRel);
                 }
                 self.mask_tokens(login);
@@ -205,7 +244,7 @@ impl Login {
         }
         tracing::warn!("the ChatGPT login can't be refreshed: {reason}");
         state.refusal = Some(reason.clone());
-        Err(LoginError::Refused(reason))
+        Err(LoginError::Invalid(reason))
     }
 
     /// Waits until the file has another login. Returns `None` if it still has this one after some time.
@@ -256,15 +295,7 @@ impl Login {
 }
 
 fn refused(state: &LoginState) -> Result<(), LoginError> {
-    state.refusal.as_ref().map_or(Ok(()), |reason| Err(LoginError::Refused(reason.clone())))
-}
-
-/// Returns the reason to refresh a login, if there is one.
-fn refresh_reason(login: &ChatGptLogin, rejected: Option<&Secret>, now: Timestamp) -> Option<RefreshReason> {
-    if rejected == Some(&login.access_token) {
-        return Some(RefreshReason::Rejected);
-    }
-    login.expires_before(now + EXPIRY_MARGIN).then_some(RefreshReason::Expiry)
+    state.refusal.as_ref().map_or(Ok(()), |reason| Err(LoginError::Invalid(reason.clone())))
 }
 
 #[cfg(test)]

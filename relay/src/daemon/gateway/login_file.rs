@@ -1,13 +1,14 @@
 //! The user's `auth.json`, which the user's own Codex and the relays of other projects change, too.
 //!
 //! A relay holds its own lock from the reading of a refresh token to the storing of the next one, because each can be
-//! used once. Codex stores tokens under the lock `auth.lock` (seen with version 0.169.0); a relay takes it as well.
+//! used once. Codex stores tokens under the lock `auth.lock` (seen with version 0.169.0); a relay takes it as well. A file
+//! that is a link stays one: the file that it leads to is changed.
 
 #![expect(clippy::disallowed_methods, reason = "the user's own folder, which no session may write")]
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ pub(super) enum Stored {
     /// The file has the refreshed login.
     Refreshed(ChatGptLogin),
     /// The file has another login, which a person or Codex has made meanwhile. It stays.
-    Other(ChatGptLogin),
+    Superseded(ChatGptLogin),
 }
 
 /// The user's `auth.json`.
@@ -46,7 +47,7 @@ impl LoginFile {
     /// Reads the login.
     ///
     /// # Errors
-    /// One line with the reason, which has no value.
+    /// One line with the reason. Errors never contain tokens.
     pub(super) fn read(&self) -> Result<ChatGptLogin, String> {
         self.parse(&self.read_bytes()?)
     }
@@ -65,7 +66,28 @@ impl LoginFile {
     /// # Errors
     /// One line with the reason.
     pub(super) async fn lock_refresh(&self) -> Result<File, String> {
-        lock(self.path.with_file_name(RELAY_LOCK)).await
+        lock(self.target()?.with_file_name(RELAY_LOCK)).await
+    }
+
+    /// Returns the path of the file itself, without links.
+    fn target(&self) -> Result<PathBuf, String> {
+        let shown = self.path.display();
+        let target = fs::canonicalize(&self.path).map_err(|e| format!("{shown} can't be read: {e}"))?;
+        let owner = fs::metadata(&target).map_err(|e| format!("{shown} can't be read: {e}"))?.uid();
+        if owner != rustix::process::geteuid().as_raw() {
+            return Err(format!("{shown} is a file of another user"));
+        }
+        Ok(target)
+    }
+
+    /// Takes Codex's lock: beside the file itself, and beside the link to it in Codex's home, if it is another folder.
+    async fn lock_codex(&self, target: &Path) -> Result<Vec<File>, String> {
+        let mut locks = vec![lock(target.with_file_name(CODEX_LOCK)).await?];
+        let home = self.path.parent().and_then(|home| fs::canonicalize(home).ok());
+        if home.is_some_and(|home| Some(&*home) != target.parent()) {
+            locks.push(lock(self.path.with_file_name(CODEX_LOCK)).await?);
+        }
+        Ok(locks)
     }
 
     /// Replaces the login `replaced` with refreshed tokens.
@@ -77,16 +99,17 @@ impl LoginFile {
         replaced: &ChatGptLogin,
         tokens: &RefreshedTokens,
     ) -> Result<Stored, String> {
-        let _lock = lock(self.path.with_file_name(CODEX_LOCK)).await?;
+        let target = self.target()?;
+        let _locks = self.lock_codex(&target).await?;
         let bytes = self.read_bytes()?;
         let present = self.parse(&bytes)?;
         if present.refresh_token != replaced.refresh_token {
-            return Ok(Stored::Other(present));
+            return Ok(Stored::Superseded(present));
         }
         let invalid = || "it answered with tokens that can't be stored".to_owned();
         let updated = tokens.update_auth_file(&bytes, time::now()).ok_or_else(invalid)?;
         let login = self.parse(&updated)?;
-        replace_file(&self.path, &updated, Durability::Synced)
+        replace_file(&target, &updated, Durability::Synced)
             .map_err(|e| format!("{} can't be written: {e}", self.path.display()))?;
         Ok(Stored::Refreshed(login))
     }

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use futures_util::FutureExt;
 use hyper_util::client::proxy::matcher::Matcher;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -86,13 +87,13 @@ fn is_number(login: &ChatGptLogin, number: usize) -> bool {
 #[tokio::test]
 async fn many_requests_at_once_refresh_a_login_once() {
     let fixture = Fixture::new(EXPIRED, None).await;
-    let requests = (0..20).map(|_| fixture.login.access(None));
+    let requests = (0..20).map(|_| fixture.login.current_login(None));
     for login in futures_util::future::join_all(requests).await {
         assert!(is_number(&login.unwrap(), 1));
     }
     // All of them are rejected, too.
     let rejected = || Some(Secret::new(access_token(1, VALID)));
-    let requests = (0..20).map(|_| fixture.login.access(rejected()));
+    let requests = (0..20).map(|_| fixture.login.current_login(rejected()));
     for login in futures_util::future::join_all(requests).await {
         assert!(is_number(&login.unwrap(), 2));
     }
@@ -114,18 +115,18 @@ async fn many_requests_at_once_refresh_a_login_once() {
 async fn a_newer_login_of_the_user_is_taken_as_it_is() {
     let fixture = Fixture::new(EXPIRED, None).await;
     fixture.write(&access_token(7, VALID), "refresh-user");
-    assert!(is_number(&fixture.login.access(None).await.unwrap(), 7));
+    assert!(is_number(&fixture.login.current_login(None).await.unwrap(), 7));
     assert_eq!(fixture.endpoint.requests(), Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn a_login_that_is_replaced_during_a_refresh_stays() {
+async fn a_login_written_during_a_refresh_is_kept() {
     let fixture = Fixture::new(EXPIRED, None).await;
     // Codex holds its lock while it stores a new login.
     let lock = std::fs::File::create(fixture.path("auth.lock")).unwrap();
     lock.lock().unwrap();
     let login = Arc::clone(&fixture.login);
-    let request = tokio::spawn(async move { login.access(None).await });
+    let request = tokio::spawn(async move { login.current_login(None).await });
     while fixture.endpoint.requests().is_empty() {
         tokio::task::yield_now().await;
     }
@@ -139,21 +140,21 @@ async fn a_login_that_is_replaced_during_a_refresh_stays() {
 async fn a_request_that_is_dropped_does_not_end_the_refresh() {
     let fixture = Fixture::new(EXPIRED, None).await;
     let login = Arc::clone(&fixture.login);
-    let request = tokio::spawn(async move { login.access(None).await });
+    let request = tokio::spawn(async move { login.current_login(None).await });
     while fixture.endpoint.requests().is_empty() {
         tokio::task::yield_now().await;
     }
     request.abort();
-    assert!(is_number(&fixture.login.access(None).await.unwrap(), 1));
+    assert!(is_number(&fixture.login.current_login(None).await.unwrap(), 1));
     assert_eq!(fixture.endpoint.requests().len(), 1);
 }
 
 #[tokio::test]
 async fn a_refused_login_is_not_sent_again_until_there_is_another_one() {
     let fixture = Fixture::new(EXPIRED, Some("refresh_token_reused")).await;
-    let expected = LoginError::Refused("refresh token reused".to_owned());
+    let expected = LoginError::Invalid("refresh token reused".to_owned());
     for _ in 0..2 {
-        assert_eq!(fixture.login.access(None).await, Err(expected.clone()));
+        assert_eq!(fixture.login.current_login(None).await, Err(expected.clone()));
     }
     assert_eq!(fixture.endpoint.requests().len(), 1);
     let problem = fixture.login.problem().unwrap();
@@ -164,7 +165,7 @@ async fn a_refused_login_is_not_sent_again_until_there_is_another_one() {
     drop(state);
     fixture.write(&access_token(7, VALID), "refresh-user");
     assert_eq!(fixture.login.problem(), None);
-    assert!(is_number(&fixture.login.access(None).await.unwrap(), 7));
+    assert!(is_number(&fixture.login.current_login(None).await.unwrap(), 7));
 }
 
 #[tokio::test]
@@ -172,7 +173,7 @@ async fn a_login_that_follows_a_refusal_is_taken_and_no_refusal_is_reported() {
     let mut fixture = Fixture::new(EXPIRED, Some("refresh_token_reused")).await;
     Arc::get_mut(&mut fixture.login).unwrap().store_time = Duration::from_secs(600);
     let login = Arc::clone(&fixture.login);
-    let request = tokio::spawn(async move { login.access(None).await });
+    let request = tokio::spawn(async move { login.current_login(None).await });
     while fixture.endpoint.requests().is_empty() {
         tokio::task::yield_now().await;
     }
@@ -186,7 +187,7 @@ async fn a_login_that_follows_a_refusal_is_taken_and_no_refusal_is_reported() {
 async fn only_logins_that_others_have_stored_count_as_replacements() {
     let fixture = Fixture::new(EXPIRED, None).await;
     assert_eq!((fixture.login.problem(), fixture.login.replacements()), (None, 0));
-    assert!(is_number(&fixture.login.access(None).await.unwrap(), 1));
+    assert!(is_number(&fixture.login.current_login(None).await.unwrap(), 1));
     assert_eq!((fixture.login.problem(), fixture.login.replacements()), (None, 0));
     fixture.write(&access_token(7, VALID), "refresh-user");
     assert_eq!((fixture.login.problem(), fixture.login.replacements()), (None, 1));
@@ -197,7 +198,7 @@ async fn an_endpoint_that_is_out_of_order_matters_only_after_the_end_of_the_toke
     let soon = (time::now() + EXPIRY_MARGIN / 2).as_second();
     for (expires_at, expected) in [(soon, true), (EXPIRED, false)] {
         let fixture = Fixture::new(expires_at, Some("temporarily_unavailable")).await;
-        let access = fixture.login.access(None).await;
+        let access = fixture.login.current_login(None).await;
         assert_eq!(access.is_ok(), expected, "{access:?}");
         assert_eq!(fixture.login.problem(), None);
     }
@@ -208,10 +209,54 @@ async fn tokens_that_can_t_be_stored_are_used_from_memory() {
     let fixture = Fixture::new(EXPIRED, None).await;
     std::fs::create_dir(fixture.path("auth.lock")).unwrap();
     for _ in 0..2 {
-        assert!(is_number(&fixture.login.access(None).await.unwrap(), 1));
+        assert!(is_number(&fixture.login.current_login(None).await.unwrap(), 1));
     }
     std::fs::remove_dir(fixture.path("auth.lock")).unwrap();
     let rejected = Some(Secret::new(access_token(1, VALID)));
-    assert!(is_number(&fixture.login.access(rejected).await.unwrap(), 2));
+    assert!(is_number(&fixture.login.current_login(rejected).await.unwrap(), 2));
     assert_eq!(fixture.stored_refresh_token(), Some(Secret::new("refresh-2")));
+}
+
+#[tokio::test]
+async fn a_server_that_rejects_every_token_gets_one_refresh_in_a_minute() {
+    let fixture = Fixture::new(VALID, None).await;
+    let rejected = |number| Some(Secret::new(access_token(number, VALID)));
+    assert!(is_number(&fixture.login.current_login(rejected(0)).await.unwrap(), 1));
+    assert!(is_number(&fixture.login.current_login(rejected(1)).await.unwrap(), 1));
+    assert_eq!(fixture.endpoint.requests().len(), 1);
+    // A login that the user makes meanwhile has a refresh of its own.
+    fixture.write(&access_token(7, VALID), "refresh-user");
+    assert!(is_number(&fixture.login.current_login(rejected(7)).await.unwrap(), 2));
+}
+
+#[tokio::test]
+async fn a_hold_waits_for_the_refresh_under_way_and_lets_no_other_begin() {
+    let fixture = Fixture::new(EXPIRED, None).await;
+    let login = Arc::clone(&fixture.login);
+    let request = tokio::spawn(async move { login.current_login(None).await });
+    while fixture.endpoint.requests().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    request.abort();
+    let hold = fixture.login.hold().await;
+    assert_eq!(fixture.stored_refresh_token(), Some(Secret::new("refresh-1")));
+    assert!(fixture.login.current_login(None).now_or_never().is_none());
+    drop(hold);
+    assert!(is_number(&fixture.login.current_login(None).await.unwrap(), 1));
+}
+
+#[tokio::test]
+async fn a_login_behind_a_link_is_stored_where_the_link_leads() {
+    let fixture = Fixture::new(EXPIRED, None).await;
+    let other = tempfile::tempdir().unwrap();
+    let target = other.path().join("login.json");
+    std::fs::rename(fixture.path("auth.json"), &target).unwrap();
+    std::os::unix::fs::symlink(&target, fixture.path("auth.json")).unwrap();
+    assert!(is_number(&fixture.login.current_login(None).await.unwrap(), 1));
+    assert!(fixture.path("auth.json").is_symlink());
+    assert_eq!(fixture.stored_refresh_token(), Some(Secret::new("refresh-1")));
+    for lock in ["auth.relay.lock", "auth.lock"] {
+        assert!(other.path().join(lock).exists(), "{lock}");
+    }
+    assert!(fixture.path("auth.lock").exists(), "Codex takes the lock beside its own name of the file");
 }

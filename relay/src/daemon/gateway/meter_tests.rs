@@ -1,3 +1,4 @@
+use common::event::Usage;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -38,7 +39,7 @@ fn completed(input: u64, text: &str) -> Value {
 fn metered(input: u64) -> Reading {
     let usage =
         Usage { input_tokens: input, cached_input_tokens: 10, output_tokens: 20, reasoning_output_tokens: 5 };
-    Reading { usage: Some(usage), model: Some("gpt-5".to_owned()), error: None }
+    Reading { usage: Some(usage), model: Some("gpt-5".to_owned()), ..Reading::default() }
 }
 
 #[test]
@@ -69,7 +70,8 @@ fn tokens_of_the_messages_api_are_read_in_a_stream_and_in_one_piece() {
         json!({"type": "message", "model": "claude", "content": [{"text": "usage"}], "usage": usage(20)});
     let counts =
         Usage { input_tokens: 100, cached_input_tokens: 10, output_tokens: 20, reasoning_output_tokens: 0 };
-    let expected = [Reading { usage: Some(counts), model: Some("claude".to_owned()), error: None }];
+    let expected =
+        [Reading { usage: Some(counts), model: Some("claude".to_owned()), error: None, cache_written: 20 }];
     let stream = sse(&[start.clone(), json!({"type": "ping"}), delta, stop.clone()]);
     for size in [1, 7, 1000] {
         assert_eq!(readings("text/event-stream", stream.as_bytes(), &[size]), expected);
@@ -144,7 +146,7 @@ fn an_error_within_a_stream_is_read_in_all_its_forms() {
         (json!({"type": "error", "error": "m"}), error("", "m")),
     ] {
         let found = readings("text/event-stream", sse(std::slice::from_ref(&event)).as_bytes(), &[3]);
-        assert_eq!(found, [Reading { usage: None, model: None, error: Some(expected) }], "{event}");
+        assert_eq!(found, [Reading { error: Some(expected), ..Reading::default() }], "{event}");
     }
 }
 
@@ -163,7 +165,7 @@ fn a_stream_that_breaks_off_or_is_garbage_has_no_result() {
     }
     let odd = json!({"type": "response.completed", "response": {"usage": {"input_tokens": -1, "output_tokens": 1e99}}});
     let found = readings("text/event-stream", sse(&[odd]).as_bytes(), &[5]);
-    assert_eq!(found, [Reading { usage: None, model: None, error: None }]);
+    assert_eq!(found, [Reading::default()]);
 }
 
 proptest! {

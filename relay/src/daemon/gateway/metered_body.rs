@@ -6,8 +6,9 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-use super::meter::{Meter, Reading};
+use super::meter::Meter;
 use super::pending_answer::PendingAnswer;
+use super::reading::Reading;
 
 /// Body of an answer, with its meter.
 pub(super) struct MeteredBody {

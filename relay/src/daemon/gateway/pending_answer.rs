@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use common::event::Usage;
 
-use super::meter::Reading;
+use super::reading::Reading;
 use super::route::JobRoute;
 use super::worker_body::SentRequest;
 
@@ -66,7 +66,7 @@ impl PendingAnswer {
 impl Drop for PendingAnswer {
     fn drop(&mut self) {
         if !self.is_settled {
-            self.record(&Reading { usage: None, model: None, error: None });
+            self.record(&Reading::default());
         }
     }
 }

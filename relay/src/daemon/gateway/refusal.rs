@@ -41,7 +41,7 @@ pub(super) enum Refusal {
     Rejected(RequestError),
     /// The user's login is not valid any more.
     #[error("{0}")]
-    LoginRefused(String),
+    LoginInvalid(String),
     /// The user's login can't be refreshed at the moment.
     #[error("{0}")]
     LoginFailed(String),
@@ -66,7 +66,7 @@ pub(super) enum Refusal {
 impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
-            Self::Token | Self::LoginRefused(_) => StatusCode::UNAUTHORIZED,
+            Self::Token | Self::LoginInvalid(_) => StatusCode::UNAUTHORIZED,
             Self::WebSocket => StatusCode::UPGRADE_REQUIRED,
             Self::UnknownEndpoint => StatusCode::NOT_FOUND,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -88,7 +88,7 @@ impl Refusal {
             Self::BodyTooLarge(_) => ("invalid_request_error", "request_too_large"),
             Self::BrokenBody | Self::EncodedBody => ("invalid_request_error", "invalid_body"),
             Self::Rejected(_) => ("invalid_request_error", "unsupported_parameter"),
-            Self::LoginRefused(_) => ("authentication_error", "token_expired"),
+            Self::LoginInvalid(_) => ("authentication_error", "token_expired"),
             Self::LoginFailed(_) => ("server_error", "login_unavailable"),
             Self::Unreachable { .. } => ("server_error", "upstream_unreachable"),
             Self::BadAnswer { .. } => ("server_error", "upstream_invalid"),

@@ -1,5 +1,5 @@
 //! Check of a worker's request as it passes, in bounded memory (pure): parameters with which the model would work
-//! without being metered, or cost more than its tokens.
+//! without being metered, or cost more than its tokens, and tools that connect to hosts of the worker's choice.
 
 use std::mem;
 
@@ -11,6 +11,9 @@ const PLAIN_TIERS: [&str; 4] = ["auto", "default", "flex", "standard_only"];
 /// `web_search` unless it is switched off, so it is not among them.
 const HOSTED_TOOLS: [&str; 7] =
     ["code_execution", "code_interpreter", "computer", "file_search", "image_generation", "mcp", "shell"];
+/// Beginnings of the names of tools with which the model's server connects to hosts that the worker names. In a web search
+/// the provider chooses them.
+const CONNECTING_TOOLS: [&str; 5] = ["code_interpreter", "computer", "mcp", "shell", "web_fetch"];
 
 /// Reason why a request is not passed on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +36,15 @@ pub(super) enum RequestError {
     /// The tool costs more than its tokens.
     #[error("a tool that runs at the model's server is not allowed for a job with a cost limit: {0}")]
     HostedTool(String),
+    /// The mode costs more than the model's price.
+    #[error("speed must be standard for a job with a cost limit")]
+    Speed,
+    /// The tool would reach hosts that the job itself can't reach.
+    #[error(
+        "a tool with which the model's server connects to other hosts is not allowed for a job that reaches only the hosts \
+         in [network] allow: {0}"
+    )]
+    ConnectingTool(String),
 }
 
 /// Rules for the requests of a job.
@@ -42,6 +54,8 @@ pub(super) struct RequestRules {
     pub(super) has_cost_limit: bool,
     /// Processing tier that the user's own Codex is set to.
     pub(super) own_tier: Option<String>,
+    /// True if the job reaches only the hosts of a list.
+    pub(super) has_allowed_hosts: bool,
 }
 
 /// Part of the text that is being read.
@@ -58,8 +72,10 @@ enum Text {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Field {
     Background,
+    McpServers,
     Model,
     ServiceTier,
+    Speed,
     Tools,
     ToolType,
 }
@@ -174,8 +190,10 @@ impl RequestCheck {
         self.expects_key = false;
         self.open = match (self.depth, &*mem::take(&mut self.kept)) {
             (1, b"\"background\"") => Some(Field::Background),
+            (1, b"\"mcp_servers\"") => Some(Field::McpServers),
             (1, b"\"model\"") => Some(Field::Model),
             (1, b"\"service_tier\"") => Some(Field::ServiceTier),
+            (1, b"\"speed\"") => Some(Field::Speed),
             (1, b"\"tools\"") => Some(Field::Tools),
             (3, b"\"type\"") => Some(Field::ToolType),
             _ => None,
@@ -197,12 +215,30 @@ impl RequestCheck {
             }
             Field::Background if !matches!(&*self.kept, b"false" | b"null") => Err(RequestError::Background),
             Field::ServiceTier if is_limited && !self.allows_tier(text) => Err(RequestError::ServiceTier),
-            Field::ToolType if is_limited => match text {
-                Some(kind) if !HOSTED_TOOLS.iter().any(|hosted| kind.starts_with(hosted)) => Ok(()),
-                kind => Err(RequestError::HostedTool(kind.unwrap_or("unknown").to_owned())),
-            },
+            Field::Speed if is_limited && !(text == Some("standard") || self.kept == b"null") => {
+                Err(RequestError::Speed)
+            }
+            // The end of an empty array is not kept.
+            Field::McpServers if self.rules.has_allowed_hosts && !matches!(&*self.kept, b"null" | b"[") => {
+                Err(RequestError::ConnectingTool("mcp_servers".to_owned()))
+            }
+            Field::ToolType => self.check_tool(text),
             _ => Ok(()),
         }
+    }
+
+    /// Checks the type of a tool; `None` if it is no text of a usual length.
+    fn check_tool(&self, kind: Option<&str>) -> Result<(), RequestError> {
+        let is_one_of =
+            |names: &[&str]| kind.is_none_or(|kind| names.iter().any(|name| kind.starts_with(name)));
+        let name = || kind.unwrap_or("unknown").to_owned();
+        if self.rules.has_allowed_hosts && is_one_of(&CONNECTING_TOOLS) {
+            return Err(RequestError::ConnectingTool(name()));
+        }
+        if self.rules.has_cost_limit && is_one_of(&HOSTED_TOOLS) {
+            return Err(RequestError::HostedTool(name()));
+        }
+        Ok(())
     }
 
     fn allows_tier(&self, tier: Option<&str>) -> bool {
@@ -290,8 +326,11 @@ mod tests {
 
     #[test]
     fn with_a_cost_limit_a_worker_can_t_choose_what_costs_more() {
-        let own =
-            |tier: Option<&str>| RequestRules { has_cost_limit: true, own_tier: tier.map(str::to_owned) };
+        let own = |tier: Option<&str>| RequestRules {
+            has_cost_limit: true,
+            own_tier: tier.map(str::to_owned),
+            ..RequestRules::default()
+        };
         let tier =
             |tier: &str, rules| check(&rules, format!("{{\"service_tier\":{tier},\"a\":[]}}").as_bytes());
         for allowed in ["null", "\"auto\"", "\"default\"", "\"flex\""] {
@@ -307,5 +346,40 @@ mod tests {
         let hosted = Err(RequestError::HostedTool("image_generation".to_owned()));
         assert_eq!(tools(&format!("{function},{{\"a\":1,\"type\":\"image_generation\"}}")), hosted);
         assert!(tools(r#"{"\u0074ype":"mcp"}"#).is_err() && tools(r#"{"type":{"a":1}}"#).is_err());
+        let speed = |speed: &str, rules| check(&rules, format!("{{\"speed\":{speed},\"a\":1}}").as_bytes());
+        assert_eq!(speed("\"fast\"", RequestRules::default()), Ok(()));
+        for (value, expected) in
+            [("\"standard\"", Ok(())), ("null", Ok(())), ("\"fast\"", Err(RequestError::Speed))]
+        {
+            assert_eq!(speed(value, own(None)), expected);
+        }
+    }
+
+    #[test]
+    fn with_a_list_of_hosts_no_tool_connects_to_hosts_that_the_worker_names() {
+        let kept = RequestRules { has_allowed_hosts: true, ..RequestRules::default() };
+        let tool = |rules: &RequestRules, kind: &str| {
+            check(rules, format!("{{\"tools\":[{{\"type\":{kind},\"name\":\"x\"}}]}}").as_bytes())
+        };
+        for kind in ["mcp", "mcp_toolset", "web_fetch_20250910", "computer_use_preview", "code_interpreter"] {
+            let refused = Err(RequestError::ConnectingTool(kind.to_owned()));
+            assert_eq!(tool(&kept, &format!("\"{kind}\"")), refused);
+            assert_eq!(tool(&RequestRules::default(), &format!("\"{kind}\"")), Ok(()));
+        }
+        for kind in ["function", "custom", "local_shell", "web_search", "web_search_20250305"] {
+            assert_eq!(tool(&kept, &format!("\"{kind}\"")), Ok(()), "{kind}");
+        }
+        for kind in ["{\"a\":1}", "7", &format!("\"{}\"", "x".repeat(MAX_KEPT))] {
+            assert!(tool(&kept, kind).is_err(), "{kind}");
+        }
+        let servers =
+            |servers: &str| check(&kept, format!("{{\"mcp_servers\":{servers},\"a\":1}}").as_bytes());
+        for empty in ["null", "[]", "[ ]"] {
+            assert_eq!(servers(empty), Ok(()), "{empty}");
+        }
+        for named in ["[{\"type\":\"url\",\"url\":\"https://h\"}]", "[[]]", "[\"\"]", "{}", "\"x\""] {
+            let refused = Err(RequestError::ConnectingTool("mcp_servers".to_owned()));
+            assert_eq!(servers(named), refused, "{named}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use hyper::{HeaderMap, StatusCode};
 
 use super::account;
 use super::job_meter::JobMeter;
-use super::meter::Reading;
+use super::reading::Reading;
 use super::request_check::RequestRules;
 use super::upstream::{API_KEY, Upstream};
 use crate::model_server::{ModelApi, Secret};

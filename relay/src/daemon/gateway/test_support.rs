@@ -37,10 +37,31 @@ impl ScriptedServer {
         .await
     }
 
+    /// Starts a server that answers each connection's first request with what `answer` returns for it.
+    pub(super) async fn answering_requests(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        Self::with_request(move |mut stream, request| {
+            let answer = answer(&request);
+            async move {
+                let _ = stream.write_all(answer.as_bytes()).await;
+                let _ = stream.shutdown().await;
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+            }
+        })
+        .await
+    }
+
     /// Starts a server that calls `answer` once it has read a request.
     pub(super) async fn with<F, W>(answer: F) -> Self
     where
         F: Fn(TcpStream) -> W + Send + Sync + 'static,
+        W: Future<Output = ()> + Send + 'static,
+    {
+        Self::with_request(move |stream, _| answer(stream)).await
+    }
+
+    async fn with_request<F, W>(answer: F) -> Self
+    where
+        F: Fn(TcpStream, String) -> W + Send + Sync + 'static,
         W: Future<Output = ()> + Send + 'static,
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -52,8 +73,8 @@ impl ScriptedServer {
                 let (requests, answer) = (Arc::clone(&requests), Arc::clone(&answer));
                 tokio::spawn(async move {
                     let request = read_request(&mut stream).await;
-                    requests.lock().unwrap().push(request);
-                    answer(stream).await;
+                    requests.lock().unwrap().push(request.clone());
+                    answer(stream, request).await;
                 });
             }
         });
@@ -85,9 +106,13 @@ pub(super) fn route_through(base_url: &str, client: UpstreamClient) -> Arc<JobRo
         query: vec![("api-version".to_owned(), Secret::new("2026-11 a"))],
         ..UpstreamSettings::default()
     };
-    let upstream = Arc::new(Upstream::with_client(&settings, client).unwrap());
+    route_with(Upstream::with_client(&settings, client).unwrap())
+}
+
+/// Returns the route of a job to this server.
+pub(super) fn route_with(upstream: Upstream) -> Arc<JobRoute> {
     let meter = JobMeter::new("proj#1".parse().unwrap(), MeterSettings::default(), JobReadings::default());
-    Arc::new(JobRoute::new(Secret::new(TOKEN), upstream, Arc::new(meter)))
+    Arc::new(JobRoute::new(Secret::new(TOKEN), Arc::new(upstream), Arc::new(meter)))
 }
 
 /// Reads a request with its body, of a length or in chunks.

@@ -1,4 +1,4 @@
-//! Request for new tokens of a `ChatGPT` login, as Codex sends it. No error has a value.
+//! Request for new tokens of a `ChatGPT` login, as Codex sends it. Errors never contain tokens.
 
 use std::error::Error;
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub(super) enum RefreshReason {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RefreshError {
     /// The refresh token is not valid any more. The text says why.
-    Refused(String),
+    Invalid(String),
     /// The endpoint gave no usable answer. The text says why.
     NoAnswer(String),
 }
@@ -98,8 +98,8 @@ fn classify(status: StatusCode, body: &[u8]) -> RefreshError {
     let error = &body["error"];
     let code = [&error["code"], error, &body["code"]].into_iter().find_map(Value::as_str);
     match code.filter(|code| FINAL_CODES.contains(code)) {
-        Some(code) => RefreshError::Refused(code.replace('_', " ")),
-        None if status == StatusCode::UNAUTHORIZED => RefreshError::Refused("status 401".to_owned()),
+        Some(code) => RefreshError::Invalid(code.replace('_', " ")),
+        None if status == StatusCode::UNAUTHORIZED => RefreshError::Invalid("status 401".to_owned()),
         None => RefreshError::NoAnswer(format!("it answered {}", status.as_u16())),
     }
 }
@@ -118,7 +118,7 @@ mod tests {
         let classify = |status: u16, body: Value| {
             classify(StatusCode::from_u16(status).unwrap(), body.to_string().as_bytes())
         };
-        let refused = |reason: &str| RefreshError::Refused(reason.to_owned());
+        let refused = |reason: &str| RefreshError::Invalid(reason.to_owned());
         let code = |code: &str| json!({"error": {"code": code, "message": "secret words"}});
         assert_eq!(classify(401, code("refresh_token_reused")), refused("refresh token reused"));
         assert_eq!(classify(400, json!({"error": "invalid_grant"})), refused("invalid grant"));

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Either, Full};
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue, PROXY_AUTHORIZATION};
 use hyper::http::request::Parts;
@@ -14,10 +14,11 @@ use hyper_util::client::legacy;
 use hyper_util::client::proxy::matcher::Matcher;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::body_memory::BodyMemory;
 use super::client::{self, UpstreamClient};
 use super::endpoint::Endpoint;
 use super::headers;
-use super::login::{Login, LoginError};
+use super::login::{Login, LoginError, LoginHold};
 use super::worker_body::{BodyError, WorkerBody};
 use crate::model_server::{ChatGptLogin, ModelApi, Secret, UpstreamSettings};
 
@@ -73,6 +74,8 @@ pub struct Upstream {
     client: UpstreamClient,
     /// `ChatGPT` login that is sent in place of a key.
     login: Option<Arc<Login>>,
+    /// Memory for the requests with that login.
+    pub(super) memory: BodyMemory,
 }
 
 impl Upstream {
@@ -87,12 +90,7 @@ impl Upstream {
     /// Prepares a server that is reached through these proxies.
     fn through_proxy(settings: &UpstreamSettings, proxies: Matcher) -> Result<Self, UpstreamError> {
         let base = parse_base_url(&settings.base_url)?;
-        let proxy = proxies.intercept(&base).filter(|_| !client::is_loopback(&base));
-        if let Some(scheme) =
-            proxy.as_ref().and_then(|proxy| proxy.uri().scheme_str()).filter(|s| *s != "http")
-        {
-            return Err(UpstreamError::Proxy(scheme.to_owned()));
-        }
+        let proxy = client::find_proxy(&proxies, &base).map_err(UpstreamError::Proxy)?;
         let has_tls = base.scheme() == Some(&Scheme::HTTPS);
         // A tunnel has its own request to the proxy; without one, each request goes to the proxy.
         let proxy_auth = proxy.as_ref().filter(|_| !has_tls).and_then(|proxy| proxy.basic_auth().cloned());
@@ -131,7 +129,8 @@ impl Upstream {
             let url = parse_url(&login.refresh_url).map_err(UpstreamError::RefreshUrl)?;
             Ok(Arc::new(Login::new(login, url, client.clone())))
         });
-        Ok(Self { api: settings.api, base, query, headers, secrets, client, login: login.transpose()? })
+        let (login, memory) = (login.transpose()?, BodyMemory::default());
+        Ok(Self { api: settings.api, base, query, headers, secrets, client, login, memory })
     }
 
     /// Returns the API of the server.
@@ -166,6 +165,14 @@ impl Upstream {
         self.login.as_ref().map_or(0, |login| login.replacements())
     }
 
+    /// Waits for a refresh of the login that is under way. Until the returned value is dropped, no other one begins.
+    pub(in crate::daemon) async fn hold_login(&self) -> Option<LoginHold> {
+        match &self.login {
+            Some(login) => Some(login.hold().await),
+            None => None,
+        }
+    }
+
     /// Sends a worker's request to the server, with the key in place of the worker's token.
     pub(super) async fn send(
         &self,
@@ -190,31 +197,39 @@ impl Upstream {
     }
 
     /// Sends a request with the user's login, and once more with a refreshed one if the server rejects it. So its body
-    /// is read to the end first.
+    /// is read to the end first, unless it is too large: then the worker's Codex has to send it again.
     async fn send_with_login(
         &self,
         login: &Arc<Login>,
         head: Parts,
         body: WorkerBody,
     ) -> Result<Response<Incoming>, SendError> {
-        let body = body.collect().await.map_err(SendError::Body)?.to_bytes();
-        let first = login.access(None).await.map_err(SendError::Login)?;
-        let answer = self.send_as(&first, &head, &body).await?;
+        let (body, kept) = match self.memory.keep(body).await.map_err(SendError::Body)? {
+            Either::Left(body) => (Either::Left(body), None),
+            Either::Right(kept) => (Either::Right(Full::new(kept.bytes.clone())), Some(kept)),
+        };
+        let first = login.current_login(None).await.map_err(SendError::Login)?;
+        let answer = self.send_as(&first, &head, body).await?;
         if answer.status() != StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
+        let next = login.current_login(Some(first.access_token.clone())).await.map_err(SendError::Login)?;
+        if next.access_token == first.access_token {
+            return Ok(answer);
+        }
         drop(answer);
-        let next = login.access(Some(first.access_token)).await.map_err(SendError::Login)?;
-        self.send_as(&next, &head, &body).await
+        let kept = kept.as_ref().ok_or(SendError::Login(LoginError::Refreshed))?;
+        let body = Either::Right(Full::new(kept.bytes.clone()));
+        self.send_as(&next, &head, body).await
     }
 
     async fn send_as(
         &self,
         login: &ChatGptLogin,
         head: &Parts,
-        body: &Bytes,
+        body: Either<WorkerBody, Full<Bytes>>,
     ) -> Result<Response<Incoming>, SendError> {
-        let mut request = Request::from_parts(head.clone(), Either::Right(Full::new(body.clone())));
+        let mut request = Request::from_parts(head.clone(), body);
         for (name, value) in login_headers(login).map_err(SendError::Login)? {
             request.headers_mut().insert(name, value);
         }
@@ -246,7 +261,7 @@ fn login_headers(login: &ChatGptLogin) -> Result<Vec<(HeaderName, HeaderValue)>,
     let bearer = Some((AUTHORIZATION, format!("Bearer {}", login.access_token.expose())));
     let account = login.account_id.clone().map(|id| (ACCOUNT_HEADER, id));
     let fedramp = login.is_fedramp.then(|| (FEDRAMP_HEADER, "true".to_owned()));
-    let invalid = || LoginError::Refused("it has characters that a header can't hold".to_owned());
+    let invalid = || LoginError::Invalid("it has characters that a header can't hold".to_owned());
     let headers = [bearer, account, fedramp].into_iter().flatten();
     headers.map(|(name, value)| Ok((name, header_value(&value).ok_or_else(invalid)?))).collect()
 }

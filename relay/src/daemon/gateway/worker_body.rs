@@ -43,7 +43,7 @@ impl SentRequest {
 }
 
 /// Body of a worker's request.
-pub(super) struct WorkerBody {
+pub(in crate::daemon) struct WorkerBody {
     body: Limited<Incoming>,
     /// Check of a request that uses the model, and what is sent of it.
     metering: Option<(RequestCheck, Arc<SentRequest>)>,
@@ -58,6 +58,11 @@ impl WorkerBody {
     ) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         Self { body: Limited::new(body, limit), metering }
+    }
+
+    /// Wraps a body that is passed on as it is.
+    pub(in crate::daemon) fn unlimited(body: Incoming) -> Self {
+        Self { body: Limited::new(body, usize::MAX), metering: None }
     }
 }
 

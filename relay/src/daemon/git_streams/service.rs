@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::ids::JobId;
 use common::record::JobRecord;
-use common::stream::{GitService, StreamError, StreamHandle};
+use common::stream::{StreamError, StreamHandle, StreamService};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -37,7 +37,7 @@ pub(in crate::daemon) struct OpenRequest {
     pub(in crate::daemon) stream: u32,
     pub(in crate::daemon) job: JobId,
     pub(in crate::daemon) epoch: u32,
-    pub(in crate::daemon) service: GitService,
+    pub(in crate::daemon) service: StreamService,
 }
 
 /// Parts of the daemon that streams need.
@@ -63,8 +63,8 @@ pub(super) struct AgentStream {
 /// Serves a stream to its end.
 pub(super) async fn serve(services: &Services, stream: AgentStream) {
     let result = match stream.request.service {
-        GitService::Model => serve_model(services, &stream).await,
-        GitService::Network => serve_network(services, &stream).await,
+        StreamService::Model => serve_model(services, &stream).await,
+        StreamService::Network => serve_network(services, &stream).await,
         _ => {
             let result = timeout(TOTAL_LIMIT, transfer(services, &stream)).await;
             result.unwrap_or_else(|_| Err(format!("it took longer than {} s", TOTAL_LIMIT.as_secs())))
@@ -117,19 +117,19 @@ async fn wait_until_run_ends(services: &Services, stream: &AgentStream) -> Strin
 
 async fn transfer(services: &Services, stream: &AgentStream) -> Result<(), String> {
     check_run(services, stream).await?;
-    if stream.request.service == GitService::PushOutput {
+    if stream.request.service == StreamService::PushOutput {
         let (repositories, job) = (services.repositories.clone(), stream.request.job.clone());
         let receiving = output::receive_output(&stream.handle, (repositories, services.outputs.clone()), job);
         return transfer_until_idle(&stream.handle, receiving).await;
     }
-    if stream.request.service == GitService::FetchImages {
+    if stream.request.service == StreamService::FetchImages {
         let (registry, job) = (services.repositories.registry().clone(), stream.request.job.clone());
         return transfer_until_idle(&stream.handle, images::send_images(&stream.handle, registry, job)).await;
     }
     let (repositories, request) = (services.repositories.clone(), stream.request.clone());
     let repository = tokio::task::spawn_blocking(move || {
         let repository = repositories.prepare(&request.job)?;
-        if request.service == GitService::PushResult {
+        if request.service == StreamService::PushResult {
             repository.remove_broken_refs().map_err(|error| error.to_string())?;
         }
         Ok::<_, String>(repository)
@@ -152,11 +152,14 @@ async fn transfer_until_idle(
 }
 
 /// Returns the git command that serves a kind of stream; `None` for a stream without git.
-fn service_command(repository: &JobRepository, service: GitService) -> Option<Command> {
+fn service_command(repository: &JobRepository, service: StreamService) -> Option<Command> {
     match service {
-        GitService::FetchPlace => Some(repository.fetch_service()),
-        GitService::PushResult => Some(repository.push_service()),
-        GitService::PushOutput | GitService::FetchImages | GitService::Model | GitService::Network => None,
+        StreamService::FetchPlace => Some(repository.fetch_service()),
+        StreamService::PushResult => Some(repository.push_service()),
+        StreamService::PushOutput
+        | StreamService::FetchImages
+        | StreamService::Model
+        | StreamService::Network => None,
     }
 }
 

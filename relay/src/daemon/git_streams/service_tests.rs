@@ -44,7 +44,7 @@ fn repositories() -> (tempfile::TempDir, PathBuf, PathBuf, JobRepository) {
 async fn client(
     folder: &Path,
     line: &str,
-    service: GitService,
+    service: StreamService,
     repository: &JobRepository,
 ) -> (bool, String, Result<(), String>) {
     let (relay_socket, client_socket) = StdStream::pair().unwrap();
@@ -100,14 +100,14 @@ async fn only_the_base_can_be_fetched() {
     git(dir.path(), &["init", "-q", "place"]);
     let place = dir.path().join("place");
     let fetch = "git fetch -q --depth 1 fd::3 refs/heads/base && git checkout -q FETCH_HEAD";
-    let (succeeded, stderr, served) = client(&place, fetch, GitService::FetchPlace, &repository).await;
+    let (succeeded, stderr, served) = client(&place, fetch, StreamService::FetchPlace, &repository).await;
     assert!(succeeded && served.is_ok(), "{stderr} {served:?}");
     assert_eq!(git(&place, &["log", "--format=%s"]), "two");
     let (succeeded, stderr, _) =
-        client(&place, "git ls-remote fd::3", GitService::FetchPlace, &repository).await;
+        client(&place, "git ls-remote fd::3", StreamService::FetchPlace, &repository).await;
     assert!(succeeded && stderr.contains("refs/heads/base") && !stderr.contains("other"), "{stderr}");
     let other = "git fetch -q fd::3 refs/heads/other";
-    let (succeeded, stderr, _) = client(&place, other, GitService::FetchPlace, &repository).await;
+    let (succeeded, stderr, _) = client(&place, other, StreamService::FetchPlace, &repository).await;
     assert!(!succeeded && stderr.contains("other"), "{stderr}");
 }
 
@@ -119,21 +119,21 @@ async fn only_the_result_is_pushed_and_only_new_objects_are_sent() {
     git(&place, &["config", "user.email", "t@example.com"]);
     git(&place, &["config", "user.name", "t"]);
     let push = "git commit -q --allow-empty -m three && git push fd::3 HEAD:refs/heads/result";
-    let (succeeded, stderr, served) = client(&place, push, GitService::PushResult, &repository).await;
+    let (succeeded, stderr, served) = client(&place, push, StreamService::PushResult, &repository).await;
     assert!(succeeded && served.is_ok(), "{stderr} {served:?}");
     assert_eq!(git(&job_dir, &["log", "--format=%s", "base..result"]), "three");
     let count = git(&job_dir, &["count-objects", "-v"]);
     assert!(count.contains("in-pack: 1\n"), "{count}");
     for name in ["refs/heads/base", "refs/heads/main", "refs/tags/x", "HEAD"] {
         let push = format!("git push --force fd::3 HEAD:{name}");
-        let (succeeded, stderr, _) = client(&place, &push, GitService::PushResult, &repository).await;
+        let (succeeded, stderr, _) = client(&place, &push, StreamService::PushResult, &repository).await;
         assert!(!succeeded, "{name}: {stderr}");
     }
     let (succeeded, stderr, _) =
-        client(&place, "git push fd::3 :refs/heads/result", GitService::PushResult, &repository).await;
+        client(&place, "git push fd::3 :refs/heads/result", StreamService::PushResult, &repository).await;
     assert!(!succeeded, "{stderr}");
     assert_eq!(git(&job_dir, &["log", "--format=%s", "base..result"]), "three");
-    let (_, stderr, _) = client(&place, "git ls-remote fd::3", GitService::PushResult, &repository).await;
+    let (_, stderr, _) = client(&place, "git ls-remote fd::3", StreamService::PushResult, &repository).await;
     assert!(!stderr.contains("secret"), "{stderr}");
 }
 
@@ -154,11 +154,11 @@ async fn a_broken_object_is_refused_and_hooks_do_not_run() {
                 tree=$(printf '100644 blob %s\\t.git' $blob | git mktree 2>/dev/null || echo $tree); \
                 commit=$(printf 'tree %s\\nauthor a <a> 1 +0000\\ncommitter a <a> 1 +0000\\n\\nx' $tree | \
                 git hash-object -w -t commit --literally --stdin); git push fd::3 $commit:refs/heads/result";
-    let (succeeded, stderr, _) = client(&place, line, GitService::PushResult, &repository).await;
+    let (succeeded, stderr, _) = client(&place, line, StreamService::PushResult, &repository).await;
     assert!(!succeeded && stderr.contains("fsck"), "{stderr}");
     let line = "git -c user.name=t -c user.email=t@example.com commit -q --allow-empty -m x && \
                 git push fd::3 HEAD:refs/heads/result";
-    let (succeeded, stderr, served) = client(&place, line, GitService::PushResult, &repository).await;
+    let (succeeded, stderr, served) = client(&place, line, StreamService::PushResult, &repository).await;
     assert!(succeeded && served.is_ok() && !mark.exists(), "{stderr} {served:?}");
 }
 

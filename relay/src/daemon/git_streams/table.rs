@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use common::stream::{
-    GitService, MAX_MODEL_STREAMS, MAX_NETWORK_STREAMS, OutgoingParts, StreamHandle, StreamPart,
+    MAX_MODEL_STREAMS, MAX_NETWORK_STREAMS, OutgoingParts, StreamHandle, StreamPart, StreamService,
 };
 use tokio::task::JoinSet;
 
@@ -21,7 +21,7 @@ pub(in crate::daemon) struct GitStreams {
     connection_id: ConnectionId,
     parts: OutgoingParts,
     /// Handle of each open stream, by the stream's number, with its service.
-    handles: BTreeMap<u32, (StreamHandle, GitService)>,
+    handles: BTreeMap<u32, (StreamHandle, StreamService)>,
     /// Tasks that serve the streams, each with the number of its stream as its result.
     tasks: JoinSet<u32>,
 }
@@ -91,10 +91,10 @@ impl GitStreams {
 }
 
 /// Returns the maximum number of streams of a service that carries connections, with the other end of these.
-fn connection_limit(service: GitService) -> Option<(usize, &'static str)> {
+fn connection_limit(service: StreamService) -> Option<(usize, &'static str)> {
     match service {
-        GitService::Model => Some((MAX_MODEL_STREAMS, "the model")),
-        GitService::Network => Some((MAX_NETWORK_STREAMS, "other hosts")),
+        StreamService::Model => Some((MAX_MODEL_STREAMS, "the model")),
+        StreamService::Network => Some((MAX_NETWORK_STREAMS, "other hosts")),
         _ => None,
     }
 }
@@ -145,7 +145,7 @@ mod tests {
 
     fn request(stream: usize) -> OpenRequest {
         let stream = u32::try_from(stream).unwrap();
-        OpenRequest { stream, job: "a#1".parse().unwrap(), epoch: 1, service: GitService::Model }
+        OpenRequest { stream, job: "a#1".parse().unwrap(), epoch: 1, service: StreamService::Model }
     }
 
     #[tokio::test]

@@ -1,6 +1,8 @@
-//! Public and other addresses. Pure.
+//! Public addresses and others.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use sysinfo::Networks;
 
 /// Networks of IPv4 that are not public, with the length of their prefix (RFC 6890 and others).
 const RESERVED_V4: [(Ipv4Addr, u32); 15] = [
@@ -36,8 +38,41 @@ const RESERVED_V6: [(Ipv6Addr, u32); 3] = [
 /// The range of public addresses of IPv6.
 const PUBLIC_V6: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
+/// Minimum prefix length of a network of IPv6 around this machine: routers announce 64 bits to it. A shorter prefix belongs
+/// to a tunnel, which leads anywhere.
+const MIN_LINK_PREFIX: u32 = 48;
+
+/// Networks that this machine is in.
+#[derive(Debug, Clone, Default)]
+pub(super) struct OwnNetworks(Vec<(IpAddr, u32)>);
+
+impl OwnNetworks {
+    /// Reads the addresses of this machine's interfaces. Blocks for some milliseconds.
+    pub(super) fn read() -> Self {
+        let interfaces = Networks::new_with_refreshed_list();
+        let networks = interfaces.values().flat_map(|interface| interface.ip_networks());
+        Self(networks.map(|network| (network.addr.to_canonical(), network.prefix.into())).collect())
+    }
+
+    /// Returns true for the address of an interface, and for one of IPv6 on the link of an interface.
+    fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|(own, prefix)| match (*own, address) {
+            (IpAddr::V6(own), IpAddr::V6(address)) if (MIN_LINK_PREFIX..=128).contains(prefix) => {
+                contains_v6((own, *prefix), address)
+            }
+            (own, address) => own == address,
+        })
+    }
+}
+
+/// Returns true for an address on the internet that is no address of this machine or its link.
+pub(super) fn is_reachable(address: IpAddr, own: &OwnNetworks) -> bool {
+    is_public(address) && !own.contains(address)
+}
+
 /// Returns true for an address that belongs to a host on the internet, and to no machine or network around this one.
-pub(super) fn is_public(address: IpAddr) -> bool {
+fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => !RESERVED_V4.iter().any(|network| contains_v4(*network, address)),
         IpAddr::V6(address) => {
@@ -58,6 +93,28 @@ fn contains_v6((network, prefix): (Ipv6Addr, u32), address: Ipv6Addr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn public_addresses_of_this_machine_and_its_link_are_not_reached() {
+        let network = |address: &str, prefix| (address.parse().unwrap(), prefix);
+        let own = OwnNetworks(vec![
+            network("5.6.7.8", 24),
+            network("2600:1:2:3::4", 64),
+            network("2600:9::1", 128),
+            network("2600::1", 3),
+        ]);
+        for address in ["5.6.7.8", "::ffff:5.6.7.8", "2600:1:2:3:ff::1", "2600:9::1", "2600::1", "10.0.0.1"] {
+            assert!(!is_reachable(address.parse().unwrap(), &own), "{address}");
+        }
+        for address in ["5.6.7.9", "2600:1:2:4::4", "2600:9::2", "2600::2"] {
+            assert!(is_reachable(address.parse().unwrap(), &own), "{address}");
+        }
+    }
+
+    #[test]
+    fn the_addresses_of_this_machine_are_found() {
+        assert!(OwnNetworks::read().contains(Ipv4Addr::LOCALHOST.into()));
+    }
 
     #[test]
     fn only_addresses_on_the_internet_are_public() {

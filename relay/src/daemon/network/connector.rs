@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
-use super::address::is_public;
+use super::address::{OwnNetworks, is_reachable};
 use super::job_network::JobNetwork;
 use super::refusal::Refusal;
 use super::target::Target;
@@ -28,8 +28,8 @@ pub(super) async fn connect(target: &Target, network: &JobNetwork) -> Result<Tcp
     let found = timeout(RESOLVE_TIMEOUT, lookup_host((target.host(), target.port()))).await;
     let found = found.map_err(|_| unresolved("no answer in time".to_owned()))?;
     let found: Vec<SocketAddr> = found.map_err(|e| unresolved(e.to_string()))?.collect();
-    let addresses =
-        permitted_addresses(found, permission).ok_or_else(|| Refusal::Private(target.to_string()))?;
+    let addresses = permitted_addresses(found, permission, &own_networks(permission).await)
+        .ok_or_else(|| Refusal::Private(target.to_string()))?;
     let stream = connect_to_any(&addresses).await;
     let stream = stream.map_err(|e| Refusal::Unreachable(target.to_string(), e.to_string()))?;
     // The bytes of a handshake must not wait for each other. If the option can't be set, they only arrive later.
@@ -37,9 +37,22 @@ pub(super) async fn connect(target: &Target, network: &JobNetwork) -> Result<Tcp
     Ok(stream)
 }
 
+/// Returns the networks of this machine, as far as they matter for a permission. They change, so they are read each time.
+async fn own_networks(permission: Permission) -> OwnNetworks {
+    match permission {
+        Permission::Public => tokio::task::spawn_blocking(OwnNetworks::read).await.unwrap_or_default(),
+        Permission::AnyAddress => OwnNetworks::default(),
+    }
+}
+
 /// Returns the addresses that may be connected to; `None` if there are addresses, but none may be.
-fn permitted_addresses(found: Vec<SocketAddr>, permission: Permission) -> Option<Vec<SocketAddr>> {
-    let is_permitted = |address: &SocketAddr| permission == Permission::AnyAddress || is_public(address.ip());
+fn permitted_addresses(
+    found: Vec<SocketAddr>,
+    permission: Permission,
+    own: &OwnNetworks,
+) -> Option<Vec<SocketAddr>> {
+    let is_permitted =
+        |address: &SocketAddr| permission == Permission::AnyAddress || is_reachable(address.ip(), own);
     let had_addresses = !found.is_empty();
     let mut permitted: Vec<SocketAddr> = found.into_iter().filter(is_permitted).collect();
     permitted.truncate(MAX_ADDRESSES);
@@ -66,10 +79,11 @@ mod tests {
     fn a_name_leads_to_public_addresses_only_unless_it_is_named_itself() {
         let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>();
         let mixed = addresses(&["10.0.0.1:443", "1.1.1.1:443", "[::1]:443"]);
-        let permitted = |permission| permitted_addresses(mixed.clone(), permission);
+        let own = OwnNetworks::default();
+        let permitted = |permission| permitted_addresses(mixed.clone(), permission, &own);
         assert_eq!(permitted(Permission::Public), Some(addresses(&["1.1.1.1:443"])));
         assert_eq!(permitted(Permission::AnyAddress), Some(mixed.clone()));
-        assert_eq!(permitted_addresses(addresses(&["127.0.0.1:80"]), Permission::Public), None);
-        assert_eq!(permitted_addresses(Vec::new(), Permission::Public), Some(Vec::new()));
+        assert_eq!(permitted_addresses(addresses(&["127.0.0.1:80"]), Permission::Public, &own), None);
+        assert_eq!(permitted_addresses(Vec::new(), Permission::Public, &own), Some(Vec::new()));
     }
 }

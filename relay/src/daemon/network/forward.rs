@@ -70,7 +70,7 @@ fn for_host<B>(request: Request<B>, target: &Target) -> Request<B> {
 }
 
 /// Removes the headers of one hop, and those that the header `Connection` names.
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
+pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let listed: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use common::event::EventBody;
 use common::ids::JobId;
-use common::network::{self, RefusedHost};
+use common::refused_hosts::{self, RefusedHost};
 
 use super::refusal::Refusal;
+use super::secret_route::SecretRoutes;
 use super::target::Target;
 use crate::config::network::{AllowList, Permission};
 use crate::daemon::writer::{WriterCommand, WriterHandle};
@@ -17,6 +18,7 @@ use crate::daemon::writer::{WriterCommand, WriterHandle};
 pub(in crate::daemon) struct JobNetwork {
     job: JobId,
     allow: Arc<AllowList>,
+    secrets: SecretRoutes,
     writer: WriterHandle,
     refused: Mutex<Vec<RefusedHost>>,
     connections: AtomicU64,
@@ -28,13 +30,14 @@ impl JobNetwork {
     /// Creates the network of a job that was refused these hosts already.
     pub(in crate::daemon) fn new(
         job: JobId,
-        allow: Arc<AllowList>,
+        (allow, secrets): (Arc<AllowList>, SecretRoutes),
         refused: Vec<RefusedHost>,
         writer: WriterHandle,
     ) -> Self {
         Self {
             job,
             allow,
+            secrets,
             writer,
             refused: Mutex::new(refused),
             connections: AtomicU64::new(0),
@@ -50,15 +53,23 @@ impl JobNetwork {
 
     /// Returns the permission to connect to a target.
     pub(super) fn permission(&self, target: &Target) -> Result<Permission, Refusal> {
+        if self.is_closed() {
+            return Err(Refusal::JobEnded);
+        }
         let permission = self.allow.permission(target.host(), target.port());
-        permission.filter(|_| !self.is_closed()).ok_or_else(|| Refusal::NotAllowed(target.to_string()))
+        permission.ok_or_else(|| Refusal::NotAllowed(target.to_string()))
+    }
+
+    /// Returns the way to the hosts of the secrets.
+    pub(super) fn secret_routes(&self) -> Result<&SecretRoutes, Refusal> {
+        if self.is_closed() { Err(Refusal::JobEnded) } else { Ok(&self.secrets) }
     }
 
     /// Counts a refused target, and records the first refusal of each and each tenfold as an event.
     pub(super) async fn count_refused(&self, target: &Target) {
         let reported = {
             let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-            network::count_refusal(&mut refused, &target.to_string())
+            refused_hosts::count_refusal(&mut refused, &target.to_string())
         };
         if let Some(refused) = reported.filter(|_| !self.is_closed()) {
             let (job, body) = (self.job.clone(), Box::new(EventBody::NetworkRefused(refused)));

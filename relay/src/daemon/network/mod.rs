@@ -7,9 +7,10 @@
 //!        └──── 403 with the reason, or bytes ────┘
 //! ```
 //!
-//! * [`proxy`]: serves a connection of a job. [`forward`]: passes a request for plain HTTP on.
-//! * [`target`]: host and port of a request. [`address`]: tells public addresses from others. [`refusal`]: answers of the
-//!   proxy itself. All of these are pure.
+//! * [`proxy`]: serves a connection of a job. [`forward`]: passes a request for plain HTTP on. [`secret_route`]: passes a
+//!   request on to the host of a secret, with the secret.
+//! * [`target`]: host and port of a request. [`refusal`]: answers of the proxy itself. Both are pure.
+//! * [`address`]: tells public addresses from others.
 //! * [`connector`]: resolves a name and connects. [`job_network`]: permissions and counts of a job.
 
 mod address;
@@ -18,7 +19,9 @@ mod forward;
 mod job_network;
 mod proxy;
 mod refusal;
+mod secret_route;
 mod target;
 
 pub(super) use job_network::JobNetwork;
 pub(super) use proxy::serve_connection;
+pub(super) use secret_route::SecretRoutes;

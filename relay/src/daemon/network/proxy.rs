@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use super::job_network::JobNetwork;
 use super::refusal::Refusal;
 use super::target::Target;
-use super::{connector, forward};
+use super::{connector, forward, secret_route};
 
 /// Time limit for the head of a request, also of the next one on an idle connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
@@ -56,7 +56,7 @@ where
     }
     let tunnel = tunnel.into_inner().unwrap_or_else(PoisonError::into_inner);
     if let Some(tunnel) = tunnel {
-        carry(tunnel, &network).await;
+        copy_both_ways(tunnel, &network).await;
     }
 }
 
@@ -65,6 +65,9 @@ async fn answer(
     network: &JobNetwork,
     tunnel: &Mutex<Option<Tunnel>>,
 ) -> Response<AnswerBody> {
+    if secret_route::is_for_secret(&request) {
+        return answer_with_secret(request, network).await;
+    }
     let target = match Target::of_request(&request) {
         Ok(target) => target,
         Err(refusal) => return refusal.response().map(Either::Left),
@@ -84,6 +87,20 @@ async fn answer(
     }
 }
 
+async fn answer_with_secret(request: Request<Incoming>, network: &JobNetwork) -> Response<AnswerBody> {
+    let answered = match network.secret_routes() {
+        Ok(routes) => routes.forward(request).await,
+        Err(refusal) => Err(refusal),
+    };
+    match answered {
+        Ok(answer) => answer.map(Either::Right),
+        Err(refusal) => {
+            tracing::debug!("{}: a request with a secret: {refusal}", network.job());
+            refusal.response().map(Either::Left)
+        }
+    }
+}
+
 async fn refuse(refusal: &Refusal, target: &Target, network: &JobNetwork) -> Response<AnswerBody> {
     tracing::debug!("{}: {refusal}", network.job());
     if refusal.is_forbidden() {
@@ -92,14 +109,14 @@ async fn refuse(refusal: &Refusal, target: &Target, network: &JobNetwork) -> Res
     refusal.response().map(Either::Left)
 }
 
-/// Carries the bytes of a tunnel until both directions have ended.
-async fn carry(tunnel: Tunnel, network: &JobNetwork) {
+/// Copies the bytes of a tunnel both ways until both directions have ended.
+async fn copy_both_ways(tunnel: Tunnel, network: &JobNetwork) {
     let Tunnel { client, mut host } = tunnel;
-    let carried = match client.await {
+    let copied = match client.await {
         Ok(client) => copy_bidirectional(&mut TokioIo::new(client), &mut host).await.map(drop),
         Err(e) => Err(std::io::Error::other(e)),
     };
-    if let Err(e) = carried {
+    if let Err(e) = copied {
         tracing::debug!("{}: a tunnel ended early: {e}", network.job());
     }
 }

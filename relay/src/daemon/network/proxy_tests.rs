@@ -1,19 +1,23 @@
 //! The proxy between a job and servers on loopback.
 
-use common::network::RefusedHost;
+use common::refused_hosts::RefusedHost;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::*;
 use crate::config::network::AllowList;
+use crate::daemon::network::SecretRoutes;
 use crate::daemon::writer::{WriterCommand, WriterHandle};
+use crate::state_dir::StateDir;
 
 /// A job whose network has these patterns, with the queue of its events.
 fn job(allow: &[&str]) -> (Arc<JobNetwork>, mpsc::Receiver<WriterCommand>) {
     let (commands, queue) = mpsc::channel(64);
     let allow = Arc::new(AllowList::for_test(allow));
-    let network = JobNetwork::new("a#1".parse().unwrap(), allow, Vec::new(), WriterHandle::new(commands));
+    let secrets = SecretRoutes::new(StateDir::in_folder("/nonexistent".into()).host_secrets());
+    let writer = WriterHandle::new(commands);
+    let network = JobNetwork::new("a#1".parse().unwrap(), (allow, secrets), Vec::new(), writer);
     (Arc::new(network), queue)
 }
 
@@ -101,7 +105,10 @@ async fn a_host_that_is_not_permitted_is_refused_and_recorded_once() {
     let (network, mut events) = job(&["example.org"]);
     for _ in 0..3 {
         let answer = exchange(&network, &format!("CONNECT 127.0.0.1:{port} HTTP/1.1\r\n\r\n")).await;
-        assert!(answer.starts_with("HTTP/1.1 403 Forbidden: the host is not in [network] allow"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 403 Forbidden by [network] allow of relay.toml\r\n"),
+            "{answer}"
+        );
         let line = format!("relay: 127.0.0.1:{port} is not in [network] allow of platform/relay.toml");
         assert!(answer.contains(&line), "{answer}");
     }
@@ -148,6 +155,7 @@ async fn a_job_that_has_ended_makes_no_further_connection() {
     let (network, mut events) = job(&[&format!("127.0.0.1:{port}")]);
     network.close();
     let answer = exchange(&network, &format!("CONNECT 127.0.0.1:{port} HTTP/1.1\r\n\r\n")).await;
-    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{answer}");
+    assert!(answer.contains("this job has ended"), "{answer}");
     assert!(events.try_recv().is_err() && received.try_recv().is_err());
 }

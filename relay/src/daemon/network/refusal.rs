@@ -7,7 +7,7 @@ use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 
 /// Words in the status line of a refusal, because most clients show nothing else of an answer to CONNECT.
-const REASON_PHRASE: &[u8] = b"Forbidden: the host is not in [network] allow of relay.toml";
+const REASON_PHRASE: &[u8] = b"Forbidden by [network] allow of relay.toml";
 
 /// Reason why the proxy does not connect a job with a host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,10 +17,13 @@ pub(super) enum Refusal {
     NotAllowed(String),
     /// The host has no public address.
     #[error(
-        "{0} has only addresses of private networks: this job can reach it if [network] allow of platform/relay.toml names \
-         this host itself"
+        "{0} has only addresses of private networks or of the relay's machine: this job can reach it if [network] allow of \
+         platform/relay.toml names this host itself"
     )]
     Private(String),
+    /// The job has ended.
+    #[error("this job has ended, so it can reach no host")]
+    JobEnded,
     /// The name can't be resolved.
     #[error("the address of {0} can't be found: {1}")]
     Unresolved(String, String),
@@ -33,21 +36,34 @@ pub(super) enum Refusal {
     /// The request names no valid host.
     #[error("the request names no valid host and port")]
     BadTarget,
+    /// There is no secret of this name.
+    #[error("there is no secret {0}: `relay secret list` on the host shows all")]
+    UnknownSecret(String),
+    /// The secrets can't be read, or hold one that can't be used.
+    #[error("the secrets can't be read: the log of `relay serve` on the host says why")]
+    UnreadableSecrets,
+    /// The method of the request would show the secret.
+    #[error("a request with a secret can't use the method TRACE, which repeats it")]
+    Trace,
     /// The request is none for a proxy.
     #[error("this is a proxy: it takes CONNECT, and requests for http:// addresses")]
     NoProxyRequest,
 }
 
 impl Refusal {
-    /// Returns true for a host that the rules exclude.
+    /// Returns true for a host that the allow list excludes.
     pub(super) fn is_forbidden(&self) -> bool {
         matches!(self, Self::NotAllowed(_) | Self::Private(_))
     }
 
     fn status(&self) -> StatusCode {
         match self {
-            Self::NotAllowed(_) | Self::Private(_) => StatusCode::FORBIDDEN,
-            Self::Unresolved(..) | Self::Unreachable(..) | Self::BadAnswer(..) => StatusCode::BAD_GATEWAY,
+            Self::NotAllowed(_) | Self::Private(_) | Self::JobEnded => StatusCode::FORBIDDEN,
+            Self::UnknownSecret(_) => StatusCode::NOT_FOUND,
+            Self::Trace => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Unresolved(..) | Self::Unreachable(..) | Self::BadAnswer(..) | Self::UnreadableSecrets => {
+                StatusCode::BAD_GATEWAY
+            }
             Self::BadTarget | Self::NoProxyRequest => StatusCode::BAD_REQUEST,
         }
     }

@@ -150,7 +150,9 @@ impl CoreEnvironment for SimWorld {
                 request_files::remove_request(&self.registry, &path);
             }
             Effect::RemoveCancel { path, job } => request_files::remove_cancel(&self.registry, &path, &job),
-            Effect::Engine(EngineEffect::StartPlatform) => return Some(Input::PlatformStarted(Ok(()))),
+            Effect::Engine(EngineEffect::StartPlatform { .. }) => {
+                return Some(Input::PlatformStarted(Ok(())));
+            }
             Effect::Engine(EngineEffect::FindLocalAgentProcess { reason }) => {
                 return Some(Input::LocalAgentProcess { is_running: true, reason });
             }

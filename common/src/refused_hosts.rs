@@ -1,4 +1,4 @@
-//! Hosts that a job tried to reach and that its network rules don't allow.
+//! Hosts that a job tried to reach and that `[network] allow` does not permit.
 
 use std::fmt;
 

@@ -6,41 +6,51 @@
 
 use common::event::Usage;
 
+use super::reading::{Counts, Reading};
+
 /// Counts of an answer that is being streamed.
 #[derive(Debug, Default)]
-pub(super) struct MessageStream {
-    usage: Option<Usage>,
+pub(super) struct AnthropicStreamUsage {
+    counts: Option<Counts>,
     model: Option<String>,
 }
 
-impl MessageStream {
-    /// Takes an event of this kind, with its counts and its model. Returns those of the answer at its end.
+impl AnthropicStreamUsage {
+    /// Takes an event of this kind, with its counts and its model. Returns the result of the answer at its end.
     pub(super) fn take_event(
         &mut self,
         kind: &str,
-        usage: Option<Usage>,
+        counts: Option<Counts>,
         model: Option<String>,
-    ) -> Option<(Option<Usage>, Option<String>)> {
+    ) -> Option<Reading> {
         match kind {
             "message_start" | "message_delta" => {
-                self.add(usage);
+                self.add(counts);
                 self.model = self.model.take().or(model);
                 None
             }
-            "message_stop" => Some((self.usage, self.model.take())),
+            "message_stop" => {
+                let model = self.model.take();
+                Some(match self.counts {
+                    Some(counts) => counts.into_reading(model, None),
+                    None => Reading { model, ..Reading::default() },
+                })
+            }
             _ => None,
         }
     }
 
     /// Adds counts. Each is a sum so far, and an event may leave some out.
-    fn add(&mut self, usage: Option<Usage>) {
-        let Some(newer) = usage else { return };
-        let older = self.usage.unwrap_or_default();
-        self.usage = Some(Usage {
+    fn add(&mut self, counts: Option<Counts>) {
+        let Some(Counts { usage: newer, cache_written }) = counts else { return };
+        let counts = self.counts.unwrap_or_default();
+        let older = counts.usage;
+        let usage = Usage {
             input_tokens: older.input_tokens.max(newer.input_tokens),
             cached_input_tokens: older.cached_input_tokens.max(newer.cached_input_tokens),
             output_tokens: older.output_tokens.max(newer.output_tokens),
             reasoning_output_tokens: older.reasoning_output_tokens.max(newer.reasoning_output_tokens),
-        });
+        };
+        self.counts = Some(Counts { usage, cache_written: counts.cache_written.max(cache_written) });
     }
 }

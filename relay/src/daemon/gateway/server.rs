@@ -103,7 +103,7 @@ async fn forward(request: Request<Incoming>, route: &Arc<JobRoute>) -> Result<Re
         Ok(response) => answer::pass_on(response, pending, route).await,
         Err(error) => {
             let refusal = failed_request(&error, route.upstream());
-            if let Refusal::LoginRefused(message) = &refusal {
+            if let Refusal::LoginInvalid(message) = &refusal {
                 let (kind, message) = (FailureKind::Auth, message.clone());
                 route.record_problem(Some(ModelProblem { kind, message, resets_at: None }));
             }
@@ -128,12 +128,14 @@ fn begin(request: &Request<Incoming>, route: &Arc<JobRoute>) -> Result<PendingAn
     Ok(PendingAnswer::new(route))
 }
 
-/// Finds the reason of a failed request: the worker's body, the login, the way to the server, or its answer.
+/// Finds the reason of a failed request: the worker's body, the login, the connection to the server, or its answer.
 fn failed_request(error: &SendError, upstream: &Upstream) -> Refusal {
     let error = match error {
         SendError::Body(error) => return rejected_body(&**error).unwrap_or(Refusal::BrokenBody),
-        SendError::Login(error @ LoginError::Refused(_)) => return Refusal::LoginRefused(error.to_string()),
-        SendError::Login(error @ LoginError::Failed(_)) => return Refusal::LoginFailed(error.to_string()),
+        SendError::Login(error @ LoginError::Invalid(_)) => return Refusal::LoginInvalid(error.to_string()),
+        SendError::Login(error @ (LoginError::Failed(_) | LoginError::Refreshed)) => {
+            return Refusal::LoginFailed(error.to_string());
+        }
         SendError::Client(error) => error,
     };
     if let Some(refusal) = rejected_body(error) {
@@ -171,7 +173,7 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
 }
 
 #[cfg(test)]
-#[path = "proxy_tests.rs"]
+#[path = "server_tests.rs"]
 mod tests;
 
 #[cfg(test)]
@@ -183,5 +185,5 @@ mod large_answer_tests;
 mod bad_input_tests;
 
 #[cfg(test)]
-#[path = "messages_tests.rs"]
-mod messages_tests;
+#[path = "anthropic_tests.rs"]
+mod anthropic_tests;
