@@ -67,6 +67,8 @@ struct Model {
     /// Jobs that pause, as far as the relay has seen.
     seen_pauses: BTreeSet<JobId>,
     belief: Option<Belief>,
+    /// Job that tried the account before the input that is handled. It may start just when another one takes its place.
+    last_probe: Option<JobId>,
     /// True if the input that is handled may end a hold early.
     may_end: bool,
 }
@@ -97,6 +99,7 @@ impl Model {
             cut_off: Vec::new(),
             seen_pauses: BTreeSet::new(),
             belief: None,
+            last_probe: None,
             may_end: false,
         }
     }
@@ -120,6 +123,7 @@ impl Model {
 
     /// Passes an input on after which the relay's own belief counts. It has tests of its own.
     fn handle_unchecked(&mut self, input: Input) -> Outcome {
+        self.last_probe = self.probe();
         let effects = self.scene.core.handle(input, self.scene.now);
         let next = |hold: &Hold| hold.next_try_at.unwrap_or(at(self.second));
         let belief = |hold: &Hold| match hold.kind {
@@ -133,6 +137,7 @@ impl Model {
     /// Passes an input on, and checks what the relay lets jobs do.
     fn handle(&mut self, input: Input) -> Outcome {
         let is_any_waiting = self.is_any_job_waiting();
+        self.last_probe = self.probe();
         let effects = self.scene.core.handle(input, self.scene.now);
         let hold = &self.scene.core.scheduler.account_hold;
         let (now, is_held) = (at(self.second), hold.current().is_some());
@@ -154,10 +159,19 @@ impl Model {
 
     /// Returns true if the relay knows a job that could try the account.
     fn is_any_job_waiting(&self) -> bool {
-        self.scene.core.scheduler.jobs.values().any(|job| {
-            let is_paused = matches!(job.assignment, Assignment::Running(_)) && job.account.held.is_some();
+        let scheduler = &self.scene.core.scheduler;
+        scheduler.jobs.iter().any(|(id, job)| {
+            // A job that is held alone does not try.
+            let is_held_alone = scheduler.own_holds.current(id).is_some();
+            let is_running = matches!(job.assignment, Assignment::Running(_));
+            let is_paused = is_running && job.account.held.is_some() && !is_held_alone;
             job.account.waits && (job.assignment == Assignment::Queued || is_paused)
         })
+    }
+
+    /// Returns the job that tries the account.
+    fn probe(&self) -> Option<JobId> {
+        self.scene.core.scheduler.account_hold.probe().map(|probe| probe.job.clone())
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>) -> Outcome {
@@ -192,7 +206,7 @@ impl Model {
         let waits = self.records.get(job).is_some_and(|record| {
             record.runner == Runner::Codex && record.on_quota == OnQuota::Wait && !record.state.is_final()
         });
-        let is_probe = self.scene.core.scheduler.account_hold.probe().is_some_and(|probe| probe.job == *job);
+        let is_probe = [self.probe(), self.last_probe.clone()].contains(&Some(job.clone()));
         let may_try = matches!(belief, Belief::Unknown(next) if at(self.second) >= next);
         if waits && !(is_probe && may_try) {
             return Err(format!("{job} starts at {} in spite of {belief:?}", at(self.second)));
@@ -235,7 +249,7 @@ impl Model {
     fn show(&mut self, job: &JobId) -> Outcome {
         self.unseen.remove(job);
         let Some(record) = self.records.get(job).cloned() else { return Ok(()) };
-        let is_probe = self.scene.core.scheduler.account_hold.probe().is_some_and(|probe| probe.job == *job);
+        let is_probe = self.probe().as_ref() == Some(job);
         let was_paused = self.seen_pauses.remove(job);
         if record.held.is_some() {
             self.seen_pauses.insert(job.clone());
@@ -245,7 +259,7 @@ impl Model {
             // The relay can't see that the job went on in between, and pauses anew.
             return self.handle_unchecked(Input::RecordsChanged(BTreeMap::from([(job.clone(), record)])));
         }
-        if let Some(report) = report {
+        if let Some(report) = report.filter(|_| !self.is_lost(&record)) {
             self.learn(report, is_probe);
         }
         let has_answer = record.model_usage.is_some() && record.model_problem.is_none();
@@ -254,6 +268,16 @@ impl Model {
             return Ok(());
         }
         self.handle(Input::RecordsChanged(BTreeMap::from([(job.clone(), record)])))
+    }
+
+    /// Returns true if the relay learns nothing from a report: it knows the problem, which the model's answer to another
+    /// job has disproved, or the job has gone on since.
+    fn is_lost(&self, record: &JobRecord) -> bool {
+        let job = self.scene.core.scheduler.jobs.get(&record.job);
+        let has_gone_on = record.held.is_none() && !record.state.is_final();
+        job.is_some_and(|job| {
+            job.account.problem == record.model_problem && (job.account.is_disproved || has_gone_on)
+        })
     }
 
     /// Changes the belief as a report does.

@@ -139,7 +139,9 @@ fn one_job_tries_while_the_end_of_the_limit_is_not_known() {
     let works = JobRecord { steps: vec![step], ..codex_job("c#1", State::Running) };
     assert_eq!(jobs_after(&mut scene, changed(works)), ["Continue { a#1 }", "Continue { b#1 }"]);
     // Without a new answer of the model's server, the disproved report holds no other job again.
-    jobs_after(&mut scene, changed(continued_job("a#1")));
+    for job in ["a#1", "b#1"] {
+        jobs_after(&mut scene, changed(continued_job(job)));
+    }
     assert_eq!(jobs_after(&mut scene, changed(held_job("a#1", None))), ["hold a#1 Some(1210)"]);
     scene.advance(Duration::from_secs(290));
     assert_eq!(jobs_after(&mut scene, Input::Tick), [""; 0]);
