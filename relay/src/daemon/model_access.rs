@@ -48,6 +48,14 @@ pub(super) struct ModelAccess {
     shared: Arc<Mutex<Shared>>,
 }
 
+/// Credentials of requests. Their owner has changed them if they differ from earlier ones.
+#[derive(Debug, PartialEq, Eq)]
+struct Credentials {
+    settings: UpstreamSettings,
+    /// Number of times that others than this relay have replaced the login to which the settings refer.
+    login_replacements: u64,
+}
+
 #[derive(Debug, Default)]
 struct Shared {
     /// Meter of each job that has used the model, from its first connection to its end.
@@ -121,14 +129,13 @@ impl ModelAccess {
     /// Reports changes of [`Self::problem`], and new credentials, from now on: a login or a changed file needs no restart.
     pub(super) fn spawn_checks(self, mut reported: Option<String>, core: mpsc::Sender<Message>) {
         tokio::spawn(async move {
-            let mut known = UpstreamSettings::of_this_process().ok();
+            let (_, mut known) = self.check(UpstreamSettings::of_this_process());
             loop {
                 tokio::time::sleep(CHECK_INTERVAL).await;
-                let settings = UpstreamSettings::of_this_process();
-                let problem = self.problem_of(settings.clone());
+                let (problem, credentials) = self.check(UpstreamSettings::of_this_process());
                 let mut inputs = Vec::new();
-                if settings.is_ok() && settings.as_ref().ok() != known.as_ref() {
-                    known = settings.ok();
+                if credentials.is_some() && credentials != known {
+                    known = credentials;
                     inputs.push(Input::CredentialsChanged);
                 }
                 if problem != reported {
@@ -146,14 +153,18 @@ impl ModelAccess {
 
     /// Returns the reason why no job can use the model, one line; `None` if jobs can.
     pub(super) fn problem(&self) -> Option<String> {
-        self.problem_of(UpstreamSettings::of_this_process())
+        self.check(UpstreamSettings::of_this_process()).0
     }
 
-    fn problem_of(&self, settings: Result<UpstreamSettings, String>) -> Option<String> {
-        match settings.and_then(|settings| self.lock().upstream(settings)) {
+    /// Returns the reason why no job can use the model, and the credentials that requests use.
+    fn check(&self, settings: Result<UpstreamSettings, String>) -> (Option<String>, Option<Credentials>) {
+        let upstream = settings.clone().and_then(|settings| self.lock().upstream(settings));
+        let problem = match &upstream {
             Ok(upstream) => upstream.problem(),
-            Err(problem) => Some(problem),
-        }
+            Err(problem) => Some(problem.clone()),
+        };
+        let login_replacements = upstream.map_or(0, |upstream| upstream.login_replacements());
+        (problem, settings.ok().map(|settings| Credentials { settings, login_replacements }))
     }
 
     /// Returns the route of a connection of a job's running run. The settings of the model's server are read each time,
@@ -301,97 +312,5 @@ fn events_between(recorded: &JobReadings, current: &JobReadings) -> Vec<EventBod
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::files::atomic::Durability;
-    use common::event::{FailureKind, Queued, Usage};
-    use common::model_usage::ModelProblem;
-    use common::record::State;
-
-    fn record(model_usage: Option<ModelUsage>) -> JobRecord {
-        let at = jiff::Timestamp::UNIX_EPOCH;
-        let record = JobRecord::from_queued("a#1".parse().unwrap(), at, &Queued::default());
-        JobRecord { model_usage, epoch: 1, ..record }
-    }
-
-    #[tokio::test]
-    async fn a_job_has_one_meter_until_its_end_and_it_goes_on_from_the_record() {
-        let (commands, _writer) = mpsc::channel(16);
-        let writer = WriterHandle::new(commands);
-        let mut shared = Shared::default();
-        let total = ModelUsage { answers: 7, ..ModelUsage::default() };
-        let mut meter =
-            |usage| shared.meter(&record(usage), || Ok(MeterSettings::default()), &writer).unwrap();
-        let first = meter(Some(total));
-        assert_eq!(first.readings().borrow().total, total);
-        assert!(Arc::ptr_eq(&first, &meter(None)));
-        shared.meters.remove(&"a#1".parse().unwrap());
-        let new = shared.meter(&record(None), || Ok(MeterSettings::default()), &writer).unwrap();
-        assert_eq!(new.readings().borrow().total, ModelUsage::default());
-    }
-
-    /// Returns the access of a new registry, with its folder and the queue of its writer.
-    fn access() -> (tempfile::TempDir, ModelAccess, mpsc::Receiver<WriterCommand>) {
-        let dir = tempfile::tempdir().unwrap();
-        let (commands, queue) = mpsc::channel(16);
-        let (registry, writer) = (Registry::for_project(dir.path()), WriterHandle::new(commands));
-        registry.ensure().unwrap();
-        let secret = dir.path().join("model-secret");
-        let access = ModelAccess::load(&secret, registry, Prices::default(), writer).unwrap();
-        (dir, access, queue)
-    }
-
-    #[tokio::test]
-    async fn a_job_whose_spec_can_t_be_read_gets_no_meter_without_a_budget() {
-        let (_dir, access, _queue) = access();
-        let settings = || access.meter_settings(&record(None), &UpstreamSettings::default());
-        assert!(settings().unwrap_err().contains("its budget is not known"));
-        access.registry.spec(&record(None).job).replace(b"{}", Durability::Cached).unwrap();
-        assert!(settings().unwrap_err().contains("its budget is not known"));
-    }
-
-    #[tokio::test]
-    async fn the_end_of_a_job_closes_its_meter_also_if_it_comes_first() {
-        let (_dir, access, _queue) = access();
-        let open = record(None);
-        let meter = access.lock().meter(&open, || Ok(MeterSettings::default()), &access.writer).unwrap();
-        assert!(!access.has_ended(&open.job));
-        let ended = JobRecord { state: State::Completed, ..open.clone() };
-        access.registry.record(&open.job).replace(&ended.to_bytes().unwrap(), Durability::Cached).unwrap();
-        assert!(access.has_ended(&open.job));
-        access.remove_job(&open.job);
-        assert!(meter.is_closed() && access.lock().meters.is_empty());
-    }
-
-    #[test]
-    fn connections_are_shared_until_the_settings_change() {
-        let settings = |key: &str| UpstreamSettings {
-            base_url: "http://h/v1".to_owned(),
-            key: Some(Secret::new(key)),
-            ..UpstreamSettings::default()
-        };
-        let mut shared = Shared::default();
-        let first = shared.upstream(settings("one")).unwrap();
-        assert!(Arc::ptr_eq(&first, &shared.upstream(settings("one")).unwrap()));
-        assert!(!Arc::ptr_eq(&first, &shared.upstream(settings("two")).unwrap()));
-    }
-
-    #[test]
-    fn a_change_of_the_readings_is_one_event_each() {
-        let before = JobReadings::default();
-        let usage = Usage { input_tokens: 1, ..Usage::default() };
-        let total = ModelUsage { usage, answers: 1, ..ModelUsage::default() };
-        let (kind, message) = (FailureKind::Overloaded, "busy".to_owned());
-        let problem = Some(ModelProblem { kind, message, resets_at: None });
-        let warnings = vec!["most is used".to_owned()];
-        let after =
-            JobReadings { total, refused: 3, problem: problem.clone(), warnings, ..JobReadings::default() };
-        let expected = [
-            EventBody::ModelUsage(Box::new(total)),
-            EventBody::Warning { message: "most is used".to_owned() },
-            EventBody::ModelProblem { problem: problem.map(Box::new) },
-        ];
-        assert_eq!(events_between(&before, &after), expected);
-        assert_eq!(events_between(&after, &JobReadings { refused: 4, ..after.clone() }), []);
-    }
-}
+#[path = "model_access_tests.rs"]
+mod tests;

@@ -7,7 +7,9 @@
 //!                          one job tries ──the model answers──────────────────► free
 //! ```
 //!
-//! `relay up` ends every hold but that of a day whose budget is used up. After refused credentials nothing else does.
+//! A job that does not begin to try within the first pause is replaced by the next one, and one that has begun gets
+//! [`MAX_PAUSE`]. `relay up` ends every hold but that of a day whose budget is used up. Refused credentials hold until new
+//! ones, an answer, or a new relay.
 //!
 //! Workers are not trusted: an end that only Codex's words name is believed for [`MAX_PAUSE`], then another job tries.
 
@@ -28,6 +30,8 @@ const MARGIN: SignedDuration = SignedDuration::from_secs(1);
 const FIRST_PAUSE: SignedDuration = SignedDuration::from_mins(5);
 /// Longest pause before a try, unless the model's server has named the end of the limit.
 const MAX_PAUSE: SignedDuration = SignedDuration::from_hours(1);
+/// Pause before the next search for a job that can try, while all jobs lack an agent or a slot.
+const SEARCH_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 /// Number of holds in a row whose end is believed without a pause. A server that always names an instant shortly ahead
 /// would otherwise be asked without end.
 const MAX_BELIEVED: u32 = 3;
@@ -42,6 +46,11 @@ pub(super) struct Probe {
 }
 
 impl Probe {
+    /// Returns true if the job may go on with its try, if it has begun.
+    pub(super) fn has_time(&self, now: Timestamp) -> bool {
+        after(MAX_PAUSE, self.started_at) > now
+    }
+
     /// Returns true if the model has answered the job. `is_problem_over` is true if the record has no problem any more.
     pub(super) fn has_answer(&self, record: &JobRecord, is_problem_over: bool) -> bool {
         let is_of_relay =
@@ -57,7 +66,7 @@ impl Probe {
 pub(super) enum Try {
     /// The hold has ended.
     Ended,
-    /// One job should try whether the limit has ended.
+    /// One job should try whether the limit has ended, unless one is doing so.
     ChooseProbe,
 }
 
@@ -66,6 +75,8 @@ pub(super) enum Try {
 pub(super) struct AccountHold {
     hold: Option<Hold>,
     probe: Option<Probe>,
+    /// Earliest time of the next try, because no job could try before.
+    search_at: Option<Timestamp>,
     /// Number of holds and failed tries in a row.
     count: u32,
     /// Job whose report has set the hold.
@@ -109,21 +120,25 @@ impl AccountHold {
         }
     }
 
+    /// Returns true if credentials were refused.
+    pub(super) fn is_for_credentials(&self) -> bool {
+        self.hold.as_ref().is_some_and(|hold| hold.kind == FailureKind::Auth)
+    }
+
     /// Returns the time of the next try.
     pub(super) fn next_try_at(&self) -> Option<Timestamp> {
-        self.hold.as_ref()?.next_try_at
+        let planned = self.hold.as_ref()?.next_try_at?;
+        Some(self.search_at.map_or(planned, |at| at.max(planned)))
     }
 
     /// Goes on with a hold that an earlier relay recorded, unless one that lasts longer is in force.
     pub(super) fn adopt(&mut self, recorded: &Hold, now: Timestamp) {
-        // The relay knows anew what was used today.
-        if recorded.kind == FailureKind::BudgetExceeded {
+        // The relay knows anew what was used today, and the credentials may be others by now.
+        if matches!(recorded.kind, FailureKind::BudgetExceeded | FailureKind::Auth) {
             return;
         }
-        let is_open = recorded.kind == FailureKind::Auth;
-        let planned = recorded.next_try_at.or(recorded.until).or((!is_open).then_some(now));
-        let is_credible = |at: Timestamp| at <= now || is_plausible_end(at, now);
-        let next_try_at = planned.map(|at| if is_credible(at) { at } else { now });
+        let planned = recorded.next_try_at.or(recorded.until).unwrap_or(now);
+        let next_try_at = Some(if planned <= now || is_plausible_end(planned, now) { planned } else { now });
         if self.hold.as_ref().is_none_or(|hold| hold.next_try_at < next_try_at) {
             self.hold = Some(Hold { next_try_at, ..recorded.clone() });
             self.count = 1;
@@ -145,6 +160,7 @@ impl AccountHold {
             self.count = if in_a_row { self.count.saturating_add(1) } else { 1 };
         }
         self.probe = None;
+        self.search_at = None;
         if !has_probe_failed {
             self.reporter = Some(job.clone());
             self.count_try(job);
@@ -169,27 +185,34 @@ impl AccountHold {
         }
     }
 
-    /// Handles the time: a try may be due. A running probe gets more time, up to [`MAX_PAUSE`].
+    /// Handles the time: a try may be due.
     pub(super) fn check_time(&mut self, now: Timestamp) -> Option<Try> {
-        let hold = self.hold.as_mut().filter(|hold| hold.next_try_at.is_some_and(|at| at <= now))?;
-        if hold.until.is_some_and(|until| until <= now) {
+        self.next_try_at().filter(|at| *at <= now)?;
+        if self.hold.as_ref().is_some_and(|hold| hold.until.is_some_and(|until| until <= now)) {
             self.end(Some(now));
             return Some(Try::Ended);
         }
-        if self.probe.as_ref().is_some_and(|probe| after(MAX_PAUSE, probe.started_at) > now) {
-            hold.next_try_at = now.checked_add(FIRST_PAUSE).ok();
-            return None;
-        }
         Some(Try::ChooseProbe)
+    }
+
+    /// Gives more time to a job that tries.
+    pub(super) fn extend_probe(&mut self, now: Timestamp) {
+        if let Some(hold) = &mut self.hold {
+            hold.next_try_at = now.checked_add(FIRST_PAUSE).ok();
+        }
+    }
+
+    /// Handles a due try that no job can make at the moment.
+    pub(super) fn postpone_try(&mut self, now: Timestamp) {
+        self.search_at = now.checked_add(SEARCH_PAUSE).ok();
     }
 
     /// Lets a job try.
     pub(super) fn start_probe(&mut self, job: JobId, now: Timestamp) {
         self.count_try(&job);
         self.probe = Some(Probe { job, started_at: now });
-        if let Some(hold) = &mut self.hold {
-            hold.next_try_at = now.checked_add(FIRST_PAUSE).ok();
-        }
+        self.search_at = None;
+        self.extend_probe(now);
     }
 
     /// Forgets a probe that ended without news about the limit: another job tries at once.
@@ -204,6 +227,7 @@ impl AccountHold {
     pub(super) fn end(&mut self, ended_at: Option<Timestamp>) {
         self.hold = None;
         self.probe = None;
+        self.search_at = None;
         self.reporter = None;
         self.tries.clear();
         self.ended_at = ended_at;
@@ -340,18 +364,28 @@ mod tests {
         assert_eq!(adopt(kind, Some(60), None), Some(at(60)));
         assert_eq!(adopt(kind, None, None), Some(at(0)));
         assert_eq!(adopt(kind, None, Some(365 * 24 * 3600)), Some(at(0)));
-        assert_eq!(adopt(FailureKind::Auth, None, None), None);
+        // The credentials may be others by now.
+        assert_eq!(adopt(FailureKind::Auth, None, Some(60)), None);
     }
 
     #[test]
-    fn a_probe_that_does_not_end_gets_more_time_and_one_that_says_nothing_is_replaced() {
+    fn a_probe_that_works_gets_more_time_and_one_that_says_nothing_is_replaced() {
         let mut state = AccountHold::default();
         report(&mut state, None, 0);
         state.start_probe(job("a#1"), at(300));
+        assert_eq!((state.check_time(at(599)), state.check_time(at(600))), (None, Some(Try::ChooseProbe)));
+        state.extend_probe(at(600));
         assert_eq!((state.check_time(at(600)), state.next_try_at()), (None, Some(at(900))));
-        assert_eq!(state.clone().check_time(at(3899)), None);
-        assert_eq!(state.clone().check_time(at(3900)), Some(Try::ChooseProbe));
+        assert_eq!([3899, 3900].map(|now| state.probe().unwrap().has_time(at(now))), [true, false]);
         state.drop_probe(at(700));
         assert_eq!(state.check_time(at(700)), Some(Try::ChooseProbe));
+    }
+
+    #[test]
+    fn while_no_job_can_try_one_is_searched_every_few_seconds() {
+        let mut state = AccountHold::default();
+        report(&mut state, None, 0);
+        state.postpone_try(at(300));
+        assert_eq!((state.check_time(at(304)), state.check_time(at(305))), (None, Some(Try::ChooseProbe)));
     }
 }

@@ -16,6 +16,8 @@ pub(super) struct AccountUse {
     pub(super) held: Option<Hold>,
     /// Newest problem that the gateway recorded.
     pub(super) problem: Option<ModelProblem>,
+    /// Number of the model's answers that the gateway has counted.
+    pub(super) answers: u64,
     /// True if the model answered another job while the queue was held because of this one.
     pub(super) is_disproved: bool,
 }
@@ -26,9 +28,15 @@ impl AccountUse {
             waits: record.runner == Runner::Codex && record.on_quota == OnQuota::Wait,
             held: record.held.clone(),
             problem: record.model_problem.clone(),
+            answers: count_answers(record),
             is_disproved: false,
         }
     }
+}
+
+/// Returns the number of answers in a record.
+pub(super) fn count_answers(record: &JobRecord) -> u64 {
+    record.model_usage.map_or(0, |used| used.answers)
 }
 
 /// Source of a report.
@@ -65,6 +73,8 @@ impl Report {
     /// Returns the report in a record. `is_new_hold` and `is_new_problem` are true for facts that an earlier record of
     /// the job did not have.
     pub(super) fn of_record(record: &JobRecord, is_new_hold: bool, is_new_problem: bool) -> Option<Self> {
+        // Command lines use another account.
+        let record = (record.runner == Runner::Codex).then_some(record)?;
         let problem = record.model_problem.as_ref();
         let limit = problem.filter(|problem| problem.kind == FailureKind::UsageLimit);
         let resets_at = limit.and_then(|limit| limit.resets_at);

@@ -4,15 +4,16 @@
 use common::event::{EventBody, FailureKind};
 use common::hold::Hold;
 use common::ids::JobId;
+use common::job::Runner;
 use common::model_usage::ModelProblem;
 use common::record::{JobRecord, State};
 use jiff::{SignedDuration, Timestamp};
 
 use super::account_hold::Try;
-use super::account_report::{Report, Source};
+use super::account_report::{Report, Source, count_answers};
 use super::handle::Core;
 use super::input_context::InputContext;
-use super::scheduler::{Action, AgentId, Assignment, Scheduler};
+use super::scheduler::{Action, AgentId, Assignment, ScheduledJob, Scheduler};
 
 impl Scheduler {
     /// Returns true if a job is held back by the hold of the account.
@@ -54,6 +55,8 @@ impl Scheduler {
         let is_new_problem = record.model_problem != job.account.problem;
         let is_problem_over = is_new_problem && record.model_problem.is_none();
         job.account.problem.clone_from(&record.model_problem);
+        let has_answer = record.runner == Runner::Codex && count_answers(record) > job.account.answers;
+        job.account.answers = count_answers(record);
         job.account.is_disproved &= !is_new_problem;
         if is_new_hold || record.held.is_none() {
             job.account.held.clone_from(&record.held);
@@ -62,6 +65,9 @@ impl Scheduler {
         if let Some(report) = report.clone().filter(|report| self.is_believed(&record.job, report)) {
             self.account_hold.report(&record.job, report, now);
             return self.apply_hold();
+        }
+        if has_answer && record.model_problem.is_none() && self.account_hold.is_for_credentials() {
+            return self.end_account_hold(Some(now));
         }
         let probe = self.account_hold.probe().filter(|probe| probe.job == record.job);
         if probe.is_some_and(|probe| probe.has_answer(record, is_problem_over)) {
@@ -73,8 +79,21 @@ impl Scheduler {
         }
         match report.filter(|_| is_new_hold) {
             Some(report) => self.hold_alone(&record.job, report, now),
-            None => Vec::new(),
+            None => self.continue_again(record),
         }
+    }
+
+    /// Lets a job go on whose record shows a hold although none is in force: it may pause anew, and the record in between
+    /// was not seen. An agent ignores this for a job that does not pause.
+    fn continue_again(&self, record: &JobRecord) -> Vec<Action> {
+        let is_held = record.held.is_some() && !record.state.is_final();
+        let is_in_force =
+            self.account_hold.current().is_some() || self.own_holds.current(&record.job).is_some();
+        if !is_held || is_in_force || !self.pauses(&record.job) {
+            return Vec::new();
+        }
+        let agent = self.agent_of(&record.job).cloned();
+        agent.into_iter().map(|agent| Action::Continue { agent, job: record.job.clone() }).collect()
     }
 
     /// Holds a job because of a report that does not hold the queue.
@@ -120,15 +139,36 @@ impl Scheduler {
             None if has_ended => self.apply_hold(),
             None => Vec::new(),
             Some(Try::Ended) => self.apply_hold(),
-            Some(Try::ChooseProbe) => match self.choose_probe() {
-                Some(job) => {
-                    self.account_hold.start_probe(job, now);
-                    self.apply_hold()
-                }
-                // No job waits, so the next one tries.
-                None => self.end_account_hold(Some(now)),
-            },
+            Some(Try::ChooseProbe) => self.try_account(now),
         }
+    }
+
+    /// Lets a job try whether the limit has ended, unless one is doing so.
+    fn try_account(&mut self, now: Timestamp) -> Vec<Action> {
+        if self.is_probe_working(now) {
+            self.account_hold.extend_probe(now);
+            return Vec::new();
+        }
+        if let Some(job) = self.choose_probe() {
+            self.account_hold.start_probe(job, now);
+            return self.apply_hold();
+        }
+        if self.jobs.iter().any(|(id, job)| self.awaits_limit(id, job)) {
+            self.account_hold.postpone_try(now);
+            return Vec::new();
+        }
+        // No job waits, so the next one tries.
+        self.end_account_hold(Some(now))
+    }
+
+    /// Returns true if the job that tries has begun, may go on, and its agent is connected.
+    fn is_probe_working(&self, now: Timestamp) -> bool {
+        let probe = self.account_hold.probe().filter(|probe| probe.has_time(now));
+        let job = probe.and_then(|probe| self.jobs.get(&probe.job));
+        job.is_some_and(|job| match &job.assignment {
+            Assignment::Running(agent) => job.account.held.is_none() && self.agents.is_connected(agent),
+            _ => false,
+        })
     }
 
     /// Ends the hold. `ended_at` is the time of an end that the account may contradict; `None` if a person has acted.
@@ -137,19 +177,33 @@ impl Scheduler {
         self.apply_hold()
     }
 
-    /// Returns the job that tries whether the limit has ended: one with the fewest tries, so that no job alone decides.
-    /// Of those, the oldest that pauses in its thread, else the oldest queued one.
+    /// Returns the job that tries whether the limit has ended: one that can begin, with the fewest tries, so that no job
+    /// alone decides. Of those, the oldest that pauses in its thread, else the oldest queued one. A job that has not begun
+    /// makes room for the others.
     fn choose_probe(&self) -> Option<JobId> {
-        let held = self.jobs.iter().filter(|(id, job)| {
-            let is_running = matches!(job.assignment, Assignment::Running(_));
-            let pauses = job.account.held.is_some() && self.own_holds.current(id).is_none();
-            if is_running { pauses } else { self.is_held(id) && self.is_startable(id) }
-        });
-        let first = held.min_by_key(|(id, job)| {
+        let last = self.account_hold.probe().map(|probe| &probe.job);
+        let able = self.jobs.iter().filter(|(id, job)| self.awaits_limit(id, job) && self.can_begin(job));
+        let next = able.min_by_key(|(id, job)| {
             let is_queued = job.assignment == Assignment::Queued;
-            (self.account_hold.tries_of(id), is_queued, job.created_at, (*id).clone())
+            (last == Some(*id), self.account_hold.tries_of(id), is_queued, job.created_at, (*id).clone())
         });
-        first.map(|(id, _)| id.clone())
+        next.map(|(id, _)| id.clone())
+    }
+
+    /// Returns true for a job that only the limit keeps from its work, or the lack of an agent or a slot.
+    fn awaits_limit(&self, id: &JobId, job: &ScheduledJob) -> bool {
+        let pauses = || job.account.held.is_some() && self.own_holds.current(id).is_none();
+        let is_running = matches!(job.assignment, Assignment::Running(_));
+        let awaits = if is_running { pauses() } else { self.is_startable(id) };
+        awaits && job.account.waits && !self.requested_cancels.contains_key(id)
+    }
+
+    /// Returns true if the agent of a running job is connected, or if there is a slot for a queued one.
+    fn can_begin(&self, job: &ScheduledJob) -> bool {
+        match job.assignment.agent() {
+            Some(agent) => self.agents.is_connected(agent),
+            None => self.queue.has_slot(job.group.as_ref()) && self.next_target().is_some(),
+        }
     }
 
     /// Returns true for a queued job that waits for no other job.
@@ -242,7 +296,7 @@ impl Core {
 
     /// Ends the hold after refused credentials.
     pub(super) fn on_credentials_changed(&mut self, context: &mut InputContext) {
-        if self.scheduler.account_hold.current().is_some_and(|hold| hold.kind == FailureKind::Auth) {
+        if self.scheduler.account_hold.is_for_credentials() {
             self.end_hold(context);
         }
     }

@@ -6,11 +6,13 @@ use std::time::Duration;
 use common::event::{EventBody, FailureKind, JobError};
 use common::hold::{Hold, OnQuota};
 use common::job::{Runner, StepKind};
-use common::model_usage::ModelProblem;
+use common::model_usage::{ModelProblem, ModelUsage};
 use common::record::{JobRecord, State};
 use common::step::Step;
 use jiff::Timestamp;
 
+use super::job_queue::GroupLimits;
+use super::scheduler::Scheduler;
 use super::tests::{Scene, agent_connected, found_record, id, record, request_filed};
 use super::*;
 use crate::engine_kind::EngineKind;
@@ -47,12 +49,16 @@ fn scene() -> Scene {
     let active = vec![codex_job("a#1", State::Running)];
     scene.core.handle(Input::RegistryOpened(active), scene.now);
     scene.core.handle(Input::Heartbeat(at(0)), scene.now);
-    let mut connected = agent_connected("x", 1, &["a#1"]);
+    scene.core.handle(with_slots(agent_connected("x", 1, &["a#1"])), scene.now);
+    scene
+}
+
+/// Gives a connecting agent three slots.
+fn with_slots(mut connected: Input) -> Input {
     if let Input::Connected(connection) = &mut connected {
         connection.hello.max_jobs = 3;
     }
-    scene.core.handle(connected, scene.now);
-    scene
+    connected
 }
 
 /// Passes an input on, and returns what happens to jobs, one word each.
@@ -133,7 +139,9 @@ fn one_job_tries_while_the_end_of_the_limit_is_not_known() {
     let works = JobRecord { steps: vec![step], ..codex_job("c#1", State::Running) };
     assert_eq!(jobs_after(&mut scene, changed(works)), ["Continue { a#1 }", "Continue { b#1 }"]);
     // Without a new answer of the model's server, the disproved report holds no other job again.
-    jobs_after(&mut scene, changed(continued_job("a#1")));
+    for job in ["a#1", "b#1"] {
+        jobs_after(&mut scene, changed(continued_job(job)));
+    }
     assert_eq!(jobs_after(&mut scene, changed(held_job("a#1", None))), ["hold a#1 Some(1210)"]);
     scene.advance(Duration::from_secs(290));
     assert_eq!(jobs_after(&mut scene, Input::Tick), [""; 0]);
@@ -181,11 +189,8 @@ fn with_the_gateway_a_limit_that_only_codex_reports_holds_its_own_job_alone() {
 #[test]
 fn a_limit_that_fails_a_job_holds_those_that_wait_until_relay_up() {
     let mut scene = scene();
-    let (kind, message) = (FailureKind::Auth, "refused".to_owned());
-    let problem = ModelProblem { kind, message: message.clone(), resets_at: None };
-    let error = Some(JobError { kind, message, step: None });
-    let own = JobRecord { error: error.clone(), ..codex_job("a#1", State::Failed) };
-    let shared = JobRecord { model_problem: Some(problem), ..own.clone() };
+    let shared = refused_job("a#1");
+    let own = JobRecord { model_problem: None, ..shared.clone() };
     // Credentials that the relay does not hold may be those of this job alone.
     scene.core.handle(changed(own), scene.now);
     assert_eq!(jobs_after(&mut scene, found_record(codex_job("b#1", State::Queued))), ["offer b#1"]);
@@ -198,6 +203,98 @@ fn a_limit_that_fails_a_job_holds_those_that_wait_until_relay_up() {
     scene.core.handle(changed(JobRecord { job: id("c#1"), ..shared }), scene.now);
     assert_eq!(jobs_after(&mut scene, found_record(codex_job("d#1", State::Queued))), ["hold d#1 None"]);
     assert_eq!(jobs_after(&mut scene, Input::CredentialsChanged), ["offer d#1"]);
+}
+
+/// A record of a job whose credentials the model's server has refused.
+fn refused_job(job: &str) -> JobRecord {
+    let (kind, message) = (FailureKind::Auth, "refused".to_owned());
+    let problem = ModelProblem { kind, message: message.clone(), resets_at: None };
+    let error = Some(JobError { kind, message, step: None });
+    JobRecord { error, model_problem: Some(problem), ..codex_job(job, State::Failed) }
+}
+
+fn disconnected(number: ConnectionNumber) -> Input {
+    let connection_id = ConnectionId { agent: "x".into(), number };
+    Input::Disconnected { connection_id, reason: "it was cut".to_owned() }
+}
+
+#[test]
+fn an_answer_of_the_model_or_the_end_of_the_problem_ends_a_hold_for_credentials() {
+    let mut scene = scene();
+    scene.core.handle(found_record(codex_job("r#1", State::Queued)), scene.now);
+    scene.core.handle(changed(codex_job("r#1", State::Running)), scene.now);
+    scene.core.handle(changed(refused_job("a#1")), scene.now);
+    assert_eq!(jobs_after(&mut scene, found_record(codex_job("b#1", State::Queued))), ["hold b#1 None"]);
+    let answered = |answers| {
+        let model_usage = Some(ModelUsage { answers, ..ModelUsage::default() });
+        JobRecord { model_usage, ..codex_job("r#1", State::Running) }
+    };
+    assert_eq!(jobs_after(&mut scene, changed(answered(1))), ["offer b#1"]);
+    scene.core.handle(changed(refused_job("b#1")), scene.now);
+    assert_eq!(jobs_after(&mut scene, found_record(codex_job("c#1", State::Queued))), ["hold c#1 None"]);
+    assert_eq!(jobs_after(&mut scene, changed(answered(1))), [""; 0]);
+    assert_eq!(jobs_after(&mut scene, Input::ModelChecked(Some("refused".to_owned()))), [""; 0]);
+    assert_eq!(jobs_after(&mut scene, Input::ModelChecked(None)), ["offer c#1"]);
+}
+
+#[test]
+fn limits_of_command_lines_and_holds_of_an_earlier_relay_for_credentials_hold_nothing() {
+    let mut scene = scene();
+    let command_line = |record| JobRecord { runner: Runner::Shell, ..record };
+    let limited = held_job("a#1", Some(60));
+    let failed = JobRecord { held: None, error: refused_job("a#1").error, ..limited.clone() };
+    assert_eq!(jobs_after(&mut scene, changed(command_line(limited)))[..], ["Continue { a#1 }"]);
+    scene.core.handle(changed(command_line(JobRecord { state: State::Failed, ..failed })), scene.now);
+    assert_eq!(jobs_after(&mut scene, found_record(codex_job("b#1", State::Queued))), ["offer b#1"]);
+    let mut later = Scene::with_settings(EngineKind::Local, false);
+    let hold =
+        Hold { kind: FailureKind::Auth, message: "refused".to_owned(), until: None, next_try_at: None };
+    let recorded = JobRecord { held: Some(hold), ..codex_job("c#1", State::Queued) };
+    assert_eq!(jobs_after(&mut later, Input::RegistryOpened(vec![recorded])), ["free c#1"]);
+    assert_eq!(jobs_after(&mut later, agent_connected("x", 1, &[])), ["offer c#1"]);
+}
+
+#[test]
+fn a_job_whose_agent_is_away_does_not_try_and_one_that_does_not_begin_is_replaced() {
+    let mut scene = scene();
+    for job in ["b#1", "c#1"] {
+        scene.core.handle(found_record(codex_job(job, State::Queued)), scene.now);
+        scene.core.handle(changed(codex_job(job, State::Running)), scene.now);
+    }
+    for job in ["a#1", "b#1", "c#1"] {
+        scene.core.handle(changed(held_job(job, None)), scene.now);
+    }
+    let all = ["a#1", "b#1", "c#1"];
+    scene.core.handle(disconnected(1), scene.now);
+    scene.advance(Duration::from_secs(300));
+    assert_eq!(jobs_after(&mut scene, Input::Tick), [""; 0]);
+    assert_eq!(scene.core.deadline(), Some(scene.now + Duration::from_secs(5)));
+    assert_eq!(jobs_after(&mut scene, agent_connected("x", 2, &all)), [""; 0]);
+    scene.advance(Duration::from_secs(5));
+    // The job that has reported the limit does not try first.
+    for job in ["b#1", "c#1", "a#1", "b#1"] {
+        let tried = jobs_after(&mut scene, Input::Tick);
+        assert!(tried.contains(&format!("Continue {{ {job} }}")), "{tried:?}");
+        scene.advance(Duration::from_secs(300));
+    }
+}
+
+#[test]
+fn a_queued_job_of_a_full_group_does_not_try() {
+    let mut scene = scene();
+    let limits = GroupLimits::from([("g".parse().unwrap(), 1)]);
+    scene.core.scheduler = Scheduler::new(limits, false);
+    scene.core.handle(with_slots(agent_connected("x", 2, &[])), scene.now);
+    let grouped = |record| JobRecord { group: Some("g".parse().unwrap()), ..record };
+    scene.core.handle(found_record(grouped(record("s#1", State::Queued, None))), scene.now);
+    scene.core.handle(found_record(codex_job("r#1", State::Queued)), scene.now);
+    scene.core.handle(changed(held_job("r#1", None)), scene.now);
+    for queued in [grouped(codex_job("b#1", State::Queued)), codex_job("c#1", State::Queued)] {
+        scene.core.handle(found_record(queued), scene.now);
+    }
+    scene.core.handle(changed(codex_job("r#1", State::Cancelled)), scene.now);
+    scene.advance(Duration::from_secs(300));
+    assert_eq!(jobs_after(&mut scene, Input::Tick)[0], "offer c#1");
 }
 
 #[test]

@@ -48,6 +48,11 @@ impl JobQueue {
         open_groups.filter_map(|(_, jobs)| jobs.first()).min().map(|(_, job)| job.clone())
     }
 
+    /// Returns true if a group has a free slot.
+    pub(super) fn has_slot(&self, group: Option<&JobName>) -> bool {
+        self.limited_group(group).is_none_or(|group| self.is_open(&group))
+    }
+
     /// Takes a slot of a group.
     pub(super) fn take_slot(&mut self, group: Option<&JobName>) {
         if let Some(group) = self.limited_group(group) {

@@ -175,8 +175,12 @@ impl Core {
 
     /// Handles a change of the reason why workers can't reach their model.
     pub(super) fn on_model_checked(&mut self, problem: Option<String>, context: &mut InputContext) {
+        let is_over = problem.is_none() && self.platform.model_problem.is_some();
         self.platform.model_problem = problem;
         self.publish_agent(context);
+        if is_over {
+            self.on_credentials_changed(context);
+        }
     }
 
     /// Returns the resource of which an agent's machine has too little for another job, if any.

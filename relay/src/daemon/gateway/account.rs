@@ -30,7 +30,8 @@ pub(super) fn classify(
         402 => Some(FailureKind::UsageLimit),
         429 if is_window_full() => Some(FailureKind::UsageLimit),
         429 => Some(FailureKind::RateLimited),
-        401 | 403 => Some(FailureKind::Auth),
+        // 403 may concern the model of one job, or come from a proxy on the way: only its words count.
+        401 => Some(FailureKind::Auth),
         // 504 says that the request took too long, which is no problem of the account.
         500..=503 | 505.. => Some(FailureKind::Overloaded),
         _ => None,
@@ -53,7 +54,8 @@ pub(super) fn classify(
     Some(ModelProblem { kind, resets_at, message: text_format::one_line(&error.message, MAX_MESSAGE) })
 }
 
-/// Returns the meaning of an error's `type` or `code`.
+/// Returns the meaning of an error's `type` or `code`. Words about credentials hold the queue, so those about what
+/// credentials may not use, such as `permission_error` for a model, are not among them.
 fn kind_of_word(word: &str) -> Option<FailureKind> {
     Some(match word {
         "usage_limit_reached"
@@ -66,10 +68,10 @@ fn kind_of_word(word: &str) -> Option<FailureKind> {
         "rate_limit_exceeded" | "rate_limit_error" | "rate_limit" => FailureKind::RateLimited,
         "invalid_api_key"
         | "authentication_error"
-        | "permission_error"
         | "token_expired"
         | "account_deactivated"
-        | "usage_not_included" => FailureKind::Auth,
+        | "usage_not_included"
+        | "unsupported_country_region_territory" => FailureKind::Auth,
         "context_length_exceeded" => FailureKind::ContextWindow,
         "server_is_overloaded"
         | "server_overloaded"
@@ -238,7 +240,6 @@ mod tests {
             (529, "overloaded_error", "Overloaded", FailureKind::Overloaded),
             (500, "api_error", "Internal", FailureKind::Overloaded),
             (401, "authentication_error", "invalid x-api-key", FailureKind::Auth),
-            (403, "permission_error", "no", FailureKind::Auth),
             (402, "billing_error", "pay", FailureKind::UsageLimit),
             (400, "invalid_request_error", "prompt is too long: 9 > 5", FailureKind::ContextWindow),
         ] {
@@ -256,6 +257,15 @@ mod tests {
             (401, json!({}), Some(FailureKind::Auth)),
             (403, body("code", "unsupported_country_region_territory"), Some(FailureKind::Auth)),
             (429, body("type", "usage_not_included"), Some(FailureKind::Auth)),
+            (
+                403,
+                json!({"error": {"code": "token_expired", "type": "invalid_request_error"}}),
+                Some(FailureKind::Auth),
+            ),
+            (403, json!({"error": {"code": "model_not_found", "type": "invalid_request_error"}}), None),
+            (403, body("type", "permission_error"), None),
+            (403, json!("<html>Attention required</html>"), None),
+            (403, json!({}), None),
             (503, json!({"error": "busy"}), Some(FailureKind::Overloaded)),
             (529, json!([]), Some(FailureKind::Overloaded)),
             (200, body("code", "server_is_overloaded"), Some(FailureKind::Overloaded)),

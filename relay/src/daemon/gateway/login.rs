@@ -11,12 +11,14 @@
 //! task is not part of a request, because a worker that closes its connection must not end it between the answer of
 //! the endpoint and the storing of the tokens.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use hyper::Uri;
 use jiff::Timestamp;
 use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::time::Instant;
 
 use super::client::UpstreamClient;
 use super::login_file::{LoginFile, Stored};
@@ -32,6 +34,12 @@ const MIN_REJECTION_PAUSE: Duration = Duration::from_secs(60);
 /// Number of tokens that are masked: those of the current login and of the ones before it, which answers that are still
 /// under way may contain.
 const MAX_MASKED: usize = 12;
+
+/// Time in which another login may follow a refusal: Codex stores its tokens shortly after it has used up the refresh
+/// token of both.
+const STORE_TIME: Duration = Duration::from_secs(3);
+/// Interval between two readings of the file meanwhile.
+const REREAD_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Reason why a request has no login.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +65,12 @@ pub(super) struct Login {
     state: Arc<Mutex<LoginState>>,
     /// Tokens that must not reach a worker, the newest first.
     secrets: RwLock<Vec<Secret>>,
+    /// Number of times that the user, Codex or another relay has replaced the login in the file.
+    replacements: AtomicU64,
+    /// Newest known reason why no request can use the login.
+    known_problem: RwLock<Option<String>>,
+    /// Time in which another login may follow a refusal.
+    store_time: Duration,
 }
 
 /// Login that no request refreshes while this value exists.
@@ -101,7 +115,16 @@ impl LoginState {
 impl Login {
     pub(super) fn new(settings: &LoginSettings, refresh_url: Uri, client: UpstreamClient) -> Self {
         let file = LoginFile::new(settings.auth_file.clone());
-        Self { file, refresh_url, client, state: Arc::default(), secrets: RwLock::default() }
+        Self {
+            file,
+            refresh_url,
+            client,
+            state: Arc::default(),
+            secrets: RwLock::default(),
+            replacements: AtomicU64::default(),
+            known_problem: RwLock::default(),
+            store_time: STORE_TIME,
+        }
     }
 
     /// Returns the tokens that must not reach a worker.
@@ -109,12 +132,21 @@ impl Login {
         self.secrets.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Returns the reason why no request can use the login; `None` if it is not known.
+    /// Returns the reason why no request can use the login, as far as it is known.
     pub(super) fn problem(&self) -> Option<String> {
-        // A locked state is being refreshed.
-        let mut state = self.state.try_lock().ok()?;
+        // While a request uses the state, the newest known reason counts.
+        let Ok(mut state) = self.state.try_lock() else {
+            return self.known_problem.read().unwrap_or_else(PoisonError::into_inner).clone();
+        };
         let read = self.read_file(&mut state);
-        read.and_then(|_| refused(&state)).err().map(|e| e.to_string())
+        let problem = read.and_then(|_| refused(&state)).err().map(|e| e.to_string());
+        self.known_problem.write().unwrap_or_else(PoisonError::into_inner).clone_from(&problem);
+        problem
+    }
+
+    /// Returns the number of times that the user, Codex or another relay has replaced the login, as far as it was read.
+    pub(super) fn replacements(&self) -> u64 {
+        self.replacements.load(Ordering::Acquire)
     }
 
     /// Waits for a refresh that is under way, and keeps others from beginning.
@@ -161,7 +193,7 @@ impl Login {
                 state.rejected_at = matches!(reason, RefreshReason::Rejected).then(time::now);
                 adopted
             }
-            Err(RefreshError::Invalid(reason)) => self.handle_refusal(&mut state, &login, reason),
+            Err(RefreshError::Invalid(reason)) => self.handle_refusal(&mut state, &login, reason).await,
             Err(RefreshError::NoAnswer(_)) if rejected.is_none() && !login.expires_before(time::now()) => {
                 Ok(login)
             }
@@ -181,10 +213,14 @@ impl Login {
     ) -> Result<ChatGptLogin, LoginError> {
         let replaced = state.stored.as_ref().unwrap_or(login);
         match self.file.store(replaced, tokens).await {
-            Ok(Stored::Refreshed(login) | Stored::Superseded(login)) => {
-                self.mask_tokens(&login);
+            Ok(stored) => {
+                let (Stored::Refreshed(login) | Stored::Superseded(login)) = &stored;
+                if matches!(stored, Stored::Superseded(_)) {
+                    self.replacements.fetch_add(1, Ordering::AcqRel);
+                }
+                self.mask_tokens(login);
                 state.set(login.clone());
-                Ok(login)
+                Ok(login.clone())
             }
             Err(reason) => {
                 tracing::error!("the refreshed ChatGPT login is in memory only: {reason}");
@@ -196,15 +232,14 @@ impl Login {
         }
     }
 
-    /// Handles a refusal. Codex may have used the same refresh token, and stored the next one, just before.
-    fn handle_refusal(
+    /// Handles a refusal. Codex may have used the same refresh token, and stores the next one just then.
+    async fn handle_refusal(
         &self,
         state: &mut LoginState,
         refused_login: &ChatGptLogin,
         reason: String,
     ) -> Result<ChatGptLogin, LoginError> {
-        let login = self.read_file(state)?;
-        if login != *refused_login {
+        if let Some(login) = self.await_other_login(state, refused_login).await? {
             return Ok(login);
         }
         tracing::warn!("the ChatGPT login can't be refreshed: {reason}");
@@ -212,12 +247,35 @@ impl Login {
         Err(LoginError::Invalid(reason))
     }
 
+    /// Waits until the file has another login. Returns `None` if it still has this one after some time.
+    async fn await_other_login(
+        &self,
+        state: &mut LoginState,
+        login: &ChatGptLogin,
+    ) -> Result<Option<ChatGptLogin>, LoginError> {
+        let end = Instant::now() + self.store_time;
+        let mut readings = tokio::time::interval(REREAD_INTERVAL);
+        loop {
+            readings.tick().await;
+            let read = self.read_file(state);
+            match read {
+                Ok(other) if other != *login => return Ok(Some(other)),
+                // A file that can't be read may be half written.
+                _ if Instant::now() < end => {}
+                read => return read.map(|_| None),
+            }
+        }
+    }
+
     /// Reads the file, and returns the login of the requests.
     fn read_file(&self, state: &mut LoginState) -> Result<ChatGptLogin, LoginError> {
         let read = self.file.read().map_err(LoginError::Failed)?;
         match &state.current {
             Some(current) if state.stored.as_ref() == Some(&read) => Ok(current.clone()),
-            _ => {
+            known => {
+                if known.is_some() {
+                    self.replacements.fetch_add(1, Ordering::AcqRel);
+                }
                 self.mask_tokens(&read);
                 state.set(read.clone());
                 Ok(read)

@@ -57,7 +57,8 @@ impl Fixture {
         let auth_file = folder.path().join("auth.json");
         let settings = LoginSettings { auth_file, refresh_url: endpoint.base_url.clone() };
         let client = new_client(None, Matcher::builder().build());
-        let login = Arc::new(Login::new(&settings, url, client));
+        let login = Login { store_time: STORE_TIME / 50, ..Login::new(&settings, url, client) };
+        let login = Arc::new(login);
         let fixture = Self { endpoint, login, folder };
         fixture.write(&access_token(0, expires_at), "refresh-0");
         fixture
@@ -158,9 +159,38 @@ async fn a_refused_login_is_not_sent_again_until_there_is_another_one() {
     assert_eq!(fixture.endpoint.requests().len(), 1);
     let problem = fixture.login.problem().unwrap();
     assert!(problem.contains("(refresh token reused): run `codex login`"), "{problem}");
+    // A request that uses the login does not hide the problem.
+    let state = fixture.login.state.lock().await;
+    assert_eq!(fixture.login.problem(), Some(problem));
+    drop(state);
     fixture.write(&access_token(7, VALID), "refresh-user");
     assert_eq!(fixture.login.problem(), None);
     assert!(is_number(&fixture.login.current_login(None).await.unwrap(), 7));
+}
+
+#[tokio::test]
+async fn a_login_that_follows_a_refusal_is_taken_and_no_refusal_is_reported() {
+    let mut fixture = Fixture::new(EXPIRED, Some("refresh_token_reused")).await;
+    Arc::get_mut(&mut fixture.login).unwrap().store_time = Duration::from_secs(600);
+    let login = Arc::clone(&fixture.login);
+    let request = tokio::spawn(async move { login.current_login(None).await });
+    while fixture.endpoint.requests().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    std::fs::write(fixture.path("auth.json"), "{").unwrap();
+    fixture.write(&access_token(7, VALID), "refresh-codex");
+    assert!(is_number(&request.await.unwrap().unwrap(), 7));
+    assert_eq!((fixture.login.problem(), fixture.endpoint.requests().len()), (None, 1));
+}
+
+#[tokio::test]
+async fn only_logins_that_others_have_stored_count_as_replacements() {
+    let fixture = Fixture::new(EXPIRED, None).await;
+    assert_eq!((fixture.login.problem(), fixture.login.replacements()), (None, 0));
+    assert!(is_number(&fixture.login.current_login(None).await.unwrap(), 1));
+    assert_eq!((fixture.login.problem(), fixture.login.replacements()), (None, 0));
+    fixture.write(&access_token(7, VALID), "refresh-user");
+    assert_eq!((fixture.login.problem(), fixture.login.replacements()), (None, 1));
 }
 
 #[tokio::test]

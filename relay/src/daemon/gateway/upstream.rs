@@ -160,6 +160,11 @@ impl Upstream {
         self.login.as_ref().and_then(|login| login.problem())
     }
 
+    /// Returns the number of times that others than this relay have replaced the login.
+    pub(in crate::daemon) fn login_replacements(&self) -> u64 {
+        self.login.as_ref().map_or(0, |login| login.replacements())
+    }
+
     /// Waits for a refresh of the login that is under way. Until the returned value is dropped, no other one begins.
     pub(in crate::daemon) async fn hold_login(&self) -> Option<LoginHold> {
         match &self.login {

@@ -1,0 +1,236 @@
+//! An account whose limits come and go, jobs that meet them, and agents and relays that are cut off at random times.
+
+use std::time::Duration;
+
+use common::event::JobError;
+use common::job::StepKind;
+use common::model_usage::{ModelProblem, ModelUsage};
+use common::step::Step;
+
+use super::super::tests::{agent_connected, found_record, record, request_filed};
+use super::*;
+use crate::registry::requests::DaemonRequest;
+
+const AGENTS: [&str; 2] = ["x", "y"];
+
+impl Model {
+    fn launch(&mut self, number: usize) -> Outcome {
+        let queued = record(&format!("j#{number}"), State::Queued, None);
+        let is_command_line = self.random.u8(..) < 40;
+        let on_quota = if self.random.u8(..) < 40 { OnQuota::Fail } else { OnQuota::Wait };
+        let group = (self.random.u8(..) < 80).then(|| "g".parse().unwrap());
+        let runner = if is_command_line { Runner::Shell } else { Runner::Codex };
+        let created_at = at(self.second);
+        let launched = JobRecord { runner, on_quota, group, created_at, ..queued };
+        self.records.insert(launched.job.clone(), launched.clone());
+        if self.bug == Some(PlantedBug::ForgetsLimits) {
+            self.scene.core.scheduler.account_hold.end(None);
+        }
+        self.handle(found_record(launched))
+    }
+
+    /// Lets a working job use the model, or end.
+    fn work(&mut self, job: &JobId) {
+        let (now, account) = (at(self.second), self.account);
+        let ends = self.random.bool();
+        let Some(record) = self.records.get(job).filter(|record| is_working(record)).cloned() else { return };
+        if !record.agent.as_deref().is_some_and(|agent| self.connections.contains_key(agent)) {
+            return;
+        }
+        if record.runner == Runner::Shell {
+            // The account of command lines is another one.
+            let kind = if ends { FailureKind::UsageLimit } else { FailureKind::Auth };
+            return self.fail(job, kind, None);
+        }
+        match account {
+            Account::Works => {
+                let step = Step::new_active(now, 3, StepKind::Test, "true".to_owned(), None, None);
+                self.change(job, |record| {
+                    let answers = record.model_usage.map_or(0, |used| used.answers) + 1;
+                    record.model_usage = Some(ModelUsage { answers, ..ModelUsage::default() });
+                    (record.model_problem, record.steps) = (None, vec![step]);
+                    if ends {
+                        record.state = State::Completed;
+                    }
+                });
+            }
+            Account::Limited(end, is_known) => {
+                let end = is_known.then(|| at(end));
+                let next = at(self.second + FIRST_PAUSE);
+                self.reports.insert(job.clone(), end.map_or(Belief::Unknown(next), Belief::Until));
+                if record.on_quota == OnQuota::Fail {
+                    return self.fail(job, FailureKind::UsageLimit, end);
+                }
+                let (kind, message) = (FailureKind::UsageLimit, "used up".to_owned());
+                let problem = ModelProblem { kind, message: message.clone(), resets_at: end };
+                let hold = Hold { kind, message, until: None, next_try_at: None };
+                self.change(job, |record| {
+                    (record.held, record.model_problem) = (Some(hold), Some(problem));
+                });
+            }
+            Account::Refused => {
+                self.reports.insert(job.clone(), Belief::Refused);
+                self.fail(job, FailureKind::Auth, None);
+            }
+        }
+    }
+
+    fn fail(&mut self, job: &JobId, kind: FailureKind, resets_at: Option<Timestamp>) {
+        let message = "refused".to_owned();
+        self.change(job, |record| {
+            record.model_problem = Some(ModelProblem { kind, message: message.clone(), resets_at });
+            (record.state, record.error) = (State::Failed, Some(JobError { kind, message, step: None }));
+        });
+    }
+
+    fn connect(&mut self, agent: &'static str) -> Outcome {
+        if self.connections.contains_key(agent) {
+            return Ok(());
+        }
+        self.newest_connection += 1;
+        self.connections.insert(agent, self.newest_connection);
+        let runs =
+            |record: &&JobRecord| record.agent.as_deref() == Some(agent) && record.state == State::Running;
+        let jobs: Vec<String> =
+            self.records.values().filter(runs).map(|record| record.job.to_string()).collect();
+        let jobs: Vec<&str> = jobs.iter().map(String::as_str).collect();
+        let mut connected = agent_connected(agent, self.newest_connection, &jobs);
+        if let Input::Connected(connection) = &mut connected {
+            connection.hello.max_jobs = 2;
+        }
+        self.handle(connected)
+    }
+
+    pub(super) fn disconnect(&mut self, agent: &'static str) -> Outcome {
+        let Some(number) = self.connections.remove(agent) else { return Ok(()) };
+        let connection_id = ConnectionId { agent: agent.into(), number };
+        self.handle(Input::Disconnected { connection_id, reason: "it was cut".to_owned() })
+    }
+
+    /// Lets time pass. The relay is called whenever it has asked for it.
+    fn advance(&mut self, seconds: i64) -> Outcome {
+        let target = self.second + seconds;
+        for _ in 0..2 * seconds + 10 {
+            let deadline = self.scene.core.deadline();
+            let due = deadline.map_or(i64::MAX, |at| {
+                let remaining = at.saturating_duration_since(self.scene.now);
+                i64::try_from(remaining.as_millis().div_ceil(1000)).unwrap()
+            });
+            let step = due.min(target - self.second);
+            self.second += step;
+            self.scene.now += Duration::from_secs(step.unsigned_abs());
+            if matches!(self.account, Account::Limited(end, _) if self.second >= end) {
+                self.account = Account::Works;
+            }
+            self.handle(Input::Tick)?;
+            if self.second == target {
+                return Ok(());
+            }
+        }
+        Err(format!(
+            "the relay is busy: its deadline is {:?} at {:?}",
+            self.scene.core.deadline(),
+            self.scene.now
+        ))
+    }
+
+    /// Lets the user renew the credentials, which the relay notices in one of several ways.
+    fn renew_credentials(&mut self) -> Outcome {
+        self.account = Account::Works;
+        self.may_end = true;
+        match self.random.u8(..3) {
+            0 => self.handle(Input::CredentialsChanged),
+            1 => self.handle(request_filed(DaemonRequest::Up)),
+            _ => {
+                self.handle(Input::ModelChecked(Some("refused".to_owned())))?;
+                self.may_end = true;
+                self.handle(Input::ModelChecked(None))
+            }
+        }
+    }
+
+    fn change_account(&mut self) -> Outcome {
+        let end = self.second + self.random.i64(1..5000);
+        match (self.account, self.random.u8(..4)) {
+            (Account::Refused, _) => return self.renew_credentials(),
+            (_, 0) => self.account = Account::Refused,
+            (_, kind) => self.account = Account::Limited(end, kind == 1),
+        }
+        Ok(())
+    }
+
+    fn act(&mut self) -> Outcome {
+        let agent = AGENTS[self.random.usize(..AGENTS.len())];
+        match self.random.u8(..40) {
+            0 => self.start_relay(),
+            1..4 => self.disconnect(agent),
+            4..10 => self.connect(agent),
+            10 | 11 => self.change_account(),
+            12..16 => {
+                let seconds = self.random.i64(1..900);
+                self.advance(seconds)
+            }
+            16..30 => {
+                let jobs: Vec<JobId> = self.records.keys().cloned().collect();
+                if let Some(job) = self.random.choice(&jobs).cloned() {
+                    self.work(&job);
+                }
+                Ok(())
+            }
+            _ => self.show_one(),
+        }
+    }
+
+    /// Lets everything work, and all jobs end.
+    fn finish(&mut self) -> Outcome {
+        for _ in 0..40 {
+            self.renew_credentials_if_refused()?;
+            for agent in AGENTS {
+                self.connect(agent)?;
+            }
+            while let Some(job) = self.unseen.first().cloned() {
+                self.show(&job)?;
+            }
+            for job in self.records.keys().cloned().collect::<Vec<_>>() {
+                self.work(&job);
+            }
+            self.advance(600)?;
+        }
+        let open = self.records.values().find(|record| !record.state.is_final());
+        open.map_or(Ok(()), |record| {
+            Err(format!("{} is left: {:?} {:?}", record.job, record.state, record.held))
+        })
+    }
+
+    fn renew_credentials_if_refused(&mut self) -> Outcome {
+        self.account = Account::Works;
+        if self.belief == Some(Belief::Refused) { self.renew_credentials() } else { Ok(()) }
+    }
+}
+
+fn run_model(seed: u64, bug: Option<PlantedBug>) -> Outcome {
+    let mut model = Model::new(seed, bug);
+    model.start_relay()?;
+    for step in 0..300 {
+        if step % 25 == 0 {
+            model.launch(step / 25 + 1)?;
+        }
+        model.act()?;
+    }
+    model.finish()
+}
+
+#[test]
+fn every_job_is_offered_in_the_end_and_none_while_a_known_limit_lasts() {
+    for seed in 0..500 {
+        run_model(seed, None).unwrap_or_else(|problem| panic!("seed {seed}: {problem}"));
+    }
+}
+
+#[test]
+fn the_model_finds_planted_bugs() {
+    for bug in [PlantedBug::LosesAnswers, PlantedBug::ForgetsLimits] {
+        let is_found = (0..100).any(|seed| run_model(seed, Some(bug)).is_err());
+        assert!(is_found, "{bug:?}");
+    }
+}
