@@ -192,7 +192,7 @@ fn a_refused_key_holds_the_queue_until_there_is_another_one() {
         let hold = record.held.unwrap();
         assert_eq!((record.state, hold.kind, hold.next_try_at), (State::Queued, FailureKind::Auth, None));
     }
-    let advice = "held: the model's server refuses the login: log in with `codex login`";
+    let advice = "held: log in with `codex login`";
     for args in [&["status"][..], &["status", &*queued[0]], &["status", &*queued[1]]] {
         let shown = site.relay(args);
         assert!(shown.contains(advice), "{shown}");

@@ -65,7 +65,7 @@ async fn the_end_of_a_job_closes_its_meter_also_if_it_comes_first() {
 async fn a_login_that_the_user_has_replaced_counts_as_new_credentials() {
     let (dir, access, _queue) = access();
     let auth_file = dir.path().join("auth.json");
-    let log_in = |token: &str| {
+    let write_login = |token: &str| {
         let tokens = serde_json::json!({ "tokens": { "access_token": token } });
         std::fs::write(&auth_file, tokens.to_string()).unwrap();
     };
@@ -75,11 +75,11 @@ async fn a_login_that_the_user_has_replaced_counts_as_new_credentials() {
         let login = Some(login.clone());
         access.check(Ok(UpstreamSettings { base_url, login, ..UpstreamSettings::default() }))
     };
-    log_in("one");
+    write_login("one");
     let first = check();
     assert_eq!(first.0, None);
     assert_eq!(first, check());
-    log_in("two");
+    write_login("two");
     assert_ne!(first.1, check().1);
     assert_eq!(check(), check());
 }

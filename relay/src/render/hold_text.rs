@@ -16,8 +16,8 @@ pub fn hold_text(hold: &Hold, view: &View) -> String {
 pub fn hold_reason(hold: &Hold, view: &View) -> String {
     let what = match hold.kind {
         FailureKind::Auth => {
-            return "the model's server refuses the login: log in with `codex login`, or set a new key and run \
-                    `relay restart`; then run `relay up`"
+            return "log in with `codex login`, or set a new key and run `relay restart`: the model's server \
+                    refuses the login"
                 .to_owned();
         }
         FailureKind::UsageLimit => "usage limit".to_owned(),

@@ -124,7 +124,7 @@ fn a_box_without_a_network_keeps_its_way_out_after_a_restart_with_other_settings
     let commands = format!("until test -e go; do sleep 0.02; done; curl -sS http://{}/", other.address);
     let job = site.launch_running(&commands, &[]);
     site.configure("isolation = \"shared\"\n[model]\ngateway = false\n");
-    site.relay(&["restart"]);
+    site.relay(&["restart", "--yes"]);
     site.write("workspace-projects/demo/go", "");
     let record = site.ended(&job);
     let log = site.log(&job);

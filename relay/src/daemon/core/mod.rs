@@ -34,8 +34,6 @@
 //! * [`shutdown`]: end of the daemon.
 
 mod account_hold;
-#[cfg(test)]
-mod account_model;
 mod account_report;
 mod agents;
 mod box_changes;

@@ -2,31 +2,16 @@
 
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{
-    CONNECTION, EXPECT, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
-};
+use hyper::header::{EXPECT, HOST, HeaderValue};
 use hyper::http::uri::PathAndQuery;
-use hyper::{HeaderMap, Request, Response, Uri, Version};
+use hyper::{Request, Response, Uri, Version};
 use hyper_util::rt::TokioIo;
 
 use super::connector;
+use super::hop_by_hop::remove_hop_by_hop;
 use super::job_network::JobNetwork;
 use super::refusal::Refusal;
 use super::target::Target;
-
-/// Headers of one hop (RFC 9110, section 7.6.1). hyper frames the bodies anew.
-const HOP_BY_HOP: [HeaderName; 9] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-];
 
 /// Passes a request on to its host, and returns the answer.
 pub(super) async fn forward(
@@ -67,18 +52,4 @@ fn for_host<B>(request: Request<B>, target: &Target) -> Request<B> {
         parts.headers.insert(HOST, host);
     }
     Request::from_parts(parts, body)
-}
-
-/// Removes the headers of one hop, and those that the header `Connection` names.
-pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let listed: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in listed.iter().chain(&HOP_BY_HOP) {
-        headers.remove(name);
-    }
 }

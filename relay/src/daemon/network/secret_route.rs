@@ -13,7 +13,7 @@ use hyper::{Method, Request, Response, Uri, Version};
 use hyper_util::client::legacy;
 use hyper_util::client::proxy::matcher::Matcher;
 
-use super::forward::remove_hop_by_hop;
+use super::hop_by_hop::remove_hop_by_hop;
 use super::refusal::Refusal;
 use crate::daemon::gateway::{RequestBody, UpstreamClient, WorkerBody, find_proxy, new_client, system_tls};
 use crate::host_secret::HostSecret;
