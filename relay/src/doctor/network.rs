@@ -16,13 +16,13 @@ const NETWORK_CHECK: &str = "network";
 /// Network of jobs, as the settings ask for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Network {
-    /// That of this machine.
+    /// Network of this machine.
     Machine,
-    /// That of the engine, because all jobs share a container.
+    /// Network of the engine, because all jobs share a container.
     SharedContainer,
-    /// That of the engine, because Codex needs it for its model.
+    /// Network of the engine, because Codex needs it for its model.
     WithoutGateway,
-    /// Only the hosts in the list; the user has written it if the value is true.
+    /// Only the hosts of the allow list. `is_explicit`: the user has written the list.
     Listed { is_explicit: bool },
 }
 

@@ -20,13 +20,13 @@ pub(super) struct ExistingContainer {
 /// Use of a container that exists.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reuse {
-    /// It runs with these settings.
+    /// Used as it is: running, with these settings.
     AsItIs,
-    /// It runs with other settings, and has jobs.
+    /// Kept for its jobs: running, with other settings.
     ForItsJobs,
-    /// It has these settings, and has to be started.
+    /// Started: stopped, with these settings.
     Started,
-    /// Another one replaces it.
+    /// Replaced by another one.
     Never,
 }
 
