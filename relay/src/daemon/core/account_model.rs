@@ -149,8 +149,8 @@ impl Model {
             .collect();
         let active: Vec<_> =
             self.records.values().filter(|record| !record.state.is_final()).cloned().collect();
-        let held = |record: &JobRecord| Some((record.job.clone(), record.held.clone()?));
-        self.known_holds = active.iter().filter_map(held).collect();
+        let recorded = |record: &JobRecord| Some((record.job.clone(), record.held.clone()?));
+        self.known_holds = active.iter().filter_map(recorded).collect();
         let next_try_at = active.iter().filter_map(|record| self.recorded_try(record)).max();
         let effects = self.scene.core.handle(Input::RegistryOpened(active), now);
         let hold = self.scene.core.scheduler.account_hold.current();

@@ -77,8 +77,9 @@ impl Model {
         }
     }
 
-    /// Lets a working job use the model, or end. `may_forge` allows it to pause although the account works.
-    fn work(&mut self, job: &JobId, may_forge: bool) {
+    /// Lets a working job use the model, or end. `may_disturb` allows it to pause although the account works, and to use the
+    /// account up.
+    fn work(&mut self, job: &JobId, may_disturb: bool) {
         let (now, account) = (at(self.second), self.account);
         let ends = self.random.bool();
         let Some(record) = self.records.get(job).filter(|record| is_working(record)).cloned() else { return };
@@ -86,9 +87,11 @@ impl Model {
             return;
         }
         let hold = |kind, message| Hold { kind, message, until: None, next_try_at: None };
-        let forges = may_forge && self.random.u8(..) < 60;
+        // Command lines do little else, so that some pause while the queue is held.
+        let probability = if record.runner == Runner::Shell { 150 } else { 60 };
+        let pauses = may_disturb && self.random.u8(..) < probability;
         let is_limited = matches!(account, Account::Limited(..));
-        if forges && !is_limited && record.model_problem.is_none() && record.on_quota == OnQuota::Wait {
+        if pauses && !is_limited && record.model_problem.is_none() && record.on_quota == OnQuota::Wait {
             if record.runner == Runner::Codex {
                 self.reports.insert(job.clone(), Belief::Unknown(now));
             }
@@ -102,7 +105,10 @@ impl Model {
         }
         match account {
             Account::Works => {
-                // The newest record no longer shows the limit.
+                // Some answers use the account up. The newest record no longer shows the last limit.
+                if may_disturb && self.random.u8(..) < 60 {
+                    self.account = Account::Limited(self.second + 1000, false);
+                }
                 self.reports.remove(job);
                 let step = Step::new_active(now, 3, StepKind::Test, "true".to_owned(), None, None);
                 self.change(job, |record| {
