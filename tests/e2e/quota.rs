@@ -66,7 +66,7 @@ fn a_job_at_the_usage_limit_goes_on_in_its_thread_once_the_limit_ends() {
     // The thread goes on: its last request has the task and the output of the command before the limit.
     let last = model.requests().pop().unwrap().body.to_string();
     assert!(last.contains("[script:limited] Work.") && last.contains("function_call_output"), "{last}");
-    assert!(site.relay(&["notices"]).contains(&job));
+    assert!(site.notices_of(&[&job]).contains(&job));
     assert!(!site.relay(&["notices"]).contains(&job));
 }
 

@@ -171,7 +171,8 @@ impl Scheduler {
         })
     }
 
-    /// Ends the hold. `ended_at` is the time of an end that the account may contradict; `None` if a person has acted.
+    /// Ends the hold. `ended_at` is the time of an end that the account may contradict; `None` if it ends for
+    /// another reason: a person has acted, the credentials have changed or the budget is not used up any more.
     pub(super) fn end_account_hold(&mut self, ended_at: Option<Timestamp>) -> Vec<Action> {
         self.account_hold.end(ended_at);
         self.apply_hold()

@@ -13,9 +13,10 @@ use hyper::{Method, Request, Response, Uri, Version};
 use hyper_util::client::legacy;
 use hyper_util::client::proxy::matcher::Matcher;
 
-use super::hop_by_hop::remove_hop_by_hop;
 use super::refusal::Refusal;
-use crate::daemon::gateway::{RequestBody, UpstreamClient, WorkerBody, find_proxy, new_client, system_tls};
+use crate::daemon::gateway::{
+    RequestBody, UpstreamClient, WorkerBody, find_proxy, new_client, remove_hop_by_hop, system_tls,
+};
 use crate::host_secret::HostSecret;
 use crate::state_dir::host_secrets::HostSecrets;
 
