@@ -84,11 +84,9 @@ mod tests {
         std::fs::remove_dir(registry.archive()).unwrap();
         symlink("/nowhere", registry.archive()).unwrap();
         let (detail, advice) = detail_and_advice(&find_refused_files(&registry)).unwrap();
-        for expected in [
-            "a.1.log is a symbolic link",
-            ".refused-b.json-1 was set aside",
-            "archive is a symbolic link",
-        ] {
+        for expected in
+            ["a.1.log is a symbolic link", ".refused-b.json-1 was set aside", "archive is a symbolic link"]
+        {
             assert!(detail.contains(expected), "{detail}");
         }
         assert!(advice.contains("platform/workers/requests/.refused-b.json-1"), "{advice}");
