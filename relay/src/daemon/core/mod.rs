@@ -18,7 +18,7 @@
 //!   effects of the core. [`input_context`]: context for handling one input.
 //! * [`agents`]: agents that connect, disconnect and answer. [`connections`]: connected agents. [`disconnects`]:
 //!   timeouts of disconnected agents.
-//! * [`scheduler`]: selects the next job and its agent. [`capacity`]: free slots of each agent. [`waiting`]: queued
+//! * [`scheduler`]: selects the next job and its agent. [`agent_jobs`]: jobs of agents that come and go. [`capacity`]: free slots of each agent. [`waiting`]: queued
 //!   jobs that wait for other jobs ([`dependencies`]), for a folder ([`folder_guard`]) or for a slot ([`job_queue`]).
 //!   [`folder_sharing`]: jobs that work in the same folder. [`job_end`]: final events of jobs that the relay ends
 //!   itself.
@@ -35,6 +35,7 @@
 
 mod account_hold;
 mod account_report;
+mod agent_jobs;
 mod agents;
 mod box_changes;
 mod box_slots;
