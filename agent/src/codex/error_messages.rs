@@ -151,6 +151,11 @@ impl ModelError {
         self.retry.is_some() || self.advice.is_some()
     }
 
+    /// Returns true if the turn ends because the account's usage limit is reached.
+    pub(crate) fn is_usage_limit(&self) -> bool {
+        self.retry.is_none() && self.failure_kind() == Kind::UsageLimit
+    }
+
     /// Returns the kind of failure of a turn that ended with this error.
     pub(crate) fn failure_kind(&self) -> FailureKind {
         self.advice.as_ref().map_or(FailureKind::CodexError, |(kind, _)| *kind)

@@ -137,7 +137,8 @@ impl Tracker {
         if let Some(n) = self.model_step.filter(|_| error.concerns_model_server()) {
             steps.set_model_error(n, error.retry_notice());
         }
-        if self.warnings.note_text(now, message) {
+        // The hold or the failure of the job tells of a usage limit.
+        if !error.is_usage_limit() && self.warnings.note_text(now, message) {
             let message = match error.retry {
                 Some(_) => error.retry_notice(),
                 None => text_format::one_line(message, MAX_TEXT),
