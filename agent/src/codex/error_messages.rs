@@ -151,6 +151,11 @@ impl ModelError {
         self.retry.is_some() || self.advice.is_some()
     }
 
+    /// Returns the error in Codex's words.
+    pub(crate) fn words(&self) -> &str {
+        &self.codex_message
+    }
+
     /// Returns true if the turn ends because the account's usage limit is reached.
     pub(crate) fn is_usage_limit(&self) -> bool {
         self.retry.is_none() && self.failure_kind() == Kind::UsageLimit

@@ -141,7 +141,7 @@ impl Tracker {
         if !error.is_usage_limit() && self.warnings.note_text(now, message) {
             let message = match error.retry {
                 Some(_) => error.retry_notice(),
-                None => text_format::one_line(message, MAX_TEXT),
+                None => error.words().to_owned(),
             };
             events.push(EventBody::Warning { message });
         }
