@@ -9,10 +9,10 @@ use axum::routing::get;
 use common::wire;
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
+use super::app_state::AppState;
 pub(super) use super::pending_connections::Listener;
 use super::pending_connections::Routes;
-use super::upgrade::{self, AppState};
-use super::{pending_connections, subscribe};
+use super::{pending_connections, subscribe, upgrade};
 use crate::engine::box_network::SOCKET_NAME;
 use crate::engine_kind::EngineKind;
 use crate::state_dir::box_socket;

@@ -15,6 +15,7 @@ use jiff::Zoned;
 use jiff::tz::TimeZone;
 use tokio::sync::{mpsc, watch};
 
+use super::app_state::AppState;
 use super::core::{Core, CoreSettings, Input};
 use super::deliver::DeliveryThread;
 use super::driver::Driver;
@@ -32,7 +33,6 @@ use super::receipts::ReceivedEvidence;
 use super::results::ResultPublisher;
 use super::subscribe::{Broadcast, Subscribers};
 use super::tls::TlsIdentity;
-use super::upgrade::AppState;
 use super::{engine_events, freeze_detector, leftover_state, listen, main_loop, writer};
 use crate::config::Config;
 use crate::engine::local;

@@ -7,8 +7,9 @@ use common::ids::JobId;
 use common::record::JobRecord;
 use common::wire::TerminationCause;
 
+use super::capacity::AgentId;
 use super::job_end::{cancelled_event, lost_job_event};
-use super::scheduler::{Action, AgentId, Assignment, Scheduler};
+use super::scheduler::{Action, Assignment, Scheduler};
 
 impl Scheduler {
     /// Adds a job whose record could not be read until now. `names_job` returns true if the hello of an agent named the

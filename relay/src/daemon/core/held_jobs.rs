@@ -11,9 +11,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::account_hold::Try;
 use super::account_report::{Report, Source, count_answers};
+use super::capacity::AgentId;
 use super::handle::Core;
 use super::input_context::InputContext;
-use super::scheduler::{Action, AgentId, Assignment, ScheduledJob, Scheduler};
+use super::scheduler::{Action, Assignment, ScheduledJob, Scheduler};
 
 impl Scheduler {
     /// Returns true if a job is held back by the hold of the account.

@@ -72,6 +72,7 @@ mod shutdown;
 mod tests;
 mod waiting;
 
+pub(super) use capacity::AgentId;
 pub(super) use connections::{Connection, ConnectionId, ConnectionNumber, NewestConnections};
 pub(super) use container_exit::describe_pause;
 pub(super) use dependencies::DependencyState;
@@ -82,4 +83,3 @@ pub(super) use input::{BoxChange, ContainerChange, Input};
 pub(super) use job_end::{dependency_failed_event, refused_event};
 #[cfg(feature = "internals")]
 pub(super) use job_queue::GroupLimits;
-pub(super) use scheduler::AgentId;

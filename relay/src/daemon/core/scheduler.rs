@@ -13,7 +13,6 @@
 //! slot of its group, or while it is held ([`super::held_jobs`]).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use common::event::{EventBody, FailureKind};
 use common::ids::{JobId, JobName};
@@ -23,7 +22,7 @@ use jiff::Timestamp;
 
 use super::account_hold::AccountHold;
 use super::account_report::AccountUse;
-use super::capacity::{AgentTable, BoxSlots, Target};
+use super::capacity::{AgentId, AgentTable, BoxSlots, Target};
 use super::dependencies::{Dependencies, DependencyState};
 use super::folder_guard::{FolderClaim, FolderGuard, FolderSharing};
 use super::job_end::{cancelled_event, dependency_failed_event, refused_event};
@@ -49,8 +48,6 @@ pub(super) enum Action {
     /// Start the box of a job. If the box exists, it is used.
     StartBox(BoxId),
 }
-
-pub(in crate::daemon) type AgentId = Arc<str>;
 
 /// Assignment of a job to an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
