@@ -52,6 +52,10 @@ impl Scheduler {
         let Some(job) = self.jobs.get_mut(&record.job).filter(|_| record.state != State::Queued) else {
             return Vec::new();
         };
+        // The hold of a queued job ended when its agent accepted the job.
+        if !matches!(job.assignment, Assignment::Running(_)) && record.held != job.account.held {
+            job.account.held = None;
+        }
         let is_new_hold = record.held.is_some() && job.account.held.is_none();
         let is_new_problem = record.model_problem != job.account.problem;
         let is_problem_over = is_new_problem && record.model_problem.is_none();
@@ -88,9 +92,10 @@ impl Scheduler {
     /// was not seen. An agent ignores this for a job that does not pause.
     fn continue_again(&self, record: &JobRecord) -> Vec<Action> {
         let is_held = record.held.is_some() && !record.state.is_final();
+        let waits = self.jobs.get(&record.job).is_some_and(|job| job.account.waits);
         let is_in_force =
-            self.account_hold.current().is_some() || self.own_holds.current(&record.job).is_some();
-        if !is_held || is_in_force || !self.pauses(&record.job) {
+            waits && self.account_hold.current().is_some() || self.own_holds.current(&record.job).is_some();
+        if !is_held || is_in_force {
             return Vec::new();
         }
         let agent = self.agent_of(&record.job).cloned();
@@ -121,9 +126,9 @@ impl Scheduler {
         self.apply_hold()
     }
 
-    /// Goes on with the holds that an earlier relay recorded.
+    /// Goes on with the hold that an earlier relay recorded. Command lines use another account.
     pub(super) fn adopt_hold(&mut self, record: &JobRecord, now: Timestamp) {
-        let Some(hold) = &record.held else { return };
+        let Some(hold) = record.held.as_ref().filter(|_| record.runner == Runner::Codex) else { return };
         let is_limit = |problem: &ModelProblem| problem.kind == FailureKind::UsageLimit;
         let is_seen = record.state == State::Queued || record.model_problem.as_ref().is_some_and(is_limit);
         if self.has_gateway && !is_seen {

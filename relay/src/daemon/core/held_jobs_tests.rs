@@ -255,6 +255,39 @@ fn limits_of_command_lines_and_holds_of_an_earlier_relay_for_credentials_hold_no
 }
 
 #[test]
+fn a_recorded_hold_of_a_command_line_holds_no_other_job() {
+    for has_gateway in [false, true] {
+        let mut scene = Scene::with_settings(EngineKind::Local, false);
+        scene.core.scheduler.has_gateway = has_gateway;
+        scene.core.handle(Input::Heartbeat(at(0)), scene.now);
+        let command_line = JobRecord { runner: Runner::Shell, ..held_job("s#1", Some(60)) };
+        let active = vec![command_line, codex_job("b#1", State::Queued)];
+        assert_eq!(jobs_after(&mut scene, Input::RegistryOpened(active)), [""; 0]);
+        let connected = with_slots(agent_connected("x", 1, &["s#1"]));
+        assert_eq!(jobs_after(&mut scene, connected), ["offer b#1", "Continue { s#1 }"]);
+    }
+}
+
+#[test]
+fn a_job_that_pauses_in_the_first_record_of_its_run_goes_on() {
+    let mut scene = scene();
+    scene.core.scheduler.has_gateway = true;
+    jobs_after(&mut scene, changed(held_job("a#1", Some(60))));
+    jobs_after(&mut scene, found_record(codex_job("b#1", State::Queued)));
+    jobs_after(&mut scene, found_record(record("s#1", State::Queued, None)));
+    let command_line = JobRecord { runner: Runner::Shell, ..held_job("s#1", None) };
+    assert_eq!(jobs_after(&mut scene, changed(command_line)), ["Continue { s#1 }"]);
+    scene.advance(Duration::from_secs(61));
+    assert_eq!(jobs_after(&mut scene, Input::Tick), ["Continue { a#1 }", "offer b#1"]);
+    jobs_after(&mut scene, changed(JobRecord { held: None, ..held_job("a#1", Some(60)) }));
+    // The agent accepted the job and its Codex reached a limit before the relay saw a record of the run.
+    let paused = JobRecord { model_problem: None, ..held_job("b#1", None) };
+    assert_eq!(jobs_after(&mut scene, changed(paused)), ["hold b#1 Some(361)"]);
+    scene.advance(Duration::from_secs(300));
+    assert_eq!(jobs_after(&mut scene, Input::Tick), ["Continue { b#1 }"]);
+}
+
+#[test]
 fn a_job_whose_agent_is_away_does_not_try_and_one_that_does_not_begin_is_replaced() {
     let mut scene = scene();
     for job in ["b#1", "c#1"] {

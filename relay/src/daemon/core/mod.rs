@@ -34,6 +34,8 @@
 //! * [`shutdown`]: end of the daemon.
 
 mod account_hold;
+#[cfg(test)]
+mod account_model;
 mod account_report;
 mod agent_jobs;
 mod agents;
