@@ -22,7 +22,6 @@ use common::ids::JobId;
 use sha2::{Digest, Sha256};
 
 use super::agent_config::{AgentConfig, MODEL_KEYS};
-use super::box_network;
 use super::codex_home::{self, CODEX_HOME};
 use super::command::{ACTION_TIMEOUT, query, run_with_bytes, run_with_input, run_with_output};
 use super::container::{AGENT_STATE_PATH, Container, REGISTRY_LABEL, labeled_containers};
@@ -58,8 +57,8 @@ pub struct BoxContent<'a> {
     pub agent_config: &'a AgentConfig,
     /// Folders of this machine that the job needs, and their paths in the box; none for a job with a clone.
     pub mounts: Vec<(PathBuf, String)>,
-    /// Folder with the relay's socket, for a box without a network; `None` for a box in the engine's network.
-    pub socket_folder: Option<PathBuf>,
+    /// True for a box in the engine's network.
+    pub has_network: bool,
     /// Archive with the threads of an earlier job, which this job continues.
     pub threads: Option<Vec<u8>>,
     /// Folder of relay's own for the copies that podman makes of what it gets on stdin, and does not remove.
@@ -117,10 +116,7 @@ impl Container<'_> {
             create.args(["--label", &format!("{label}={value}")]);
         }
         create.args(self.engine_arguments()).args(self.limit_arguments());
-        match &content.socket_folder {
-            Some(folder) => create.args(box_network::no_network_arguments(folder)),
-            None => create.args(self.network_arguments()),
-        };
+        create.args(if content.has_network { self.network_arguments() } else { self.no_network_arguments() });
         for (folder, target) in &content.mounts {
             create.args(self.mount_arguments(folder, target));
         }

@@ -2,6 +2,8 @@
 //!
 //! * [`local`]: this machine.
 //! * [`container`]: `docker` or `podman`, used through their commands, so that contexts and `DOCKER_HOST` apply.
+//! * [`container_rights`]: arguments that decide what a container may do.
+//! * [`engine_info`]: facts about an engine that decide how it creates containers.
 //! * [`existing_container`]: the platform's container as it is, and the decision to keep it.
 //! * [`job_box`]: the container of a single job.
 //! * [`box_network`]: networks of containers, and containers of single jobs without one.
@@ -19,6 +21,8 @@ mod codex_config;
 pub mod codex_home;
 pub mod command;
 pub mod container;
+mod container_rights;
+pub mod engine_info;
 pub mod events;
 mod existing_container;
 pub mod image;

@@ -1,0 +1,62 @@
+//! Arguments of `run` that decide what a container may do: user, capabilities, limits, mounts.
+
+use std::path::Path;
+
+use super::container::Container;
+use super::engine_info::Limit;
+use crate::config::{ResourceLimits, format_cpus};
+use crate::engine_kind::EngineKind;
+
+/// Capabilities that the agent and the entry point need to run workers as another user, to end them, and to access
+/// their files.
+const CAPABILITIES: [&str; 6] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID"];
+
+impl Container<'_> {
+    /// Returns the arguments of `run` with which both engines create the same container.
+    pub(super) fn engine_arguments(&self) -> Vec<String> {
+        let mut args = Vec::new();
+        if self.engine == EngineKind::Podman {
+            // Podman would pass the proxy variables of this machine, which may contain a password.
+            args.push("--http-proxy=false");
+        }
+        if self.needs_socket() {
+            // The user keeps their own id, which is that of the workers, and root in the container is another user of this
+            // machine. Without `--user`, the agent would be the user, too.
+            args.extend(["--userns=keep-id", "--user=0:0"]);
+        }
+        args.into_iter().map(str::to_owned).collect()
+    }
+
+    /// Returns the arguments of `run` for rights and resources.
+    pub(super) fn limit_arguments(&self) -> Vec<String> {
+        let ResourceLimits { memory, millicpus, pids, .. } = &self.platform.resources;
+        let mut args: Vec<String> =
+            ["--security-opt", "no-new-privileges", "--cap-drop", "ALL"].map(str::to_owned).into();
+        for capability in CAPABILITIES {
+            args.extend(["--cap-add", capability].map(str::to_owned));
+        }
+        // An engine may refuse to create a container with a limit that it can't enforce.
+        let info = self.info();
+        if info.enforces(Limit::Memory) {
+            let memory = memory.to_string();
+            args.extend(["--memory", &memory, "--memory-swap", &memory].map(str::to_owned));
+        }
+        if info.enforces(Limit::Pids) {
+            args.extend(["--pids-limit".to_owned(), pids.to_string()]);
+        }
+        if let Some(millis) = millicpus.filter(|_| info.enforces(Limit::Cpus)) {
+            args.extend(["--cpus".to_owned(), format_cpus(millis)]);
+        }
+        args
+    }
+
+    /// Returns the arguments of `run` that mount a folder of this machine.
+    pub(super) fn mount_arguments(&self, folder: &Path, target: &str) -> [String; 2] {
+        ["--volume".to_owned(), format!("{}:{target}{}", folder.display(), self.selinux_mount_option())]
+    }
+
+    /// Returns the mount option that lets a container use a folder of the host under `SELinux`.
+    pub(super) fn selinux_mount_option(&self) -> &'static str {
+        if self.info().has_selinux { ":z" } else { "" }
+    }
+}
