@@ -159,6 +159,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn limits_that_podman_does_not_enforce_are_a_warning() {
+        let resources = ResourceLimits { memory: 1 << 30, millicpus: None, pids: 64, disk: None };
+        let rootless = |controllers: &str| {
+            let host = format!(r#""cgroupControllers": [{controllers}], "security": {{"rootless": true}}"#);
+            EngineInfo::parse_podman(&format!(r#"{{"host": {{"cgroupVersion": "v2", {host}}}}}"#))
+        };
+        let state =
+            |engine, info: Option<EngineInfo>| limits_finding(engine, true, &resources, || info).state;
+        assert_eq!(state(EngineKind::Podman, rootless("")), State::Warn);
+        assert_eq!(state(EngineKind::Podman, rootless(r#""memory", "pids""#)), State::Ok);
+        assert_eq!(state(EngineKind::Podman, None), State::Ok);
+        assert_eq!(state(EngineKind::Docker, rootless("")), State::Ok);
+        assert_eq!(state(EngineKind::Local, None), State::Skipped);
+    }
+
+    #[test]
     fn settings_are_approved_or_new_or_changed() {
         for (approval, state, detail_start) in [
             (ApprovalState::Approved, State::Ok, "these settings are approved"),

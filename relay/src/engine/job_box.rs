@@ -26,6 +26,7 @@ use super::codex_home::{self, CODEX_HOME};
 use super::command::{ACTION_TIMEOUT, query, run_with_bytes, run_with_input, run_with_output};
 use super::container::{AGENT_STATE_PATH, Container, REGISTRY_LABEL, labeled_containers};
 use super::inspect::{INSPECT_FORMAT, container_state, parse_state};
+use super::owned_archive;
 use crate::container_state::ContainerState;
 use crate::engine_kind::EngineKind;
 use crate::job_box::{BoxId, FoundBox};
@@ -139,14 +140,21 @@ impl Container<'_> {
         let archive = self.build_archive(content).map_err(copy_error)?;
         private_folder(&content.copies).map_err(copy_error)?;
         let copy = |archive: &[u8], target: &str| {
-            let mut copy = self.command(&["cp", "-", &format!("{name}:{target}")]);
-            run_with_input(copy.env("TMPDIR", &content.copies), archive, ACTION_TIMEOUT).map_err(copy_error)
+            let mut copy = self.command(&["cp"]);
+            if self.engine == EngineKind::Podman {
+                // With `--archive`, its default, podman would give the files to root instead of their owners.
+                copy.arg("--archive=false");
+            }
+            copy.args(["-", &format!("{name}:{target}")]).env("TMPDIR", &content.copies);
+            run_with_input(&mut copy, archive, ACTION_TIMEOUT).map_err(copy_error)
+        };
+        let copy_to_home = |archive: &[u8]| {
+            let owned = owned_archive::set_owner(archive, self.platform.worker_ids).map_err(copy_error)?;
+            copy(&owned, CODEX_HOME)
         };
         let copied = copy(&archive, "/")
-            .and_then(|()| {
-                self.read_login(content.agent_config).map_or(Ok(()), |login| copy(&login, CODEX_HOME))
-            })
-            .and_then(|()| content.threads.as_deref().map_or(Ok(()), |threads| copy(threads, CODEX_HOME)));
+            .and_then(|()| self.read_login(content.agent_config).map_or(Ok(()), |login| copy_to_home(&login)))
+            .and_then(|()| content.threads.as_deref().map_or(Ok(()), copy_to_home));
         fs::remove_dir_all(&content.copies).map_err(copy_error)?;
         copied
     }

@@ -8,6 +8,7 @@
 //! * [`job_box`]: the container of a single job.
 //! * [`box_network`]: networks of containers, and containers of single jobs without one.
 //! * [`image`]: build of the platform image.
+//! * [`owned_archive`]: archives of files that a worker gets back.
 //! * [`workspace`]: mapping of host paths to the worker's paths.
 //! * [`inspect`]: query of the state of a container from its engine.
 //! * [`events`]: parser of the container events that an engine reports (pure).
@@ -29,4 +30,5 @@ pub mod image;
 mod inspect;
 pub mod job_box;
 pub mod local;
+mod owned_archive;
 pub mod workspace;
