@@ -247,6 +247,7 @@ impl Platform {
             engine: self.engine,
             platform: &self.config,
             registry: &self.registry_dir,
+            sandbox: self.codex_settings.sandbox,
             socket_folder: &self.box_socket_dir,
             engine_info: &self.engine_info,
         }

@@ -62,6 +62,7 @@ fn find_obstacle(context: &CheckContext, config: &Config) -> Option<String> {
         engine: context.engine,
         platform: &config.platform,
         registry: context.registry.dir(),
+        sandbox: config.codex.job_settings(context.engine).sandbox,
         socket_folder: &state.box_socket_dir(),
         engine_info: &OnceLock::new(),
     };

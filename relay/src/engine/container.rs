@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use common::job::Sandbox;
 use sha2::{Digest, Sha256};
 
 use super::agent_config::AgentConfig;
@@ -41,6 +42,8 @@ pub struct Container<'a> {
     pub platform: &'a PlatformConfig,
     /// Path of the registry that the container belongs to.
     pub registry: &'a Path,
+    /// Sandbox of Codex in the container.
+    pub sandbox: Sandbox,
     /// Folder with the relay's socket.
     pub socket_folder: &'a Path,
     /// Facts about the engine, once they were queried.
@@ -180,13 +183,11 @@ impl Container<'_> {
         let mut run = self.command(&["run", "--detach", "--name", name]);
         run.args(["--label", &format!("{REGISTRY_LABEL}={}", self.registry.display())])
             .args(["--label", &format!("{ARGUMENTS_DIGEST_LABEL}={}", arguments_digest(args))])
-            .args(self.engine_arguments())
             .args(self.network_arguments())
             .args(args)
             .arg(&self.platform.image);
         let limit = if self.info().is_rootless { MAPPING_TIMEOUT } else { ACTION_TIMEOUT };
-        run_with_output(&mut run, limit)
-            .map(|_| ())
+        run_with_input(&mut run, &self.syscall_filter().unwrap_or_default(), limit)
             .map_err(|e| format!("{} could not run '{name}': {e}", self.engine))
     }
 

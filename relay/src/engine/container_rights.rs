@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::container::Container;
 use super::engine_info::Limit;
+use super::syscall_filter::FILTER_ARGUMENTS;
 use crate::config::{ResourceLimits, format_cpus};
 use crate::engine_kind::EngineKind;
 
@@ -13,11 +14,17 @@ const CAPABILITIES: [&str; 6] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SET
 
 impl Container<'_> {
     /// Returns the arguments of `run` with which both engines create the same container.
-    pub(super) fn engine_arguments(&self) -> Vec<String> {
+    fn engine_arguments(&self) -> Vec<String> {
         let mut args = Vec::new();
         if self.engine == EngineKind::Podman {
             // Podman would pass the proxy variables of this machine, which may contain a password.
             args.push("--http-proxy=false");
+        }
+        if self.syscall_filter().is_some() {
+            args.extend(FILTER_ARGUMENTS);
+        }
+        if self.info().shows_all_cgroups() {
+            args.extend(["--security-opt", "mask=/sys/fs/cgroup"]);
         }
         if self.needs_socket() {
             // The user keeps their own id, which is that of the workers, and root in the container is another user of this
@@ -30,8 +37,8 @@ impl Container<'_> {
     /// Returns the arguments of `run` for rights and resources.
     pub(super) fn limit_arguments(&self) -> Vec<String> {
         let ResourceLimits { memory, millicpus, pids, .. } = &self.platform.resources;
-        let mut args: Vec<String> =
-            ["--security-opt", "no-new-privileges", "--cap-drop", "ALL"].map(str::to_owned).into();
+        let mut args = self.engine_arguments();
+        args.extend(["--security-opt", "no-new-privileges", "--cap-drop", "ALL"].map(str::to_owned));
         for capability in CAPABILITIES {
             args.extend(["--cap-add", capability].map(str::to_owned));
         }

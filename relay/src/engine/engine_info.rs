@@ -1,5 +1,7 @@
 //! Facts about an engine that decide how it creates containers.
 
+use std::path::PathBuf;
+
 use serde::Deserialize;
 
 use super::container::Container;
@@ -19,6 +21,8 @@ pub struct EngineInfo {
     /// True for podman without root on this machine. It can give a container the user's own id, and it keeps a container
     /// from this machine's loopback address.
     pub is_rootless: bool,
+    /// Podman's own filter of system calls, if that file is on this machine.
+    pub(super) seccomp_profile: Option<PathBuf>,
     /// Control groups of podman without root; `None` for engines that enforce every limit.
     cgroups: Option<Cgroups>,
 }
@@ -53,6 +57,10 @@ struct Security {
     rootless: bool,
     #[serde(rename = "selinuxEnabled")]
     selinux_enabled: bool,
+    #[serde(rename = "seccompEnabled")]
+    seccomp_enabled: bool,
+    #[serde(rename = "seccompProfilePath")]
+    seccomp_profile: PathBuf,
 }
 
 /// A limit of a container, named as in `[platform]`.
@@ -80,6 +88,7 @@ impl EngineInfo {
     /// Parses podman's answer to [`PODMAN_INFO`].
     pub fn parse_podman(answer: &str) -> Option<Self> {
         let PodmanInfo { host } = serde_json::from_str(answer).ok()?;
+        let has_filter = host.security.seccomp_enabled && host.security.seccomp_profile.is_absolute();
         let cgroups = Cgroups {
             version: host.cgroup_version,
             controllers: host.cgroup_controllers.unwrap_or_default(),
@@ -89,6 +98,7 @@ impl EngineInfo {
             // Elsewhere podman runs in a virtual machine, whose network forwards to the loopback address.
             is_rootless: host.security.rootless && !host.service_is_remote && cfg!(target_os = "linux"),
             cgroups: host.security.rootless.then_some(cgroups),
+            seccomp_profile: (has_filter && !host.service_is_remote).then_some(host.security.seccomp_profile),
         })
     }
 
@@ -96,6 +106,11 @@ impl EngineInfo {
     pub fn enforces(&self, limit: Limit) -> bool {
         let (_, controller) = limit.names();
         self.cgroups.as_ref().is_none_or(|cgroups| cgroups.controllers.iter().any(|name| name == controller))
+    }
+
+    /// Returns true if a container would see the control groups of the whole machine.
+    pub(super) fn shows_all_cgroups(&self) -> bool {
+        self.cgroups.as_ref().is_some_and(|cgroups| cgroups.version == "v1")
     }
 
     /// Describes the limits in `resources` that the engine does not enforce, and how to get them; `None` if it enforces

@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 
 use super::agent_config::{AgentConfig, MODEL_KEYS};
 use super::codex_home::{self, CODEX_HOME};
-use super::command::{ACTION_TIMEOUT, query, run_with_bytes, run_with_input, run_with_output};
+use super::command::{ACTION_TIMEOUT, query, run_with_bytes, run_with_input};
 use super::container::{AGENT_STATE_PATH, Container, REGISTRY_LABEL, labeled_containers};
 use super::inspect::{INSPECT_FORMAT, container_state, parse_state};
 use super::owned_archive;
@@ -116,14 +116,15 @@ impl Container<'_> {
         for (label, value) in labels {
             create.args(["--label", &format!("{label}={value}")]);
         }
-        create.args(self.engine_arguments()).args(self.limit_arguments());
+        create.args(self.limit_arguments());
         create.args(if content.has_network { self.network_arguments() } else { self.no_network_arguments() });
         for (folder, target) in &content.mounts {
             create.args(self.mount_arguments(folder, target));
         }
         create.arg(&self.platform.image);
         let engine = self.engine;
-        run_with_output(&mut create, ACTION_TIMEOUT).map_err(|e| format!("{engine} create: {e}"))?;
+        let filter = self.syscall_filter().unwrap_or_default();
+        run_with_input(&mut create, &filter, ACTION_TIMEOUT).map_err(|e| format!("{engine} create: {e}"))?;
         let started = self
             .check_mounts(content)
             .and_then(|()| self.fill_box(&name, content))

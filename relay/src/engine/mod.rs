@@ -9,6 +9,7 @@
 //! * [`box_network`]: networks of containers, and containers of single jobs without one.
 //! * [`image`]: build of the platform image.
 //! * [`owned_archive`]: archives of files that a worker gets back.
+//! * [`syscall_filter`]: filter of system calls for containers of podman.
 //! * [`workspace`]: mapping of host paths to the worker's paths.
 //! * [`inspect`]: query of the state of a container from its engine.
 //! * [`events`]: parser of the container events that an engine reports (pure).
@@ -31,4 +32,5 @@ mod inspect;
 pub mod job_box;
 pub mod local;
 mod owned_archive;
+mod syscall_filter;
 pub mod workspace;
