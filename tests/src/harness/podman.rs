@@ -52,6 +52,8 @@ fn import_base_image(mut podman: Command, tar_arguments: &[&str]) {
     let mut write = write.unwrap_or_else(|e| panic!("docker run: {e}"));
     let archive = write.stdout.take().map_or_else(Stdio::null, Stdio::from);
     let imported = podman.args(["import", "--quiet", "-", BASE_IMAGE]).stdin(archive).output();
+    // Closes the pipe: if podman has failed, the other command must not wait for it.
+    drop(podman);
     let written = write.wait();
     assert!(written.as_ref().is_ok_and(ExitStatus::success), "docker run {image}: {written:?}");
     assert!(imported.as_ref().is_ok_and(|output| output.status.success()), "podman import: {imported:?}");
