@@ -1,9 +1,9 @@
-//! Arguments of `run` that decide what a container may do: user, capabilities, limits, mounts.
+//! Arguments of `run` that decide what a container may do: user, capabilities, limits, mounts. They depend on the engine.
 
 use std::path::Path;
 
 use super::container::Container;
-use super::engine_info::Limit;
+use super::engine_info::{EngineInfo, Limit, PODMAN_INFO};
 use super::syscall_filter::FILTER_ARGUMENTS;
 use crate::config::{ResourceLimits, format_cpus};
 use crate::engine_kind::EngineKind;
@@ -11,6 +11,8 @@ use crate::engine_kind::EngineKind;
 /// Capabilities that the agent and the entry point need to run workers as another user, to end them, and to access
 /// their files.
 const CAPABILITIES: [&str; 6] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID"];
+/// Arguments with which Docker lists what protects its containers.
+const DOCKER_SECURITY: [&str; 3] = ["info", "--format", "{{json .SecurityOptions}}"];
 
 impl Container<'_> {
     /// Returns the arguments of `run` with which both engines create the same container.
@@ -65,5 +67,28 @@ impl Container<'_> {
     /// Returns the mount option that lets a container use a folder of the host under `SELinux`.
     pub(super) fn selinux_mount_option(&self) -> &'static str {
         if self.info().has_selinux { ":z" } else { "" }
+    }
+
+    /// Returns facts about the engine, which are queried once.
+    pub(super) fn info(&self) -> EngineInfo {
+        match self.engine {
+            EngineKind::Podman => self.podman_info().unwrap_or_default(),
+            _ => self.engine_info.get_or_init(|| self.query_docker_info()).clone(),
+        }
+    }
+
+    /// Returns facts about podman. If it does not answer, the next call tries again: without them, the container of a user
+    /// without root would be of no use.
+    fn podman_info(&self) -> Option<EngineInfo> {
+        if self.engine_info.get().is_none() {
+            let found = EngineInfo::parse_podman(&self.query(&PODMAN_INFO).ok()?)?;
+            return Some(self.engine_info.get_or_init(|| found).clone());
+        }
+        self.engine_info.get().cloned()
+    }
+
+    fn query_docker_info(&self) -> EngineInfo {
+        let options = self.query(&DOCKER_SECURITY).unwrap_or_default();
+        EngineInfo::of_docker(&options)
     }
 }

@@ -4,14 +4,10 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::container::Container;
 use crate::config::ResourceLimits;
-use crate::engine_kind::EngineKind;
 
 /// Arguments with which podman describes itself.
 pub const PODMAN_INFO: [&str; 3] = ["info", "--format", "json"];
-/// Arguments with which Docker lists what protects its containers.
-const DOCKER_SECURITY: [&str; 3] = ["info", "--format", "{{json .SecurityOptions}}"];
 
 /// Facts about an engine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -102,6 +98,11 @@ impl EngineInfo {
         })
     }
 
+    /// Returns the facts about a Docker engine with these security options.
+    pub(super) fn of_docker(security_options: &str) -> Self {
+        Self { has_selinux: security_options.contains("selinux"), ..Self::default() }
+    }
+
     /// Returns true if the engine enforces a limit.
     pub fn enforces(&self, limit: Limit) -> bool {
         let (_, controller) = limit.names();
@@ -135,31 +136,6 @@ impl EngineInfo {
             "boot the machine with cgroup v2, or run podman as root"
         };
         Some((detail, fix))
-    }
-}
-
-impl Container<'_> {
-    /// Returns facts about the engine, which are queried once.
-    pub(super) fn info(&self) -> EngineInfo {
-        match self.engine {
-            EngineKind::Podman => self.podman_info().unwrap_or_default(),
-            _ => self.engine_info.get_or_init(|| self.query_docker_info()).clone(),
-        }
-    }
-
-    /// Returns facts about podman. If it does not answer, the next call tries again: without them, the container of a user
-    /// without root would be of no use.
-    fn podman_info(&self) -> Option<EngineInfo> {
-        if self.engine_info.get().is_none() {
-            let found = EngineInfo::parse_podman(&self.query(&PODMAN_INFO).ok()?)?;
-            return Some(self.engine_info.get_or_init(|| found).clone());
-        }
-        self.engine_info.get().cloned()
-    }
-
-    fn query_docker_info(&self) -> EngineInfo {
-        let options = self.query(&DOCKER_SECURITY).unwrap_or_default();
-        EngineInfo { has_selinux: options.contains("selinux"), ..EngineInfo::default() }
     }
 }
 
