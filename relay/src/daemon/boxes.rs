@@ -72,14 +72,14 @@ impl Platform {
                 ContainerState::Absent => {}
             }
         }
-        let socket_folder = self.socket_folder()?;
+        let has_network = self.has_box_network()?;
         let token =
             self.tokens.mint_for_box(&agent).map_err(|e| format!("its agent's token can't be made: {e}"))?;
         self.tokens.revoke_older(&box_holder(&agent), Some(&token));
         let mut agent_config = self.agent_config(&token);
         (agent_config.max_jobs, agent_config.one_job) = (1, true);
         agent_config.disk = self.config.resources.disk;
-        if socket_folder.is_some() {
+        if !has_network {
             agent_config.socket = Some(box_network::socket_path());
             agent_config.network_proxy = true;
             agent_config.secrets = self.secret_names();
@@ -87,7 +87,7 @@ impl Platform {
         let threads = job.continued.as_ref().and_then(|earlier| self.threads.read(earlier));
         let mounts = box_mounts(&self.config.workspaces_folder, &job.spec);
         let copies = self.copies.join(id.agent());
-        let content = BoxContent { id, agent_config: &agent_config, mounts, socket_folder, threads, copies };
+        let content = BoxContent { id, agent_config: &agent_config, mounts, has_network, threads, copies };
         let created = container.create_box(&content);
         created.inspect_err(|_| self.tokens.revoke(&token)).map_err(BoxFailure::from)
     }
@@ -98,16 +98,16 @@ impl Platform {
         secrets.unwrap_or_default().into_keys().collect()
     }
 
-    /// Returns the folder with the relay's socket for a box without a network; `None` for a box in the engine's network.
+    /// Returns true if a new box is in the engine's network.
     ///
     /// # Errors
     /// The engine does not answer, or the user's list of hosts can't be enforced.
-    fn socket_folder(&self) -> Result<Option<PathBuf>, BoxFailure> {
+    fn has_box_network(&self) -> Result<bool, BoxFailure> {
         if !self.has_allow_list {
-            return Ok(None);
+            return Ok(true);
         }
         match self.no_network_obstacle()? {
-            None => Ok(Some(self.box_socket_dir.clone())),
+            None => Ok(false),
             Some(reason) if self.is_explicit_allow_list => Err(BoxFailure {
                 reason: format!(
                     "the hosts in [network] allow can't be enforced: {reason}; without that setting, jobs use the \
@@ -115,7 +115,7 @@ impl Platform {
                 ),
                 is_permanent: true,
             }),
-            Some(_) => Ok(None),
+            Some(_) => Ok(true),
         }
     }
 

@@ -15,7 +15,9 @@ use super::tls::TlsIdentity;
 use crate::config::{Config, PlatformConfig};
 use crate::container_state::ContainerState;
 use crate::engine::agent_config::{AgentConfig, worker_env};
+use crate::engine::box_network;
 use crate::engine::container::{self, Container, host_name, registry_filter};
+use crate::engine::engine_info::EngineInfo;
 use crate::engine::local;
 use crate::engine_kind::EngineKind;
 use crate::fd_limit::{self, InheritedLimit};
@@ -40,8 +42,8 @@ pub(super) struct Platform {
     pub(super) has_allow_list: bool,
     /// True if `relay.toml` has this list.
     pub(super) is_explicit_allow_list: bool,
-    /// Folder with the socket for agents in containers without a network.
-    pub(super) box_socket_dir: PathBuf,
+    /// Folder with the socket for agents in containers that reach the relay only there.
+    box_socket_dir: PathBuf,
     /// Reason why the containers of jobs can't be without a network, once it was queried.
     pub(super) no_network_obstacle: Arc<OnceLock<Option<String>>>,
     pub(super) registry_dir: PathBuf,
@@ -55,9 +57,8 @@ pub(super) struct Platform {
     pub(super) secrets: HostSecrets,
     /// Codex threads of jobs that had a box.
     pub(super) threads: Threads,
-    /// Suffix of `--volume` that lets a container use a folder under `SELinux`, `:z` or nothing, once it was
-    /// queried.
-    selinux_mount_option: Arc<OnceLock<&'static str>>,
+    /// Facts about the engine, once they were queried.
+    engine_info: Arc<OnceLock<EngineInfo>>,
     /// Permits for the engine calls about boxes.
     pub(super) box_permits: Arc<Semaphore>,
     /// Limit on open files that this process inherited.
@@ -90,7 +91,7 @@ impl Platform {
             tokens: state.tokens(),
             secrets: state.host_secrets(),
             threads: state.threads(),
-            selinux_mount_option: Arc::default(),
+            engine_info: Arc::default(),
             box_permits: Arc::new(Semaphore::new(MAX_BOX_CALLS)),
             inherited_fd_limit: fd_limit::raise_limit(),
         }
@@ -185,7 +186,7 @@ impl Platform {
             model_gateway: self.model_gateway,
             one_job: false,
             disk: None,
-            socket: None,
+            socket: self.container().needs_socket().then(box_network::socket_path),
             network_proxy: false,
             secrets: Vec::new(),
         }
@@ -246,7 +247,9 @@ impl Platform {
             engine: self.engine,
             platform: &self.config,
             registry: &self.registry_dir,
-            selinux_mount_option: &self.selinux_mount_option,
+            sandbox: self.codex_settings.sandbox,
+            socket_folder: &self.box_socket_dir,
+            engine_info: &self.engine_info,
         }
     }
 }

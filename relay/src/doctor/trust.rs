@@ -4,7 +4,11 @@ use common::job::{NO_SANDBOX_IN_CONTAINER, Sandbox};
 
 use super::context::CheckContext;
 use super::finding::Finding;
+use super::probe::run_probe;
 use crate::approval::ApprovalState;
+use crate::config::ResourceLimits;
+use crate::engine::engine_info::{EngineInfo, PODMAN_INFO};
+use crate::engine_kind::EngineKind;
 use crate::policy;
 use crate::registry::lease::PlatformStatus;
 
@@ -20,12 +24,11 @@ pub(super) fn check_trust(context: &CheckContext) -> Vec<Finding> {
         Err(failure) => Finding::fail("workspaces", failure.message, "correct that setting"),
     };
     let has_boxes = config.platform.has_boxes(context.engine);
-    let limits = if is_container {
-        let subject = if has_boxes { "each job" } else { "the platform" };
-        Finding::ok("limits", format!("{subject} may use {}", config.platform.resources.describe()))
-    } else {
-        Finding::skipped("limits", "engine local has none: workers share this machine's memory and processes")
-    };
+    let limits = limits_finding(context.engine, has_boxes, &config.platform.resources, || {
+        // A sandbox keeps the engine from its files.
+        let output = context.sandbox.is_none().then(|| run_probe("podman", &PODMAN_INFO));
+        EngineInfo::parse_podman(output?.stdout_on_success()?)
+    });
     let sandbox = config.codex.job_settings(context.engine).sandbox;
     let mut findings: Vec<Finding> = approval.into_iter().collect();
     let confinement = match (is_container, sandbox) {
@@ -37,6 +40,26 @@ pub(super) fn check_trust(context: &CheckContext) -> Vec<Finding> {
         findings.push(secrets_finding(has_boxes, config.has_model_gateway(context.engine)));
     }
     findings
+}
+
+/// Builds the finding about the limits of containers. `podman_info` describes podman.
+fn limits_finding(
+    engine: EngineKind,
+    has_boxes: bool,
+    resources: &ResourceLimits,
+    podman_info: impl FnOnce() -> Option<EngineInfo>,
+) -> Finding {
+    const LIMITS_CHECK: &str = "limits";
+    if !engine.is_container() {
+        let reason = "engine local has none: workers share this machine's memory and processes";
+        return Finding::skipped(LIMITS_CHECK, reason);
+    }
+    let info = if engine == EngineKind::Podman { podman_info() } else { None };
+    if let Some((detail, fix)) = info.and_then(|info| info.describe_missing_limits(resources)) {
+        return Finding::warn(LIMITS_CHECK, detail, fix);
+    }
+    let subject = if has_boxes { "each job" } else { "the platform" };
+    Finding::ok(LIMITS_CHECK, format!("{subject} may use {}", resources.describe()))
 }
 
 fn isolation_finding(is_container: bool, has_boxes: bool) -> Finding {
@@ -134,6 +157,22 @@ fn confinement_finding(is_container: bool, sandbox: Sandbox) -> Finding {
 mod tests {
     use super::super::finding::State;
     use super::*;
+
+    #[test]
+    fn limits_that_podman_does_not_enforce_are_a_warning() {
+        let resources = ResourceLimits { memory: 1 << 30, millicpus: None, pids: 64, disk: None };
+        let rootless = |controllers: &str| {
+            let host = format!(r#""cgroupControllers": [{controllers}], "security": {{"rootless": true}}"#);
+            EngineInfo::parse_podman(&format!(r#"{{"host": {{"cgroupVersion": "v2", {host}}}}}"#))
+        };
+        let state =
+            |engine, info: Option<EngineInfo>| limits_finding(engine, true, &resources, || info).state;
+        assert_eq!(state(EngineKind::Podman, rootless("")), State::Warn);
+        assert_eq!(state(EngineKind::Podman, rootless(r#""memory", "pids""#)), State::Ok);
+        assert_eq!(state(EngineKind::Podman, None), State::Ok);
+        assert_eq!(state(EngineKind::Docker, rootless("")), State::Ok);
+        assert_eq!(state(EngineKind::Local, None), State::Skipped);
+    }
 
     #[test]
     fn settings_are_approved_or_new_or_changed() {

@@ -7,13 +7,15 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use common::job::Sandbox;
 use sha2::{Digest, Sha256};
 
 use super::agent_config::AgentConfig;
 use super::codex_home::{self, CODEX_HOME};
 use super::command::{ACTION_TIMEOUT, engine_command, query, run_with_input, run_with_output};
+use super::engine_info::EngineInfo;
 use super::existing_container::{ARGUMENTS_DIGEST_LABEL, ExistingContainer, Reuse, find_container};
-use crate::config::{PlatformConfig, ResourceLimits, format_cpus};
+use crate::config::PlatformConfig;
 use crate::engine_kind::EngineKind;
 use crate::protected_paths;
 
@@ -28,9 +30,9 @@ const PODMAN_HOST_NAME: &str = "host.containers.internal";
 pub const HOST_NAMES: [&str; 2] = [DOCKER_HOST_NAME, PODMAN_HOST_NAME];
 /// Label that ties the container to a registry.
 pub(super) const REGISTRY_LABEL: &str = "relay.registry";
-/// Capabilities that the agent and the entry point need to run workers as another user, to end them, and to access
-/// their files.
-const CAPABILITIES: [&str; 6] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID"];
+/// Time limit for podman without root to create the first container of an image: it copies the image's files, because
+/// their owners differ in the container. Less than the time for which `relay up` waits for the platform.
+const MAPPING_TIMEOUT: Duration = Duration::from_secs(80);
 
 /// Container of a registry's platform, which may not exist yet.
 pub struct Container<'a> {
@@ -40,9 +42,12 @@ pub struct Container<'a> {
     pub platform: &'a PlatformConfig,
     /// Path of the registry that the container belongs to.
     pub registry: &'a Path,
-    /// Suffix of `--volume` that lets a container use a folder under `SELinux`, `:z` or nothing, once it was
-    /// queried.
-    pub selinux_mount_option: &'a OnceLock<&'static str>,
+    /// Sandbox of Codex in the container.
+    pub sandbox: Sandbox,
+    /// Folder with the relay's socket.
+    pub socket_folder: &'a Path,
+    /// Facts about the engine, once they were queried.
+    pub engine_info: &'a OnceLock<EngineInfo>,
 }
 
 impl Container<'_> {
@@ -57,6 +62,11 @@ impl Container<'_> {
                 let engine = self.engine;
                 format!("{engine} does not answer ({reason}): start it, or use `relay up --engine local`")
             })?;
+        if self.needs_socket() && self.info().has_selinux {
+            return Err("SELinux keeps containers of podman without root from the relay: set `label = false` in [containers] of \
+                        ~/.config/containers/containers.conf, or run podman as root"
+                .to_owned());
+        }
         self.image_id().map(|_| ())
     }
 
@@ -162,46 +172,10 @@ impl Container<'_> {
         args
     }
 
-    /// Returns the arguments of `run` for rights and resources.
-    pub(super) fn limit_arguments(&self) -> Vec<String> {
-        let ResourceLimits { memory, millicpus, pids, .. } = &self.platform.resources;
-        let mut args: Vec<String> =
-            ["--security-opt", "no-new-privileges", "--cap-drop", "ALL"].map(str::to_owned).into();
-        for capability in CAPABILITIES {
-            args.extend(["--cap-add", capability].map(str::to_owned));
-        }
-        let memory = memory.to_string();
-        args.extend(["--memory", &memory, "--memory-swap", &memory].map(str::to_owned));
-        args.extend(["--pids-limit".to_owned(), pids.to_string()]);
-        if let Some(millis) = millicpus {
-            args.extend(["--cpus".to_owned(), format_cpus(*millis)]);
-        }
-        args
-    }
-
-    /// Returns the arguments of `run` that mount a folder of this machine.
-    pub(super) fn mount_arguments(&self, folder: &Path, target: &str) -> [String; 2] {
-        ["--volume".to_owned(), format!("{}:{target}{}", folder.display(), self.selinux_mount_option())]
-    }
-
     /// Returns the name of a volume. Each registry has its own volumes, independent of the container's name.
     fn volume_name(&self, purpose: &str) -> String {
         let digest = hex::encode(Sha256::digest(self.registry.as_os_str().as_encoded_bytes()));
         format!("{}-{}-{purpose}", self.platform.name, &digest[..8])
-    }
-
-    /// Returns the mount option that lets a container use a folder of the host under `SELinux`.
-    pub(super) fn selinux_mount_option(&self) -> &'static str {
-        self.selinux_mount_option.get_or_init(|| self.query_mount_option())
-    }
-
-    fn query_mount_option(&self) -> &'static str {
-        let format = match self.engine {
-            EngineKind::Podman => "{{.Host.Security.SELinuxEnabled}}",
-            _ => "{{json .SecurityOptions}}",
-        };
-        let answer = self.query(&["info", "--format", format]).unwrap_or_default();
-        if answer == "true" || answer.contains("selinux") { ":z" } else { "" }
     }
 
     fn create(&self, args: &[String]) -> Result<(), String> {
@@ -209,22 +183,12 @@ impl Container<'_> {
         let mut run = self.command(&["run", "--detach", "--name", name]);
         run.args(["--label", &format!("{REGISTRY_LABEL}={}", self.registry.display())])
             .args(["--label", &format!("{ARGUMENTS_DIGEST_LABEL}={}", arguments_digest(args))])
-            .args(self.engine_arguments())
             .args(self.network_arguments())
             .args(args)
             .arg(&self.platform.image);
-        run_with_output(&mut run, ACTION_TIMEOUT)
-            .map(|_| ())
+        let limit = if self.info().is_rootless { MAPPING_TIMEOUT } else { ACTION_TIMEOUT };
+        run_with_input(&mut run, &self.syscall_filter().unwrap_or_default(), limit)
             .map_err(|e| format!("{} could not run '{name}': {e}", self.engine))
-    }
-
-    /// Returns the arguments of `run` with which both engines create the same container.
-    pub(super) fn engine_arguments(&self) -> Vec<String> {
-        match self.engine {
-            // Podman would pass the proxy variables of this machine, which may contain a password.
-            EngineKind::Podman => vec!["--http-proxy=false".to_owned()],
-            _ => Vec::new(),
-        }
     }
 
     /// Removes the workers' files from Codex's home, and copies the host's Codex settings into it. With a gateway to the
@@ -309,7 +273,7 @@ pub fn unwritable_message(platform: &PlatformConfig, last_line: &str) -> String 
     } else {
         format!(
             "they are user {uid} in the container: give the folder to that user as the engine maps it (podman without root: \
-             keep-id), or under SELinux label it as `:z` does: `chcon -Rt container_file_t {folder}`"
+             to yourself), or under SELinux label it as `:z` does: `chcon -Rt container_file_t {folder}`"
         )
     };
     format!("workers can't write in {folder} ({reason}): {remedy}")
