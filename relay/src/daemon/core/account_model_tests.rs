@@ -83,15 +83,15 @@ impl Model {
         if !record.agent.as_deref().is_some_and(|agent| self.connections.contains_key(agent)) {
             return;
         }
-        let hold = |kind, message| Hold { kind, message, until: None, next_try_at: None };
+        let new_hold = |kind, message| Hold { kind, message, until: None, next_try_at: None };
         let forges = may_forge && self.random.u8(..) < 60;
         let is_limited = matches!(account, Account::Limited(..));
         if forges && !is_limited && record.model_problem.is_none() && record.on_quota == OnQuota::Wait {
             if record.runner == Runner::Codex {
                 self.reports.insert(job.clone(), Belief::Unknown(now));
             }
-            let forged = hold(FailureKind::UsageLimit, "forged".to_owned());
-            return self.change(job, |record| record.held = Some(forged));
+            let report = new_hold(FailureKind::UsageLimit, "forged".to_owned());
+            return self.change(job, |record| record.held = Some(report));
         }
         if record.runner == Runner::Shell {
             // The account of command lines is another one.
@@ -120,7 +120,7 @@ impl Model {
                 }
                 let (kind, message) = (FailureKind::UsageLimit, "used up".to_owned());
                 let problem = ModelProblem { kind, message: message.clone(), resets_at: end };
-                let hold = hold(kind, message);
+                let hold = new_hold(kind, message);
                 self.change(job, |record| {
                     (record.held, record.model_problem) = (Some(hold), Some(problem));
                 });
