@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
-use super::loopback_port::{ACCEPT_PAUSE, LoopbackPort, carry};
+use super::loopback_port::{ACCEPT_PAUSE, LoopbackPort};
 use crate::git_stream::StreamOpener;
 use crate::spool::RunId;
 
@@ -57,7 +57,7 @@ struct RunPort {
     streams: ModelStreams,
 }
 
-/// A connection whose bytes are being copied.
+/// A connection that is being served.
 struct OpenConnection {
     task: AbortHandle,
     has_token: Arc<AtomicBool>,
@@ -85,7 +85,7 @@ async fn accept_connections(listener: TcpListener, port: Arc<RunPort>) {
                         end_oldest_stranger(&mut open);
                     }
                     let has_token = Arc::new(AtomicBool::new(false));
-                    let task = tasks.spawn(copy_both_ways(connection, Arc::clone(&port), Arc::clone(&has_token)));
+                    let task = tasks.spawn(serve_connection(connection, Arc::clone(&port), Arc::clone(&has_token)));
                     open.push(OpenConnection { task, has_token });
                 }
                 Err(error) => {
@@ -104,16 +104,16 @@ fn end_oldest_stranger(open: &mut Vec<OpenConnection>) {
     }
 }
 
-/// Copies the bytes of one connection both ways until its end. Without a connection to the relay, it waits for one: Codex
-/// waits for its answer, and the limit of the model's step covers that.
-async fn copy_both_ways(connection: TcpStream, port: Arc<RunPort>, has_token: Arc<AtomicBool>) {
-    if let Err(error) = try_copy_both_ways(connection, &port, &has_token).await {
+/// Carries one connection until its end. Without a connection to the relay, it waits for one: Codex waits for its answer,
+/// and the limit of the model's step covers that.
+async fn serve_connection(connection: TcpStream, port: Arc<RunPort>, has_token: Arc<AtomicBool>) {
+    if let Err(error) = try_serve_connection(connection, &port, &has_token).await {
         // Codex tries again, and reports if that fails, too.
         tracing::info!("{}: a connection to the model ended early: {error}", port.run.job);
     }
 }
 
-async fn try_copy_both_ways(
+async fn try_serve_connection(
     mut connection: TcpStream,
     port: &RunPort,
     has_token: &AtomicBool,
@@ -126,8 +126,7 @@ async fn try_copy_both_ways(
     // Without the token, the relay counts the request and refuses it.
     has_token.store(contains(&head, token), Ordering::Relaxed);
     let _permit = port.streams.permits.acquire().await.map_err(io::Error::other)?;
-    let stream = port.streams.opener.open(&port.run, StreamService::Model).await?;
-    carry(connection, stream, &head).await
+    port.streams.opener.carry(&port.run, StreamService::Model, connection, head).await
 }
 
 /// Reads until the token or the end of the first head has arrived. Returns all bytes that were read.
@@ -148,16 +147,14 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
-    use std::os::unix::net::UnixStream as StdStream;
     use std::time::Instant;
 
     use common::stream::StreamEnd;
     use tokio::io::AsyncWriteExt;
-    use tokio::net::UnixStream;
     use tokio::sync::{mpsc, oneshot};
 
     use super::*;
-    use crate::git_stream::{self, OpenedStream, StreamRequest, StreamResult};
+    use crate::git_stream::{self, JobSide, StreamRequest};
 
     const TOKEN: &str = "t0ken-of-this-job";
 
@@ -172,17 +169,15 @@ mod tests {
         TcpStream::connect((Ipv4Addr::LOCALHOST, port.number())).await.unwrap()
     }
 
-    /// Opens the next requested stream. Returns the relay's end, and what ends the stream.
-    async fn open_next(
+    /// Takes the next connection in the uplink's place. Returns the bytes that were read from it, the connection, and the
+    /// sender that ends it.
+    async fn next_connection(
         requests: &mut mpsc::Receiver<StreamRequest>,
-    ) -> (UnixStream, oneshot::Sender<StreamEnd>) {
-        let request = requests.recv().await.unwrap();
-        let (job_side, relay_side) = StdStream::pair().unwrap();
-        let (end, result) = oneshot::channel();
-        let stream = OpenedStream { job_side: job_side.into(), result: StreamResult(result) };
-        request.opened.send(Ok(stream)).unwrap();
-        relay_side.set_nonblocking(true).unwrap();
-        (UnixStream::from_std(relay_side).unwrap(), end)
+    ) -> (Vec<u8>, TcpStream, oneshot::Sender<io::Result<StreamEnd>>) {
+        match requests.recv().await.unwrap().job_side {
+            JobSide::Connection { connection, received, result } => (received, connection, result),
+            JobSide::NewSocket(_) => unreachable!("the port has a connection already"),
+        }
     }
 
     #[tokio::test]
@@ -195,10 +190,9 @@ mod tests {
         let mut codex = connect(&port).await;
         let head = format!("POST / HTTP/1.1\r\nauthorization: Bearer {TOKEN}\r\n");
         codex.write_all(head.as_bytes()).await.unwrap();
-        let (mut stream, _end) = open_next(&mut requests).await;
-        let mut received = Vec::new();
+        let (mut received, mut connection, _end) = next_connection(&mut requests).await;
         while received.len() < head.len() {
-            assert_ne!(stream.read_buf(&mut received).await.unwrap(), 0);
+            assert_ne!(connection.read_buf(&mut received).await.unwrap(), 0);
         }
         assert_eq!(received, head.as_bytes());
         assert!(requests.try_recv().is_err(), "a silent connection has asked for a stream");
@@ -211,7 +205,7 @@ mod tests {
         for _ in 0..3 {
             let mut connection = connect(&port).await;
             connection.write_all(TOKEN.as_bytes()).await.unwrap();
-            streams.push(open_next(&mut requests).await);
+            streams.push(next_connection(&mut requests).await);
             codex.push(connection);
         }
         let mut strangers = Vec::new();
@@ -220,7 +214,7 @@ mod tests {
         }
         // The oldest stranger has been ended once there were too many.
         assert!(!matches!(strangers[0].read(&mut [0]).await, Ok(1..)));
-        for ((stream, _), connection) in streams.iter_mut().zip(&mut codex) {
+        for ((_, stream, _), connection) in streams.iter_mut().zip(&mut codex) {
             stream.write_all(b"answer").await.unwrap();
             let mut answer = [0; 6];
             connection.read_exact(&mut answer).await.unwrap();
@@ -233,10 +227,8 @@ mod tests {
         let (port, mut requests) = model_port().await;
         let mut stranger = connect(&port).await;
         stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-        let (mut stream, _end) = open_next(&mut requests).await;
-        let mut received = [0; 18];
-        stream.read_exact(&mut received).await.unwrap();
-        assert_eq!(&received, b"GET / HTTP/1.1\r\n\r\n");
+        let (received, _connection, _end) = next_connection(&mut requests).await;
+        assert_eq!(received, b"GET / HTTP/1.1\r\n\r\n");
     }
 
     #[tokio::test]

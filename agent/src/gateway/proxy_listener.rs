@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::loopback_port::{ACCEPT_PAUSE, LoopbackPort, carry};
+use super::loopback_port::{ACCEPT_PAUSE, LoopbackPort};
 use crate::git_stream::StreamOpener;
 use crate::spool::RunId;
 
@@ -32,7 +32,7 @@ async fn accept_connections(listener: TcpListener, run: RunId, streams: StreamOp
             Ok((connection, _)) => {
                 let (run, streams) = (run.clone(), streams.clone());
                 tasks.spawn(async move {
-                    if let Err(error) = copy_both_ways(connection, &run, &streams).await {
+                    if let Err(error) = serve_connection(connection, &run, &streams).await {
                         // The client sees that its connection ends, and says so.
                         tracing::debug!("{}: a connection to the proxy ended early: {error}", run.job);
                     }
@@ -47,37 +47,33 @@ async fn accept_connections(listener: TcpListener, run: RunId, streams: StreamOp
     }
 }
 
-/// Copies the bytes of one connection both ways until its end. Without a connection to the relay, it waits for one.
-async fn copy_both_ways(connection: TcpStream, run: &RunId, streams: &StreamOpener) -> io::Result<()> {
+/// Carries one connection until its end. Without a connection to the relay, it waits for one.
+async fn serve_connection(connection: TcpStream, run: &RunId, streams: &StreamOpener) -> io::Result<()> {
     connection.set_nodelay(true)?;
-    let stream = streams.open(run, StreamService::Network).await?;
-    carry(connection, stream, &[]).await
+    streams.carry(run, StreamService::Network, connection, Vec::new()).await
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
-    use std::os::unix::net::UnixStream as StdStream;
 
     use common::stream::StreamEnd;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::UnixStream;
     use tokio::sync::{mpsc, oneshot};
 
     use super::*;
-    use crate::git_stream::{self, OpenedStream, StreamRequest, StreamResult};
+    use crate::git_stream::{self, JobSide, StreamRequest};
 
-    async fn open_next(
+    /// Takes the next connection in the uplink's place. Returns it, and the sender that ends it.
+    async fn next_connection(
         requests: &mut mpsc::Receiver<StreamRequest>,
-    ) -> (UnixStream, oneshot::Sender<StreamEnd>) {
+    ) -> (TcpStream, oneshot::Sender<io::Result<StreamEnd>>) {
         let request = requests.recv().await.unwrap();
         assert_eq!(request.service, StreamService::Network);
-        let (job_side, relay_side) = StdStream::pair().unwrap();
-        let (end, result) = oneshot::channel();
-        let stream = OpenedStream { job_side: job_side.into(), result: StreamResult(result) };
-        request.opened.send(Ok(stream)).unwrap();
-        relay_side.set_nonblocking(true).unwrap();
-        (UnixStream::from_std(relay_side).unwrap(), end)
+        match request.job_side {
+            JobSide::Connection { connection, result, .. } => (connection, result),
+            JobSide::NewSocket(_) => unreachable!("the port has a connection already"),
+        }
     }
 
     #[tokio::test]
@@ -93,9 +89,9 @@ mod tests {
         }
         let mut streams = Vec::new();
         for _ in 0..MAX_NETWORK_STREAMS {
-            streams.push(open_next(&mut requests).await);
+            streams.push(next_connection(&mut requests).await);
         }
-        let (mut relay_side, _end) = streams.pop().unwrap();
+        let (mut relay_side, end) = streams.pop().unwrap();
         let number = relay_side.read_u8().await.unwrap();
         let client = clients.get_mut(usize::from(number)).unwrap();
         client.write_all(b"question").await.unwrap();
@@ -106,9 +102,10 @@ mod tests {
         assert!(requests.try_recv().is_err(), "one connection is over the limit");
         relay_side.write_all(b"answer").await.unwrap();
         drop(relay_side);
+        end.send(Ok(Ok(()))).unwrap();
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
         assert_eq!(answer, "answer");
-        open_next(&mut requests).await;
+        next_connection(&mut requests).await;
     }
 }

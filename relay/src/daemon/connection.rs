@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A connection ends when it is closed or silent, on a protocol violation, and when the registry can't record the
-//! agent's data. The agent then reconnects and sends all data that is not durable again.
+//! agent's data. The agent then reconnects and sends again all data that is not durable.
 
 use std::time::Duration;
 

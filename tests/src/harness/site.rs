@@ -112,7 +112,7 @@ impl Site {
         self.write("platform/relay.toml", &self.settings(additional));
     }
 
-    /// Does the same as [`Site::configure`], with the default sandbox of the real Codex.
+    /// Does the same as [`Site::configure`], with the real Codex and its sandbox, which is otherwise off.
     pub fn configure_in_sandbox(&self, additional: &str) {
         let codex = programs::codex();
         self.configure(&format!(

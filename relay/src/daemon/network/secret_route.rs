@@ -28,6 +28,7 @@ const MAX_REASON: usize = 200;
 /// Way to the hosts of the secrets. All jobs share it, and its connections.
 #[derive(Clone)]
 pub(in crate::daemon) struct SecretRoutes {
+    /// File with the secrets, which is read for each request.
     secrets: HostSecrets,
     proxies: Arc<Matcher>,
     /// Client, once it was needed: the system's certificates take time to load.
