@@ -249,7 +249,7 @@ pub struct Queued {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Isolation {
-    /// A container of the job's own, or one of all jobs with a separate user inside.
+    /// A container, with a separate user inside.
     Container,
     /// No isolation: the worker has all rights of the agent's user.
     None,

@@ -90,10 +90,9 @@ impl JobManager {
     }
 
     pub(super) fn isolation(&self, user: Option<UserIds>) -> Isolation {
-        // A user with id 0 is root like the agent, so it does not isolate the worker from other jobs.
+        // A user with id 0 is root like the agent, and can change what the agent reports.
         let is_separate_user = user.is_some_and(|user| user.uid != 0);
-        let is_isolated = self.context.is_in_container && (is_separate_user || self.has_one_job());
-        if is_isolated { Isolation::Container } else { Isolation::None }
+        if self.context.is_in_container && is_separate_user { Isolation::Container } else { Isolation::None }
     }
 
     pub(super) fn environment(&self, job_env: &Variables) -> Result<(Variables, Option<User>), String> {

@@ -105,7 +105,7 @@ fn retries_do_not_reset_the_deadline_of_the_model() {
 }
 
 #[test]
-fn an_error_is_a_warning_in_the_server_s_words_unless_the_job_is_held_for_it() {
+fn an_error_is_a_warning_in_the_server_s_words_unless_it_is_a_usage_limit() {
     let mut codex = CodexRun::new();
     codex
         .line(0, THREAD_STARTED)

@@ -51,13 +51,8 @@ impl Streams {
     pub(super) async fn next_frame(&mut self, support: StreamSupport) -> AgentFrame {
         loop {
             tokio::select! {
-                Some((stream, part)) = self.parts.recv() => {
-                    // A part of an earlier connection's stream has no receiver any more.
-                    if self.handles.contains_key(&stream) {
-                        return AgentFrame::Stream { stream, part };
-                    }
-                }
-                Some(ended) = self.transfers.join_next() => self.forget(ended.ok()),
+                // In this order: an ended transfer is forgotten after its last part, and parts don't delay new streams.
+                biased;
                 Some(request) = self.requests.recv() => {
                     if !support.includes(request.service) {
                         refuse(request);
@@ -65,7 +60,14 @@ impl Streams {
                         return frame;
                     }
                 }
-                // The queues of parts never end, because a sender is kept here.
+                Some((stream, part)) = self.parts.recv() => {
+                    // A part of an earlier connection's stream has no receiver any more.
+                    if self.handles.contains_key(&stream) {
+                        return AgentFrame::Stream { stream, part };
+                    }
+                }
+                Some(ended) = self.transfers.join_next() => self.forget(ended.ok()),
+                // The queue of parts never ends, because a sender is kept here.
                 else => return std::future::pending().await,
             }
         }

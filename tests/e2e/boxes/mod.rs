@@ -10,7 +10,6 @@ mod random_kills;
 mod secret;
 mod shell;
 
-use common::event::Isolation;
 use common::record::State;
 use common::result::ResultState;
 use relay_tests::harness::docker::docker;
@@ -49,7 +48,6 @@ fn a_job_has_a_container_of_its_own_which_is_gone_after_its_end() {
     site.write("workspace-projects/demo/go", "");
     let record = site.ended(&job);
     assert_eq!(outcome(&record), (State::Completed, None), "{}", site.log(&job));
-    assert_eq!(record.isolation, Some(Isolation::Container));
     assert_eq!(site.log(&job), format!("{hostname}\n{job}\n"));
     assert!(site.workspace().join("made").exists());
     site.wait_for_no_box();

@@ -18,10 +18,10 @@
 //!   effects of the core. [`input_context`]: context for handling one input.
 //! * [`agents`]: agents that connect, disconnect and answer. [`connections`]: connected agents. [`disconnects`]:
 //!   timeouts of disconnected agents.
-//! * [`scheduler`]: selects the next job and its agent. [`agent_jobs`]: jobs of agents that come and go. [`capacity`]: free slots of each agent. [`waiting`]: queued
-//!   jobs that wait for other jobs ([`dependencies`]), for a folder ([`folder_guard`]) or for a slot ([`job_queue`]).
-//!   [`folder_sharing`]: jobs that work in the same folder. [`job_end`]: final events of jobs that the relay ends
-//!   itself.
+//! * [`scheduler`]: selects the next job and its agent. [`agent_jobs`]: jobs of agents that come and go. [`capacity`]:
+//!   free slots of each agent. [`waiting`]: queued jobs that wait for other jobs ([`dependencies`]), for a folder
+//!   ([`folder_guard`]) or for a slot ([`job_queue`]). [`folder_sharing`]: jobs that work in the same folder.
+//!   [`job_end`]: final events of jobs that the relay ends itself.
 //! * [`account_hold`]: hold of the queue while the account can't use the model. [`held_jobs`]: the jobs that it holds.
 //!   [`account_report`]: reports of jobs that it can't. [`own_holds`]: holds of single jobs, because of reports that
 //!   are not believed.

@@ -9,8 +9,7 @@
 //!
 //! * [`proxy`]: serves a connection of a job. [`forward`]: passes a request for plain HTTP on. [`secret_route`]: passes a
 //!   request on to the host of a secret, with the secret.
-//! * [`target`]: host and port of a request. [`refusal`]: answers of the proxy itself.
-//!   All of these are pure.
+//! * [`target`]: host and port of a request. [`refusal`]: answers of the proxy itself. Both are pure.
 //! * [`address`]: tells public addresses from others.
 //! * [`connector`]: resolves a name and connects. [`job_network`]: permissions and counts of a job.
 

@@ -21,7 +21,6 @@ use super::subscriber_timeouts::SubscriberTimeouts;
 use super::{sse, token, websocket};
 use crate::daemon::http_admission::require_token;
 use crate::daemon::token::TokenVerifier;
-
 use crate::exit::ExitCode;
 use crate::registry::{Registry, read};
 
