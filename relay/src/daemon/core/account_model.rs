@@ -80,6 +80,8 @@ struct Model {
     last_probe: Option<JobId>,
     /// Second at which the newest probe began.
     probe_started_at: i64,
+    /// Probe that can't work while another job could try, and the second since when.
+    stuck_probe: Option<(JobId, i64)>,
     /// True if the input that is handled may end a hold early.
     may_end: bool,
     /// True if the input that is handled must end a hold.
@@ -122,6 +124,7 @@ impl Model {
             own_pauses: BTreeMap::new(),
             last_probe: None,
             probe_started_at: 0,
+            stuck_probe: None,
             may_end: false,
             must_end: false,
         }
@@ -139,7 +142,11 @@ impl Model {
         self.connections.clear();
         self.unseen.clear();
         self.reports.clear();
-        self.own_pauses.clear();
+        self.own_pauses = self
+            .records
+            .values()
+            .filter_map(|record| Some((record.job.clone(), self.own_try(record)?)))
+            .collect();
         let active: Vec<_> =
             self.records.values().filter(|record| !record.state.is_final()).cloned().collect();
         let held = |record: &JobRecord| Some((record.job.clone(), record.held.clone()?));
@@ -159,13 +166,25 @@ impl Model {
 
     /// Returns the time of the next try that the record of a job asks a new relay for.
     fn recorded_try(&self, record: &JobRecord) -> Option<Timestamp> {
-        let is_limit = |problem: &ModelProblem| problem.kind == FailureKind::UsageLimit;
-        let is_seen = record.state == State::Queued || record.model_problem.as_ref().is_some_and(is_limit);
-        let is_believed = record.runner == Runner::Codex && (is_seen || !self.has_gateway);
+        let is_believed = record.runner == Runner::Codex && !self.is_own_hold(record);
         let hold = record.held.as_ref().filter(|hold| is_believed && hold.kind == FailureKind::UsageLimit)?;
         let now = at(self.second);
         let planned = hold.next_try_at.or(hold.until).unwrap_or(now);
         Some(if planned <= now || is_plausible_end(planned, now) { planned } else { now })
+    }
+
+    /// Returns the time of the next try of a job that a new relay holds alone. A time in the far future is not believed.
+    fn own_try(&self, record: &JobRecord) -> Option<Timestamp> {
+        let is_own = record.runner == Runner::Codex && self.is_own_hold(record);
+        let next_try_at = record.held.as_ref().filter(|_| is_own)?.next_try_at?;
+        (next_try_at <= at(self.second + MAX_PAUSE)).then_some(next_try_at)
+    }
+
+    /// Returns true if the recorded hold of a job comes from a report that only Codex has seen.
+    fn is_own_hold(&self, record: &JobRecord) -> bool {
+        let is_limit = |problem: &ModelProblem| problem.kind == FailureKind::UsageLimit;
+        let is_seen = record.state == State::Queued || record.model_problem.as_ref().is_some_and(is_limit);
+        self.has_gateway && !is_seen
     }
 
     /// Passes an input on, and checks the relay's decisions.
@@ -198,7 +217,7 @@ impl Model {
         let Some(probe) = self.probe().filter(|probe| self.last_probe.as_ref() != Some(probe)) else {
             return Ok(());
         };
-        self.probe_started_at = self.second;
+        (self.probe_started_at, self.stuck_probe) = (self.second, None);
         let begins = effects.iter().any(|effect| match effect {
             Effect::Offer { job, .. } | Effect::Send { frame: RelayFrame::Continue { job }, .. } => {
                 *job == probe
@@ -372,12 +391,6 @@ impl Model {
             (Some(Belief::Until(known)), Belief::Until(end)) => Belief::Until(known.max(end)),
             (Some(belief), _) => belief,
         });
-    }
-
-    fn show_any_record(&mut self) -> Outcome {
-        let unseen: Vec<JobId> = self.unseen.iter().cloned().collect();
-        let job = self.random.choice(&unseen).cloned();
-        job.map_or(Ok(()), |job| self.show_record(&job))
     }
 }
 

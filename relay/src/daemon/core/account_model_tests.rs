@@ -11,6 +11,8 @@ use super::*;
 use crate::registry::requests::DaemonRequest;
 
 const AGENTS: [&str; 2] = ["x", "y"];
+/// Seconds before the next search for a job that can try.
+const SEARCH_PAUSE: i64 = 5;
 
 impl Model {
     fn launch(&mut self, number: usize) -> Outcome {
@@ -180,6 +182,7 @@ impl Model {
                 self.account = Account::Works;
             }
             self.handle(Input::Tick)?;
+            self.check_stuck_probe()?;
             if self.second == target {
                 return Ok(());
             }
@@ -189,6 +192,39 @@ impl Model {
             self.scene.core.deadline(),
             self.scene.now
         ))
+    }
+
+    /// Checks that a probe which can't work is replaced by another job.
+    fn check_stuck_probe(&mut self) -> Outcome {
+        let scheduler = &self.scene.core.scheduler;
+        let is_connected = |agent: &AgentId| self.connections.contains_key(&**agent);
+        let is_paused = |id: &JobId| scheduler.jobs.get(id).is_some_and(|job| job.account.held.is_some());
+        let is_able = |id: &JobId, agent| {
+            let is_held_alone = scheduler.own_holds.current(id).is_some();
+            let is_cancelled = scheduler.requested_cancels.contains_key(id);
+            is_connected(agent) && is_paused(id) && self.waits(id) && !is_held_alone && !is_cancelled
+        };
+        let probe = self.probe();
+        let is_other = |id: &JobId| probe.as_ref() != Some(id);
+        let is_stuck = |id: &JobId| match scheduler.assignment(id) {
+            Some(Assignment::Running(agent)) => is_paused(id) || !is_connected(agent),
+            _ => false,
+        };
+        let has_other = || {
+            scheduler.jobs.iter().any(|(id, job)| match &job.assignment {
+                Assignment::Running(agent) => is_other(id) && is_able(id, agent),
+                _ => false,
+            })
+        };
+        let stuck = probe.clone().filter(|id| is_stuck(id) && has_other());
+        let known = self.stuck_probe.take();
+        let since =
+            known.filter(|(id, _)| Some(id) == stuck.as_ref()).map_or(self.second, |(_, since)| since);
+        if stuck.is_some() && self.second - since > FIRST_PAUSE + SEARCH_PAUSE {
+            return Err(format!("{probe:?} can't work, and no other job tries"));
+        }
+        self.stuck_probe = stuck.map(|id| (id, since));
+        Ok(())
     }
 
     /// Lets the user renew the credentials, which the relay notices in one of several ways.
@@ -223,6 +259,12 @@ impl Model {
         let jobs: Vec<JobId> = open.map(|record| record.job.clone()).collect();
         let Some(job) = self.random.choice(&jobs).cloned() else { return Ok(()) };
         self.handle(request_filed(DaemonRequest::Cancel { job, grace_ms: 0 }))
+    }
+
+    fn show_any_record(&mut self) -> Outcome {
+        let unseen: Vec<JobId> = self.unseen.iter().cloned().collect();
+        let job = self.random.choice(&unseen).cloned();
+        job.map_or(Ok(()), |job| self.show_record(&job))
     }
 
     fn change_account(&mut self) -> Outcome {
