@@ -14,6 +14,10 @@ RELAY_ROOT_DIR=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 RELAY_DOCKERD_PID=
 # The user for podman without root, as in tests/src/harness/podman_user.rs.
 RELAY_PODMAN_USER=relay-test-podman
+# True if this shell created that user.
+RELAY_PODMAN_USER_IS_NEW=false
+# The mode that /dev/net/tun had before this shell changed it; empty if it did not.
+RELAY_TUN_MODE=
 
 # say WORD... : prints one line for people to stderr.
 say() {
@@ -193,7 +197,7 @@ podman_runtime_dir() {
 }
 
 # ensure_podman_user : makes sure that podman starts containers without root: for this shell's user, or, if that is root,
-# for a user of the tests, who is created. remove_podman_user removes that user. Needs ensure_podman.
+# for a user of the tests, who is created. remove_podman_user undoes this. Needs ensure_podman.
 ensure_podman_user() {
     local user=$RELAY_PODMAN_USER packages=() dir conf
     [ "$(id -u)" = 0 ] || return 0
@@ -202,12 +206,14 @@ ensure_podman_user() {
     [ ${#packages[@]} = 0 ] || apt_install "${packages[@]}" || return
     if ! id "$user" >/dev/null 2>&1; then
         may_install "the user $user" "for tests of podman without root" || return
+        RELAY_PODMAN_USER_IS_NEW=true
         # useradd gives the user ids for containers only where these files exist.
         touch /etc/subuid /etc/subgid && useradd --create-home --shell /bin/sh "$user" || return
     fi
     # The network of such a container is a program of the user that opens this device.
     if [ -e /dev/net/tun ] && ! as_podman_user test -w /dev/net/tun; then
-        may_install "access to /dev/net/tun" "chmod 666" && chmod 666 /dev/net/tun || return
+        may_install "access to /dev/net/tun" "chmod 666" || return
+        RELAY_TUN_MODE=$(stat -c %a /dev/net/tun) && chmod 666 /dev/net/tun || return
     fi
     dir=$(podman_runtime_dir)
     install -d -m 700 -o "$user" -g "$user" "$dir" || return
@@ -223,15 +229,21 @@ ensure_podman_user() {
     fail "podman can't start a container without root"
 }
 
-# remove_podman_user : removes the user of ensure_podman_user with the user's containers and images.
+# remove_podman_user : undoes what ensure_podman_user did in this shell: removes a user that it created, with the user's
+# containers and images, and gives /dev/net/tun its mode back.
 remove_podman_user() {
     local dir
-    { [ "$(id -u)" = 0 ] && id "$RELAY_PODMAN_USER" >/dev/null 2>&1; } || return 0
+    if [ -n "$RELAY_TUN_MODE" ]; then
+        chmod "$RELAY_TUN_MODE" /dev/net/tun || say "the mode of /dev/net/tun is not $RELAY_TUN_MODE again"
+        RELAY_TUN_MODE=
+    fi
+    { [ "$RELAY_PODMAN_USER_IS_NEW" = true ] && id "$RELAY_PODMAN_USER" >/dev/null 2>&1; } || return 0
     dir=$(podman_runtime_dir)
     as_podman_user podman rm --all --force >/dev/null 2>&1 || true
     # This also ends the process that holds podman's namespace.
     as_podman_user podman system migrate >/dev/null 2>&1 || true
     userdel --remove "$RELAY_PODMAN_USER" 2>/dev/null || fail "could not remove the user $RELAY_PODMAN_USER" || return
+    RELAY_PODMAN_USER_IS_NEW=false
     rm -rf "$dir"
 }
 

@@ -20,7 +20,7 @@ for argument; do
         *) say "usage: ./tests/run.sh [--no-install] [--release] [--nightly]"; exit 2 ;;
     esac
 done
-trap 'kill $(jobs -p) 2>/dev/null || true; remove_podman_user; stop_docker_if_started' EXIT
+trap 'kill $(jobs -p) 2>/dev/null || true; remove_podman_user || true; stop_docker_if_started' EXIT
 trap 'exit 130' INT TERM
 # step NAME... : prints the heading of a step, with the seconds since the start.
 step() { say ""; say "== $* == (${SECONDS} s)"; }

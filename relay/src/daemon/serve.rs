@@ -140,8 +140,8 @@ async fn run_daemon(
             .map_err(|e| registry.not_writable(&e))?;
     *writer_thread = Some(thread);
     let (sender, mut messages) = mpsc::channel(MESSAGE_CAPACITY);
-    let platform =
-        Platform::new(engine, config, registry, &state, &identity, address.port()).with_obstacle(obstacle);
+    let platform = Platform::new(engine, config, registry, &state, &identity, address.port())
+        .with_socket_obstacle(obstacle);
     if active.is_empty() {
         clock.set_by_wall_clock();
     }

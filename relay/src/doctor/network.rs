@@ -1,7 +1,5 @@
 //! Check of the hosts that jobs in containers can reach.
 
-use std::sync::OnceLock;
-
 use super::context::CheckContext;
 use super::finding::Finding;
 use crate::config::Config;
@@ -64,9 +62,9 @@ fn find_obstacle(context: &CheckContext, config: &Config) -> Option<String> {
         registry: context.registry.dir(),
         sandbox: config.codex.job_settings(context.engine).sandbox,
         socket_folder: &state.box_socket_dir(),
-        engine_info: &OnceLock::new(),
     };
-    container.no_network_obstacle().unwrap_or_else(Some).or_else(|| socket_obstacle(&state))
+    let obstacle = container.query_facts().and_then(|facts| container.no_network_obstacle(&facts));
+    obstacle.unwrap_or_else(Some).or_else(|| socket_obstacle(&state))
 }
 
 /// Returns the reason why the relay can't be reached at its socket for the containers of jobs, if there is one.

@@ -8,6 +8,7 @@ use super::probe::run_probe;
 use crate::approval::ApprovalState;
 use crate::config::ResourceLimits;
 use crate::engine::engine_info::{EngineInfo, PODMAN_INFO};
+use crate::engine::syscall_filter::restricted_filter;
 use crate::engine_kind::EngineKind;
 use crate::policy;
 use crate::registry::lease::PlatformStatus;
@@ -24,11 +25,8 @@ pub(super) fn check_trust(context: &CheckContext) -> Vec<Finding> {
         Err(failure) => Finding::fail("workspaces", failure.message, "correct that setting"),
     };
     let has_boxes = config.platform.has_boxes(context.engine);
-    let limits = limits_finding(context.engine, has_boxes, &config.platform.resources, || {
-        // A sandbox keeps the engine from its files.
-        let output = context.sandbox.is_none().then(|| run_probe("podman", &PODMAN_INFO));
-        EngineInfo::parse_podman(output?.stdout_on_success()?)
-    });
+    let podman = (context.engine == EngineKind::Podman).then(|| query_podman(context));
+    let limits = limits_finding(is_container, has_boxes, &config.platform.resources, podman.as_ref());
     let sandbox = config.codex.job_settings(context.engine).sandbox;
     let mut findings: Vec<Finding> = approval.into_iter().collect();
     let confinement = match (is_container, sandbox) {
@@ -36,27 +34,58 @@ pub(super) fn check_trust(context: &CheckContext) -> Vec<Finding> {
         (is_container, sandbox) => confinement_finding(is_container, sandbox),
     };
     findings.extend([workspaces, limits, confinement, isolation_finding(is_container, has_boxes)]);
+    findings.extend(podman.and_then(Result::ok).and_then(|info| system_calls_finding(&info, sandbox)));
     if is_container {
         findings.push(secrets_finding(has_boxes, config.has_model_gateway(context.engine)));
     }
     findings
 }
 
-/// Builds the finding about the limits of containers. `podman_info` describes podman.
+/// Queries facts about podman.
+///
+/// # Errors
+/// Returns why podman did not describe itself.
+fn query_podman(context: &CheckContext) -> Result<EngineInfo, String> {
+    if context.sandbox.is_some() {
+        return Err("a sandbox keeps it from its files".to_owned());
+    }
+    let output = run_probe("podman", &PODMAN_INFO);
+    output.stdout_on_success().and_then(EngineInfo::parse_podman).ok_or_else(|| output.describe_failure())
+}
+
+/// Builds the finding about a filter of system calls that podman's containers lack; `None` if they have one.
+fn system_calls_finding(info: &EngineInfo, sandbox: Sandbox) -> Option<Finding> {
+    let reason = restricted_filter(info, sandbox).err()?;
+    Some(Finding::warn(
+        "system_calls",
+        format!("workers can create namespaces and use the kernel's keyrings: {reason}"),
+        "use podman on this machine, with the file /usr/share/containers/seccomp.json, then `relay restart`",
+    ))
+}
+
+/// Builds the finding about the limits of containers. `podman` has the facts about podman, if that is the engine.
 fn limits_finding(
-    engine: EngineKind,
+    is_container: bool,
     has_boxes: bool,
     resources: &ResourceLimits,
-    podman_info: impl FnOnce() -> Option<EngineInfo>,
+    podman: Option<&Result<EngineInfo, String>>,
 ) -> Finding {
     const LIMITS_CHECK: &str = "limits";
-    if !engine.is_container() {
+    if !is_container {
         let reason = "engine local has none: workers share this machine's memory and processes";
         return Finding::skipped(LIMITS_CHECK, reason);
     }
-    let info = if engine == EngineKind::Podman { podman_info() } else { None };
-    if let Some((detail, fix)) = info.and_then(|info| info.describe_missing_limits(resources)) {
-        return Finding::warn(LIMITS_CHECK, detail, fix);
+    match podman {
+        Some(Err(reason)) => {
+            let detail = format!("podman did not say which limits it enforces: {reason}");
+            return Finding::skipped(LIMITS_CHECK, detail);
+        }
+        Some(Ok(info)) => {
+            if let Some((detail, fix)) = info.describe_missing_limits(resources) {
+                return Finding::warn(LIMITS_CHECK, detail, fix);
+            }
+        }
+        None => {}
     }
     let subject = if has_boxes { "each job" } else { "the platform" };
     Finding::ok(LIMITS_CHECK, format!("{subject} may use {}", resources.describe()))
@@ -163,15 +192,27 @@ mod tests {
         let resources = ResourceLimits { memory: 1 << 30, millicpus: None, pids: 64, disk: None };
         let rootless = |controllers: &str| {
             let host = format!(r#""cgroupControllers": [{controllers}], "security": {{"rootless": true}}"#);
-            EngineInfo::parse_podman(&format!(r#"{{"host": {{"cgroupVersion": "v2", {host}}}}}"#))
+            EngineInfo::parse_podman(&format!(r#"{{"host": {{"cgroupVersion": "v2", {host}}}}}"#)).unwrap()
         };
-        let state =
-            |engine, info: Option<EngineInfo>| limits_finding(engine, true, &resources, || info).state;
-        assert_eq!(state(EngineKind::Podman, rootless("")), State::Warn);
-        assert_eq!(state(EngineKind::Podman, rootless(r#""memory", "pids""#)), State::Ok);
-        assert_eq!(state(EngineKind::Podman, None), State::Ok);
-        assert_eq!(state(EngineKind::Docker, rootless("")), State::Ok);
-        assert_eq!(state(EngineKind::Local, None), State::Skipped);
+        let finding = |podman: Option<Result<EngineInfo, String>>| {
+            limits_finding(true, true, &resources, podman.as_ref())
+        };
+        assert_eq!(finding(Some(Ok(rootless("")))).state, State::Warn);
+        assert_eq!(finding(Some(Ok(rootless(r#""memory", "pids""#)))).state, State::Ok);
+        assert_eq!(finding(None).state, State::Ok);
+        let unknown = finding(Some(Err("no answer within 5 s".to_owned())));
+        assert_eq!(unknown.state, State::Skipped);
+        assert!(unknown.detail.contains("did not say") && unknown.detail.ends_with("5 s"), "{unknown:?}");
+        assert_eq!(limits_finding(false, false, &resources, None).state, State::Skipped);
+    }
+
+    #[test]
+    fn podman_without_a_file_for_its_filter_is_a_warning() {
+        let answer = r#"{"host": {"security": {"seccompEnabled": true, "seccompProfilePath": ""}}}"#;
+        let info = EngineInfo::parse_podman(answer).unwrap();
+        let finding = system_calls_finding(&info, Sandbox::Off).unwrap();
+        assert_eq!(finding.state, State::Warn);
+        assert!(finding.detail.contains("can create namespaces"), "{finding:?}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! An internal network of the engine would not do: a container in it reaches the services of this machine.
 
 use super::container::{Container, DOCKER_HOST_NAME, is_missing_program};
+use super::engine_facts::EngineFacts;
 use crate::engine_kind::EngineKind;
 use crate::time;
 
@@ -22,14 +23,9 @@ pub fn socket_path() -> String {
 }
 
 impl Container<'_> {
-    /// Returns true if a container in the engine's default network reaches the relay at its socket alone.
-    pub fn needs_socket(&self) -> bool {
-        self.engine == EngineKind::Podman && self.info().is_rootless
-    }
-
     /// Returns the arguments of `run` for a container in the engine's default network.
-    pub(super) fn network_arguments(&self) -> Vec<String> {
-        if self.needs_socket() {
+    pub(super) fn network_arguments(&self, facts: &EngineFacts) -> Vec<String> {
+        if facts.needs_socket() {
             return self.socket_arguments().into();
         }
         match self.engine {
@@ -55,11 +51,11 @@ impl Container<'_> {
     ///
     /// # Errors
     /// The engine does not answer, or the container does not run.
-    pub fn no_network_obstacle(&self) -> Result<Option<String>, String> {
+    pub fn no_network_obstacle(&self, facts: &EngineFacts) -> Result<Option<String>, String> {
         let Some(boot_id) = time::boot_id() else {
             return Ok(Some("the engine runs in a virtual machine".to_owned()));
         };
-        if !self.selinux_mount_option().is_empty() {
+        if facts.info.has_selinux {
             return Ok(Some("SELinux keeps containers from sockets of this machine".to_owned()));
         }
         match self.query(&["exec", &self.platform.name, "cat", BOOT_ID_FILE]) {

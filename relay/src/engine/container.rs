@@ -4,7 +4,6 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use common::job::Sandbox;
@@ -13,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::agent_config::AgentConfig;
 use super::codex_home::{self, CODEX_HOME};
 use super::command::{ACTION_TIMEOUT, engine_command, query, run_with_input, run_with_output};
-use super::engine_info::EngineInfo;
+use super::engine_facts::EngineFacts;
 use super::existing_container::{ARGUMENTS_DIGEST_LABEL, ExistingContainer, Reuse, find_container};
 use crate::config::PlatformConfig;
 use crate::engine_kind::EngineKind;
@@ -30,9 +29,6 @@ const PODMAN_HOST_NAME: &str = "host.containers.internal";
 pub const HOST_NAMES: [&str; 2] = [DOCKER_HOST_NAME, PODMAN_HOST_NAME];
 /// Label that ties the container to a registry.
 pub(super) const REGISTRY_LABEL: &str = "relay.registry";
-/// Time limit for podman without root to create the first container of an image: it copies the image's files, because
-/// their owners differ in the container. Less than the time for which `relay up` waits for the platform.
-const MAPPING_TIMEOUT: Duration = Duration::from_secs(80);
 
 /// Container of a registry's platform, which may not exist yet.
 pub struct Container<'a> {
@@ -46,13 +42,12 @@ pub struct Container<'a> {
     pub sandbox: Sandbox,
     /// Folder with the relay's socket.
     pub socket_folder: &'a Path,
-    /// Facts about the engine, once they were queried.
-    pub engine_info: &'a OnceLock<EngineInfo>,
 }
 
 impl Container<'_> {
-    /// Checks that the engine answers and has the image.
-    pub fn check_engine_and_image(&self) -> Result<(), String> {
+    /// Checks that the engine answers and has the image. Returns facts about the engine, which are queried anew: what kept a
+    /// container from starting may have been mended.
+    pub fn check_engine_and_image(&self) -> Result<EngineFacts, String> {
         self.query(&["version", "--format", "{{.Server.Version}}"])
             .or_else(|reason| {
                 // Podman without a service reports no server version.
@@ -62,12 +57,19 @@ impl Container<'_> {
                 let engine = self.engine;
                 format!("{engine} does not answer ({reason}): start it, or use `relay up --engine local`")
             })?;
-        if self.needs_socket() && self.info().has_selinux {
-            return Err("SELinux keeps containers of podman without root from the relay: set `label = false` in [containers] of \
-                        ~/.config/containers/containers.conf, or run podman as root"
+        let facts = self.query_facts()?;
+        if facts.needs_socket() && facts.info.has_selinux {
+            return Err("SELinux keeps containers of podman without root from the relay: run podman as root, or set \
+                        `label = false` in [containers] of ~/.config/containers/containers.conf, which takes SELinux's \
+                        protection from all your containers"
                 .to_owned());
         }
-        self.image_id().map(|_| ())
+        self.image_id().map(|_| facts)
+    }
+
+    /// Queries the facts that decide how the engine creates containers.
+    pub fn query_facts(&self) -> Result<EngineFacts, String> {
+        EngineFacts::query(self.engine, self.sandbox)
     }
 
     fn image_id(&self) -> Result<String, String> {
@@ -85,15 +87,19 @@ impl Container<'_> {
     }
 
     /// Ensures that the container runs, and configures the agent in it. A container with other settings is replaced, unless
-    /// it runs and `has_jobs` is true: that would end its jobs.
-    pub fn ensure_running(&self, config: &AgentConfig, has_jobs: bool) -> Result<(), String> {
-        self.check_engine_and_image()?;
+    /// it runs and `has_jobs` is true: that would end its jobs. `facts` are those of [`Self::check_engine_and_image`].
+    pub fn ensure_running(
+        &self,
+        facts: &EngineFacts,
+        config: &AgentConfig,
+        has_jobs: bool,
+    ) -> Result<(), String> {
         // The engine would create a missing folder as root, and follow a link with its name.
         self.check_workspaces(protected_paths::create_folders)?;
-        let args = self.run_arguments();
+        let args = self.run_arguments(facts);
         match find_container(self.engine, &self.platform.name)? {
-            None => self.create(&args)?,
-            Some(container) => self.check_reusable(&container, &args, has_jobs)?,
+            None => self.create(facts, &args)?,
+            Some(container) => self.check_reusable(&container, facts, &args, has_jobs)?,
         }
         self.check_workspaces(protected_paths::check_unlinked).inspect_err(|_| {
             // The container may see folders that were not approved, so it is removed.
@@ -135,6 +141,7 @@ impl Container<'_> {
     fn check_reusable(
         &self,
         container: &ExistingContainer,
+        facts: &EngineFacts,
         args: &[String],
         has_jobs: bool,
     ) -> Result<(), String> {
@@ -145,7 +152,7 @@ impl Container<'_> {
                 "container '{name}' belongs to {owner}: remove it, or set [platform] name in platform/relay.toml"
             ));
         }
-        match container.reuse(&self.image_id()?, &arguments_digest(args), has_jobs) {
+        match container.reuse(&self.image_id()?, &arguments_digest(args, facts), has_jobs) {
             Reuse::AsItIs => Ok(()),
             Reuse::ForItsJobs => {
                 tracing::warn!(
@@ -157,15 +164,15 @@ impl Container<'_> {
             Reuse::Started => self.query(&["start", name]).map(|_| ()),
             Reuse::Never => {
                 self.query(&["rm", "-f", name])?;
-                self.create(args)
+                self.create(facts, args)
             }
         }
     }
 
     /// Returns the arguments of `run` that determine what the container can do.
-    fn run_arguments(&self) -> Vec<String> {
-        let mut args = self.limit_arguments();
-        args.extend(self.mount_arguments(&self.platform.workspaces_folder, super::workspace::MOUNT_POINT));
+    fn run_arguments(&self, facts: &EngineFacts) -> Vec<String> {
+        let mut args = self.limit_arguments(facts);
+        args.extend(facts.mount_arguments(&self.platform.workspaces_folder, super::workspace::MOUNT_POINT));
         for (volume, path) in [("codex-home", CODEX_HOME), ("agent", AGENT_STATE_PATH)] {
             args.extend(["--volume".to_owned(), format!("{}:{path}", self.volume_name(volume))]);
         }
@@ -178,16 +185,15 @@ impl Container<'_> {
         format!("{}-{}-{purpose}", self.platform.name, &digest[..8])
     }
 
-    fn create(&self, args: &[String]) -> Result<(), String> {
+    fn create(&self, facts: &EngineFacts, args: &[String]) -> Result<(), String> {
         let name = &self.platform.name;
         let mut run = self.command(&["run", "--detach", "--name", name]);
         run.args(["--label", &format!("{REGISTRY_LABEL}={}", self.registry.display())])
-            .args(["--label", &format!("{ARGUMENTS_DIGEST_LABEL}={}", arguments_digest(args))])
-            .args(self.network_arguments())
+            .args(["--label", &format!("{ARGUMENTS_DIGEST_LABEL}={}", arguments_digest(args, facts))])
+            .args(self.network_arguments(facts))
             .args(args)
             .arg(&self.platform.image);
-        let limit = if self.info().is_rootless { MAPPING_TIMEOUT } else { ACTION_TIMEOUT };
-        run_with_input(&mut run, &self.syscall_filter().unwrap_or_default(), limit)
+        run_with_input(&mut run, facts.create_input(), facts.create_limit())
             .map_err(|e| format!("{} could not run '{name}': {e}", self.engine))
     }
 
@@ -334,13 +340,29 @@ pub(super) fn labeled_containers(
     Ok(answer.split_whitespace().map(str::to_owned).collect())
 }
 
-fn arguments_digest(args: &[String]) -> String {
-    hex::encode(Sha256::digest(args.join("\n")))
+/// Returns the digest of the arguments that a container is created with, and of its filter of system calls.
+fn arguments_digest(args: &[String], facts: &EngineFacts) -> String {
+    let digest = Sha256::new().chain_update(args.join("\n")).chain_update(facts.create_input());
+    hex::encode(digest.finalize())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::engine_info::EngineInfo;
+
+    #[test]
+    fn a_container_is_replaced_if_its_filter_of_system_calls_changes() {
+        let facts = |filter: Option<&[u8]>| EngineFacts {
+            info: EngineInfo::default(),
+            filter: filter.map(<[u8]>::to_vec),
+        };
+        let args = ["--memory".to_owned(), "1".to_owned()];
+        let digest = |filter| arguments_digest(&args, &facts(filter));
+        assert_ne!(digest(Some(b"{\"a\":1}")), digest(Some(b"{\"a\":2}")));
+        // Containers without a filter, as those of Docker, are not replaced.
+        assert_eq!(digest(None), hex::encode(Sha256::digest("--memory\n1")));
+    }
 
     #[test]
     fn a_program_that_an_image_lacks_is_recognized_with_every_runtime() {

@@ -25,6 +25,7 @@ use super::agent_config::{AgentConfig, MODEL_KEYS};
 use super::codex_home::{self, CODEX_HOME};
 use super::command::{ACTION_TIMEOUT, query, run_with_bytes, run_with_input};
 use super::container::{AGENT_STATE_PATH, Container, REGISTRY_LABEL, labeled_containers};
+use super::engine_facts::EngineFacts;
 use super::inspect::{INSPECT_FORMAT, container_state, parse_state};
 use super::owned_archive;
 use crate::container_state::ContainerState;
@@ -102,7 +103,7 @@ impl Container<'_> {
     }
 
     /// Creates and starts a box. A container with its name, which never ran or whose agent can't connect, is replaced.
-    pub fn create_box(&self, content: &BoxContent<'_>) -> Result<(), String> {
+    pub fn create_box(&self, facts: &EngineFacts, content: &BoxContent<'_>) -> Result<(), String> {
         let name = self.box_name(content.id);
         self.query(&["rm", "-f", "-v", &name]).or_else(ignore_missing)?;
         self.check_mounts(content)?;
@@ -116,15 +117,19 @@ impl Container<'_> {
         for (label, value) in labels {
             create.args(["--label", &format!("{label}={value}")]);
         }
-        create.args(self.limit_arguments());
-        create.args(if content.has_network { self.network_arguments() } else { self.no_network_arguments() });
+        create.args(self.limit_arguments(facts));
+        create.args(if content.has_network {
+            self.network_arguments(facts)
+        } else {
+            self.no_network_arguments()
+        });
         for (folder, target) in &content.mounts {
-            create.args(self.mount_arguments(folder, target));
+            create.args(facts.mount_arguments(folder, target));
         }
         create.arg(&self.platform.image);
         let engine = self.engine;
-        let filter = self.syscall_filter().unwrap_or_default();
-        run_with_input(&mut create, &filter, ACTION_TIMEOUT).map_err(|e| format!("{engine} create: {e}"))?;
+        run_with_input(&mut create, facts.create_input(), facts.create_limit())
+            .map_err(|e| format!("{engine} create: {e}"))?;
         let started = self
             .check_mounts(content)
             .and_then(|()| self.fill_box(&name, content))

@@ -3,7 +3,7 @@
 //! * [`local`]: this machine.
 //! * [`container`]: `docker` or `podman`, used through their commands, so that contexts and `DOCKER_HOST` apply.
 //! * [`container_rights`]: arguments that decide what a container may do.
-//! * [`engine_info`]: facts about an engine that decide how it creates containers.
+//! * [`engine_facts`]: facts that decide how an engine creates containers. [`engine_info`]: those about the engine.
 //! * [`existing_container`]: the platform's container as it is, and the decision to keep it.
 //! * [`job_box`]: the container of a single job.
 //! * [`box_network`]: networks of containers, and containers of single jobs without one.
@@ -24,6 +24,7 @@ pub mod codex_home;
 pub mod command;
 pub mod container;
 mod container_rights;
+pub mod engine_facts;
 pub mod engine_info;
 pub mod events;
 mod existing_container;
@@ -32,5 +33,5 @@ mod inspect;
 pub mod job_box;
 pub mod local;
 mod owned_archive;
-mod syscall_filter;
+pub mod syscall_filter;
 pub mod workspace;

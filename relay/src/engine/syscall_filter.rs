@@ -4,7 +4,7 @@
 use common::job::Sandbox;
 use serde_json::{Value, json};
 
-use super::container::Container;
+use super::engine_info::EngineInfo;
 use crate::bounded_file;
 
 /// Argument of podman with the file of the filter. The filter goes through stdin, so that no file needs to be kept.
@@ -32,21 +32,20 @@ const CLONE_NAMESPACES: u32 = 0x7e02_0000;
 const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
 
-impl Container<'_> {
-    /// Returns the filter for podman's containers; `None` for another engine, and if podman's own filter can't be read.
-    pub(super) fn syscall_filter(&self) -> Option<Vec<u8>> {
-        let path = self.info().seccomp_profile?;
-        let profile =
-            bounded_file::read_bounded(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let filter = profile.and_then(|profile| restrict(profile, self.sandbox));
-        if filter.is_none() {
-            tracing::warn!(
-                "podman's filter of system calls {} can't be used: workers can create namespaces",
-                path.display()
-            );
-        }
-        serde_json::to_vec(&filter?).ok()
-    }
+/// Returns podman's own filter without the system calls that workers don't need.
+///
+/// # Errors
+/// Podman has no filter in a file of this machine, or that file can't be read.
+pub fn restricted_filter(info: &EngineInfo, sandbox: Sandbox) -> Result<Vec<u8>, String> {
+    let path = info
+        .seccomp_profile
+        .as_deref()
+        .ok_or("podman has no file with a filter of system calls on this machine")?;
+    let profile = bounded_file::read_bounded(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    profile
+        .and_then(|profile| restrict(profile, sandbox))
+        .and_then(|filter| serde_json::to_vec(&filter).ok())
+        .ok_or_else(|| format!("podman's filter of system calls {} can't be used", path.display()))
 }
 
 /// Removes system calls from a filter. With `sandbox`, Codex's own sandbox needs namespaces.
