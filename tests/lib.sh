@@ -12,6 +12,12 @@ RELAY_ROOT_DIR=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
 # The process id of the Docker daemon that this shell started; empty if it started none.
 RELAY_DOCKERD_PID=
+# The user for podman without root, as in tests/src/harness/podman_user.rs.
+RELAY_PODMAN_USER=relay-test-podman
+# True if this shell created that user.
+RELAY_PODMAN_USER_IS_NEW=false
+# The mode that /dev/net/tun had before this shell changed it; empty if it did not.
+RELAY_TUN_MODE=
 
 # say WORD... : prints one line for people to stderr.
 say() {
@@ -137,36 +143,108 @@ stop_docker_if_started() {
     RELAY_DOCKERD_PID=
 }
 
-# podman_runs DIR : returns true if podman starts a container. It contains only the static busybox of this machine, in
-# DIR/rootfs. DIR/run.log gets podman's messages.
+# podman_runs DIR [COMMAND...] : returns true if podman, run by COMMAND, starts a container. It contains only the static
+# busybox of this machine, in DIR/rootfs. DIR/run.log gets podman's messages.
 podman_runs() {
-    local rootfs=$1/rootfs
-    mkdir -p "$rootfs"/{dev,etc,proc,run,sys,tmp} && cp -f /bin/busybox "$rootfs/busybox" || return
-    timeout 60 podman run --rm --rootfs "$rootfs" /busybox true >"$1/run.log" 2>&1 </dev/null
+    local dir=$1 rootfs=$1/rootfs
+    shift
+    "$@" mkdir -p "$rootfs"/{dev,etc,proc,run,sys,tmp} && "$@" cp -f /bin/busybox "$rootfs/busybox" || return
+    "$@" timeout 60 podman run --rm --rootfs "$rootfs" /busybox true >"$dir/run.log" 2>&1 </dev/null
 }
 
-# ensure_podman DIR : makes sure that podman starts containers; installs it if necessary and allowed. If podman's own
-# settings don't suit this machine, puts others into DIR and exports CONTAINERS_CONF and STORAGE_DRIVER. Needs a static
-# /bin/busybox.
-ensure_podman() {
-    local dir=$1 files processes
-    command -v podman >/dev/null 2>&1 || apt_install podman netavark iptables || return
-    mkdir -p "$dir" || return
-    podman_runs "$dir" && return
-    # A virtual machine may have no right to raise limits, and crun refuses a mix of both cgroup versions.
+# write_containers_conf FILE : writes settings of podman that suit a virtual machine: it may have no right to raise
+# limits, and crun refuses a mix of both cgroup versions.
+write_containers_conf() {
+    local files processes
     files=$(ulimit -Hn) processes=$(ulimit -Hu)
     [ "$processes" != unlimited ] && [ "$processes" -le 16384 ] || processes=16384
     {
         printf '[containers]\ndefault_ulimits = ["nofile=%s:%s", "nproc=%s:%s"]\n' \
             "$files" "$files" "$processes" "$processes"
         ! command -v runc >/dev/null 2>&1 || printf '[engine]\nruntime = "runc"\n'
-    } >"$dir/containers.conf" || return
+    } >"$1"
+}
+
+# ensure_podman DIR : makes sure that podman starts containers; installs it if necessary and allowed. If podman's own
+# settings don't suit this machine, puts others into DIR and exports CONTAINERS_CONF and STORAGE_DRIVER. Needs a static
+# /bin/busybox.
+ensure_podman() {
+    local dir=$1
+    command -v podman >/dev/null 2>&1 || apt_install podman netavark iptables || return
+    mkdir -p "$dir" || return
+    podman_runs "$dir" && return
+    write_containers_conf "$dir/containers.conf" || return
     export CONTAINERS_CONF=$dir/containers.conf
     # Overlay file systems can't be stacked.
     podman info >/dev/null 2>&1 || export STORAGE_DRIVER=vfs
     podman_runs "$dir" && return
     tail -n 10 "$dir/run.log" >&2
     fail "podman can't start a container"
+}
+
+# as_podman_user COMMAND... : runs a command as the user for podman without root, with nothing of this environment.
+as_podman_user() {
+    setpriv --reuid "$RELAY_PODMAN_USER" --regid "$RELAY_PODMAN_USER" --init-groups --reset-env \
+        env -C "$(podman_home)" XDG_RUNTIME_DIR="$(podman_runtime_dir)" "$@"
+}
+
+podman_home() {
+    getent passwd "$RELAY_PODMAN_USER" | cut -d: -f6
+}
+
+podman_runtime_dir() {
+    printf '/run/user/%s\n' "$(id -u "$RELAY_PODMAN_USER")"
+}
+
+# ensure_podman_user : makes sure that podman starts containers without root: for this shell's user, or, if that is root,
+# for a user of the tests, who is created. remove_podman_user undoes this. Needs ensure_podman.
+ensure_podman_user() {
+    local user=$RELAY_PODMAN_USER packages=() dir conf
+    [ "$(id -u)" = 0 ] || return 0
+    command -v newuidmap >/dev/null 2>&1 || packages+=(uidmap)
+    command -v slirp4netns >/dev/null 2>&1 || command -v pasta >/dev/null 2>&1 || packages+=(slirp4netns)
+    [ ${#packages[@]} = 0 ] || apt_install "${packages[@]}" || return
+    if ! id "$user" >/dev/null 2>&1; then
+        may_install "the user $user" "for tests of podman without root" || return
+        RELAY_PODMAN_USER_IS_NEW=true
+        # useradd gives the user ids for containers only where these files exist.
+        touch /etc/subuid /etc/subgid && useradd --create-home --shell /bin/sh "$user" || return
+    fi
+    # The network of such a container is a program of the user that opens this device.
+    if [ -e /dev/net/tun ] && ! as_podman_user test -w /dev/net/tun; then
+        may_install "access to /dev/net/tun" "chmod 666" || return
+        RELAY_TUN_MODE=$(stat -c %a /dev/net/tun) && chmod 666 /dev/net/tun || return
+    fi
+    dir=$(podman_runtime_dir)
+    install -d -m 700 -o "$user" -g "$user" "$dir" || return
+    dir=$(podman_home)/try conf=$(podman_home)/.config/containers
+    as_podman_user mkdir -p "$dir" "$conf" || return
+    # Podman may choose vfs, which copies the whole image for each container, although the kernel can do better.
+    printf '[storage]\ndriver = "overlay"\n' >"$conf/storage.conf"
+    as_podman_user podman info >/dev/null 2>&1 || rm -f "$conf/storage.conf"
+    podman_runs "$dir" as_podman_user && return
+    write_containers_conf "$conf/containers.conf" || return
+    podman_runs "$dir" as_podman_user && return
+    tail -n 10 "$dir/run.log" >&2
+    fail "podman can't start a container without root"
+}
+
+# remove_podman_user : undoes what ensure_podman_user did in this shell: removes a user that it created, with the user's
+# containers and images, and gives /dev/net/tun its mode back.
+remove_podman_user() {
+    local dir
+    if [ -n "$RELAY_TUN_MODE" ]; then
+        chmod "$RELAY_TUN_MODE" /dev/net/tun || say "the mode of /dev/net/tun is not $RELAY_TUN_MODE again"
+        RELAY_TUN_MODE=
+    fi
+    { [ "$RELAY_PODMAN_USER_IS_NEW" = true ] && id "$RELAY_PODMAN_USER" >/dev/null 2>&1; } || return 0
+    dir=$(podman_runtime_dir)
+    as_podman_user podman rm --all --force >/dev/null 2>&1 || true
+    # This also ends the process that holds podman's namespace.
+    as_podman_user podman system migrate >/dev/null 2>&1 || true
+    userdel --remove "$RELAY_PODMAN_USER" 2>/dev/null || fail "could not remove the user $RELAY_PODMAN_USER" || return
+    RELAY_PODMAN_USER_IS_NEW=false
+    rm -rf "$dir"
 }
 
 # ensure_base_image [IMAGE] : makes sure that the base image of docker/Dockerfile is present. If no image registry can

@@ -20,7 +20,7 @@ for argument; do
         *) say "usage: ./tests/run.sh [--no-install] [--release] [--nightly]"; exit 2 ;;
     esac
 done
-trap 'kill $(jobs -p) 2>/dev/null || true; stop_docker_if_started' EXIT
+trap 'kill $(jobs -p) 2>/dev/null || true; remove_podman_user || true; stop_docker_if_started' EXIT
 trap 'exit 130' INT TERM
 # step NAME... : prints the heading of a step, with the seconds since the start.
 step() { say ""; say "== $* == (${SECONDS} s)"; }
@@ -60,6 +60,7 @@ python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
 ensure_cargo_tools "$PWD/target/tools"
 ensure_docker "$PWD/target/dockerd.log"
 ensure_podman "$PWD/target/podman"
+ensure_podman_user
 # In the background: installations, which mostly wait for the network and the disk.
 (
     ensure_base_image

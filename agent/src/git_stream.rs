@@ -1,12 +1,14 @@
 //! Requests for streams: each connects a program of a job with a service at the relay, mostly git in the job's clone
 //! with the job's repository.
 //!
-//! The uplink makes a socket pair for each stream. It keeps one end, and the job gives the other end to the program.
+//! For git, the uplink makes a socket pair: it keeps one end, and the job gives the other end to the program. A program
+//! that has connected to a port of the job already has a socket, which the uplink takes over.
 
 use std::io;
 use std::os::fd::OwnedFd;
 
 use common::stream::{StreamEnd, StreamError, StreamService};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::spool::RunId;
@@ -20,14 +22,28 @@ pub(crate) struct StreamRequest {
     /// Run that the stream belongs to.
     pub(crate) run: RunId,
     pub(crate) service: StreamService,
-    /// Sender that gives the opened stream to the job.
-    pub(crate) opened: oneshot::Sender<io::Result<OpenedStream>>,
+    pub(crate) job_side: JobSide,
+}
+
+/// The job's side of a requested stream.
+#[derive(Debug)]
+pub(crate) enum JobSide {
+    /// A socket that the uplink makes and sends to the job.
+    NewSocket(oneshot::Sender<io::Result<OpenedStream>>),
+    /// A connection of a program of the job.
+    Connection {
+        connection: TcpStream,
+        /// Bytes of the connection that were read already.
+        received: Vec<u8>,
+        /// Sender of the stream's result. The stream ends if the job drops the receiver.
+        result: oneshot::Sender<io::Result<StreamEnd>>,
+    },
 }
 
 /// A stream for which the uplink has made the sockets.
 #[derive(Debug)]
 pub(crate) struct OpenedStream {
-    /// The job's side of the socket, for git or for a connection of Codex.
+    /// The job's side of the socket, for git.
     pub(crate) job_side: OwnedFd,
     pub(crate) result: StreamResult,
 }
@@ -56,15 +72,39 @@ pub(crate) fn queue() -> (StreamOpener, mpsc::Receiver<StreamRequest>) {
 }
 
 impl StreamOpener {
-    /// Opens a stream. Waits for a connection without limit; dropping the future withdraws the request.
+    /// Opens a stream. Waits for a connection to the relay without limit; dropping the future withdraws the request.
     ///
     /// # Errors
     /// The system has no more sockets, or the agent is stopping.
     pub(crate) async fn open(&self, run: &RunId, service: StreamService) -> io::Result<OpenedStream> {
-        let stopping = || io::Error::other("the agent is stopping");
         let (opened, stream) = oneshot::channel();
-        let request = StreamRequest { run: run.clone(), service, opened };
-        self.requests.send(request).await.map_err(|_| stopping())?;
+        self.request(run, service, JobSide::NewSocket(opened)).await?;
         stream.await.map_err(|_| stopping())?
     }
+
+    /// Carries a connection of a job to the relay until the connection or the stream has ended. `received` are bytes of
+    /// it that were read already. Waits for a connection to the relay without limit; dropping the future ends both.
+    ///
+    /// # Errors
+    /// The stream was refused or has failed, or the agent is stopping.
+    pub(crate) async fn carry(
+        &self,
+        run: &RunId,
+        service: StreamService,
+        connection: TcpStream,
+        received: Vec<u8>,
+    ) -> io::Result<()> {
+        let (result, end) = oneshot::channel();
+        self.request(run, service, JobSide::Connection { connection, received, result }).await?;
+        end.await.map_err(|_| stopping())??.map_err(io::Error::other)
+    }
+
+    async fn request(&self, run: &RunId, service: StreamService, job_side: JobSide) -> io::Result<()> {
+        let request = StreamRequest { run: run.clone(), service, job_side };
+        self.requests.send(request).await.map_err(|_| stopping())
+    }
+}
+
+fn stopping() -> io::Error {
+    io::Error::other("the agent is stopping")
 }

@@ -9,7 +9,7 @@ use crate::folder::describe_sharing;
 use crate::ids::JobId;
 use crate::record::{JobRecord, State};
 use crate::step::Step;
-use crate::text_format;
+use crate::{budget, refused_hosts, text_format};
 
 /// Maximum number of steps in a summary. The other steps are only counted.
 const MAX_STEPS: usize = 4;
@@ -172,7 +172,8 @@ fn step_line(step: &Step) -> String {
     line
 }
 
-/// Returns one line with the known numbers of a job: result or changed files, tokens, killed processes, Codex thread.
+/// Returns one line with the known facts of a job: result or changed files, tokens and cost, refused hosts, killed
+/// processes, Codex thread.
 fn counts_line(record: &JobRecord) -> Option<String> {
     let mut counts = Vec::new();
     if let Some(result) = &record.result {
@@ -184,7 +185,12 @@ fn counts_line(record: &JobRecord) -> Option<String> {
     }
     if let Some(usage) = record.usage {
         let total = if record.has_usage_of_thread() { " (thread total)" } else { "" };
-        counts.push(format!("tokens: {} in, {} out{total}", usage.input_tokens, usage.output_tokens));
+        let cost = record.model_usage.and_then(|total| total.cost_micros);
+        let cost = cost.map(|micros| format!(", {}", budget::format_cost(micros))).unwrap_or_default();
+        counts.push(format!("tokens: {} in, {} out{total}{cost}", usage.input_tokens, usage.output_tokens));
+    }
+    if let Some(refused) = refused_hosts::describe_refused(&record.network_refused) {
+        counts.push(format!("network {}", text_format::one_line(&refused, MAX_LINE)));
     }
     if let Some(cleanup) = record.cleanup.filter(|cleanup| cleanup.killed + cleanup.survivors > 0) {
         counts.push(format!("{} processes killed, {} left", cleanup.killed, cleanup.survivors));

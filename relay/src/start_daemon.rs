@@ -19,9 +19,9 @@ use crate::{inheritance, sandbox};
 
 /// Time limit for a new daemon to lock the registry, which is one of its first actions.
 const DAEMON_START_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time limit for a platform to become ready: the start of a container and the agent's connection, with margin for a
-/// loaded machine.
-const PLATFORM_START_TIMEOUT: Duration = Duration::from_secs(90);
+/// Time limit for a platform to become ready: the creation of a container, which alone may take podman without root 80 s,
+/// the checks before and after it, and the agent's connection, with margin for a loaded machine.
+const PLATFORM_START_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Maximum number of bytes that are read from the log of a daemon that has ended.
 const MAX_LOG_TAIL_BYTES: u64 = 64 << 10;

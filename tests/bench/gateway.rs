@@ -44,7 +44,7 @@ pub(crate) fn measure(report: &mut Report) -> Fallible<()> {
         };
         let memory_of_nginx = beside.as_ref().map(|(_, memory)| Figure::MiB(*memory)).map_err(Clone::clone);
         let rows = [
-            row("p50", 0.5)?,
+            row("p50", 0.5)?.target(Target::AtMost(0.2)),
             row("p99", 0.99)?.target(Target::AtMost(2.0)),
             Row::new("memory meanwhile, of relay with all its other work", Figure::MiB(memory))
                 .beside("nginx", memory_of_nginx),

@@ -58,7 +58,7 @@ fn ages_are_correct_and_times_are_the_relay_s_when_a_clock_is_an_hour_off() {
         let record = site.ended(&job);
         let took = seconds(record.created_at, record.finished_at.unwrap());
         assert!((0..MAX_DIFFERENCE_S).contains(&took), "{hours} h: it took {took} s");
-        let texts = [record.summary.unwrap(), site.relay(&["status", &job]), site.relay(&["notices"])];
+        let texts = [record.summary.unwrap(), site.relay(&["status", &job]), site.notices_of(&[&job])];
         for text in texts {
             let after = text.lines().find_map(|line| line.split("completed after ").nth(1)).unwrap_or(&text);
             assert!(!after.split_whitespace().next().unwrap().contains('h'), "{hours} h: {text}");

@@ -94,7 +94,9 @@ fn relay_up_fails_with_advice_if_workers_can_not_write_their_folder() {
     let output = run_with_engine(&site, &["up"]);
     let text = output_text(&output);
     assert_eq!(output.status.code(), Some(5), "{text}");
-    for words in ["workers can't write in", "(Permission denied)", "keep-id", "chcon -Rt container_file_t"] {
+    for words in
+        ["workers can't write in", "(Permission denied)", "to yourself", "chcon -Rt container_file_t"]
+    {
         assert!(text.contains(words), "{words}: {text}");
     }
     stop_and_reset(&site);

@@ -145,7 +145,7 @@ fn jobs_that_edit_a_folder_at_the_same_time_name_each_other_wherever_changes_are
         site.record("first#1").changes.unwrap().files >= 3,
         "the changes of the other job are among them"
     );
-    let notices = site.relay(&["notices"]);
+    let notices = site.notices_of(&["first#1", "second#1"]);
     assert_eq!(notices.matches("#1 worked in the same folder at the same time)").count(), 2, "{notices}");
     let table = site.relay(&["compare", "first", "second"]);
     assert!(table.contains("(shared with second#1)") && table.contains("(shared with first#1)"), "{table}");
@@ -172,7 +172,7 @@ fn an_expectation_that_another_job_may_have_met_is_a_warning() {
     assert_eq!(idle.describe_outcome(), "completed with 1 warning");
     let expected = "busy#1 worked in the same folder at the same time, so what was expected may be its work: commit, file:go";
     assert_eq!(idle.warnings.newest, [expected]);
-    assert!(site.relay(&["notices"]).contains(expected));
+    assert!(site.notices_of(&["idle#1"]).contains(expected));
     // A job that works alone is not doubted.
     let alone = site.launch_shell(commit, &["-n", "alone", "--expect", "commit"]);
     assert_eq!(site.ended(&alone).describe_outcome(), "completed");

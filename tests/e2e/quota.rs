@@ -55,6 +55,7 @@ fn a_job_at_the_usage_limit_goes_on_in_its_thread_once_the_limit_ends() {
     let record = site.ended(&job);
     assert_eq!(outcome(&record), (State::Completed, None), "{}\n{}", site.log(&job), site.daemon_log());
     assert_eq!((record.message.as_deref(), record.epoch, &record.held), (Some("Done."), 1, &None));
+    assert_eq!(record.describe_outcome(), "completed", "a limit that has ended is no warning");
     let threads = threads(&site, &job);
     assert!(threads.len() >= 2 && threads.iter().all(|thread| Some(thread) == record.thread_id.as_ref()));
     let until =
@@ -66,7 +67,7 @@ fn a_job_at_the_usage_limit_goes_on_in_its_thread_once_the_limit_ends() {
     // The thread goes on: its last request has the task and the output of the command before the limit.
     let last = model.requests().pop().unwrap().body.to_string();
     assert!(last.contains("[script:limited] Work.") && last.contains("function_call_output"), "{last}");
-    assert!(site.relay(&["notices"]).contains(&job));
+    assert!(site.notices_of(&[&job]).contains(&job));
     assert!(!site.relay(&["notices"]).contains(&job));
 }
 

@@ -91,7 +91,7 @@ fn a_command_still_running_at_the_end_of_the_turn_is_named_in_a_warning() {
     let args = ["launch", "-q", "-w", "workspace-projects/demo", "[script:it] Do it."];
     let job = site.relay(&args).trim().to_owned();
     let record = site.ended(&job);
-    let notice = site.relay(&["notices"]);
+    let notice = site.notices_of(&[&job]);
     assert!(notice.starts_with("relay: worker demo#1 completed with 1 warning in "), "{notice}");
     assert!(notice.contains("> warning: still running when the worker's turn ended"), "{notice}");
     check_warnings_reported(&site, &record, 1);
@@ -118,7 +118,7 @@ fn unknown_lines_of_codex_are_counted_in_a_warning_and_unknown_usage_is_not_show
     site.write_codex("auth.json", "{}");
     let job = site.relay(&["launch", "-q", "-w", "workspace-projects/demo", "Do it."]).trim().to_owned();
     let record = site.ended(&job);
-    let notice = site.relay(&["notices"]);
+    let notice = site.notices_of(&[&job]);
     assert!(notice.contains("completed with 1 warning in ") && !notice.contains("tokens:"), "{notice}");
     assert!(notice.contains("> warning: 2 lines of codex 9.0.0 not understood"), "{notice}");
     check_warnings_reported(&site, &record, 1);

@@ -19,7 +19,7 @@ import tries
 from tries import context, holds_secret, own, ran, read, write
 
 libc = ctypes.CDLL(None, use_errno=True)
-HOST = "host.docker.internal"
+HOST = context["host"]
 # Capabilities with which a container is no boundary: SYS_MODULE, SYS_RAWIO, SYS_PTRACE, SYS_ADMIN, NET_ADMIN, NET_RAW,
 # MKNOD, SYS_CHROOT, BPF.
 STRONG_CAPABILITIES = [16, 17, 19, 21, 12, 13, 27, 18, 39]

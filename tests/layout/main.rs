@@ -38,35 +38,6 @@ const EXCEPTIONS: &[Exception] = &[
         files: &["agents", "boxes", "container", "handle", "limits", "platform", "shutdown"],
         reason: "the files share one state: each has a part of it, and the handlers of that part",
     },
-    Exception {
-        folder: "relay/src/daemon/core",
-        files: &["capacity", "scheduler"],
-        reason: "an agent's id has no file of its own yet",
-    },
-    Exception {
-        folder: "relay/src/daemon",
-        files: &[
-            "connection",
-            "handshake",
-            "upgrade",
-            "subscribe/admission",
-            "subscribe/sse",
-            "subscribe/websocket",
-        ],
-        reason: "the state of the server has no file of its own yet",
-    },
-    Exception {
-        folder: "relay/src/daemon/deliver",
-        files: &[
-            "session",
-            "channels/attempt",
-            "channels/codex",
-            "channels/command",
-            "channels/desktop",
-            "channels/webhook",
-        ],
-        reason: "the outcome of an attempt has no file of its own yet",
-    },
 ];
 
 impl Exception {

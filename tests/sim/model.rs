@@ -107,7 +107,8 @@ impl Model {
         after.iter().any(|dependency| dependency == other || self.waits_for(dependency, other))
     }
 
-    /// Returns true if too many jobs of the job's group run. Jobs that the relay may not know of don't count.
+    /// Returns true if too many jobs of the job's group run. Cancelled jobs, whose workers may still be
+    /// ending, and jobs whose record or spool is damaged don't count.
     pub(crate) fn exceeds_group(&self, job: &JobId) -> bool {
         let Some((group, limit)) = self.jobs.get(job).and_then(|job| job.group) else { return false };
         let runs = |other: &&Job| {

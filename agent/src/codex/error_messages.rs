@@ -11,8 +11,8 @@
 //! the advice, so that nothing is lost if it is wrong. The marks of each row were seen with Codex 0.169.0
 //! (`tests/transcripts`), or are in its binary.
 
-use common::event::FailureKind;
 use common::event::FailureKind as Kind;
+use common::event::{FailureKind, MAX_TEXT};
 use common::text_format;
 use jiff::civil::{DateTime, Time};
 use jiff::{SignedDuration, Timestamp, Zoned};
@@ -145,10 +145,21 @@ pub(crate) fn parse(message: &str, now: &Zoned) -> ModelError {
     ModelError { retry, codex_message: words, advice }
 }
 
+/// Returns the text of a warning: the server's message if the text is the answer of a server, and otherwise the text.
+pub(crate) fn warning_text(text: &str) -> String {
+    let body = parse_body(text.trim());
+    text_format::one_line(body.as_ref().map_or(text, |body| &body.message), MAX_TEXT)
+}
+
 impl ModelError {
     /// Returns true if the message is about the model server. Codex also sends messages about other things.
     pub(crate) fn concerns_model_server(&self) -> bool {
         self.retry.is_some() || self.advice.is_some()
+    }
+
+    /// Returns true if Codex has given up because the account's usage limit is reached.
+    pub(crate) fn is_usage_limit(&self) -> bool {
+        self.retry.is_none() && self.failure_kind() == Kind::UsageLimit
     }
 
     /// Returns the kind of failure of a turn that ended with this error.

@@ -3,17 +3,18 @@
 //! container.
 //!
 //! ```text
-//! codex ──HTTP, token──► 127.0.0.1:PORT ── listener ──► a stream for each connection ──► relay ──key──► model
+//! codex ──HTTP, token──► 127.0.0.1:PORT ── model_listener ──► a stream for each connection ──► relay ──key──► model
 //! ```
 //!
-//! * [`listener`]: the port of one run, and the connections to it.
+//! * [`model_listener`]: the port of one run for the model. [`loopback_port`]: what it has in common with the proxy's.
 //! * [`settings`]: the job's arguments and variables (pure).
 //!
 //! A job without a network of its own reaches other hosts in the same way, through the relay's proxy:
 //!
 //! * [`proxy_listener`]: the port of the proxy of one run. [`proxy_settings`]: variables that name the port (pure).
 
-pub(crate) mod listener;
+pub(crate) mod loopback_port;
+pub(crate) mod model_listener;
 pub(crate) mod proxy_listener;
 pub(crate) mod proxy_settings;
 pub(crate) mod settings;

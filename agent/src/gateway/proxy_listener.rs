@@ -2,52 +2,23 @@
 //! loopback of a container belongs to its job alone.
 
 use std::io;
-use std::net::Ipv4Addr;
-use std::os::unix::net::UnixStream as StdStream;
 use std::sync::Arc;
-use std::time::Duration;
 
 use common::stream::{MAX_NETWORK_STREAMS, StreamService};
-use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 
-use crate::git_stream::{OpenedStream, StreamOpener};
+use super::loopback_port::{ACCEPT_PAUSE, LoopbackPort};
+use crate::git_stream::StreamOpener;
 use crate::spool::RunId;
 
-/// Pause after a failed `accept`: the system has no more file descriptors for now.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// A listening port. Dropping this value closes the port and its connections.
-#[derive(Debug)]
-pub(crate) struct ProxyListener {
-    port: u16,
-    task: JoinHandle<()>,
-}
-
-impl ProxyListener {
-    /// Listens on a free port for the connections of a run.
-    ///
-    /// # Errors
-    /// The system has no free port or file descriptor.
-    pub(crate) async fn bind(run: RunId, streams: StreamOpener) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let port = listener.local_addr()?.port();
-        let task = tokio::spawn(accept_connections(listener, run, streams));
-        Ok(Self { port, task })
-    }
-
-    /// Returns the port.
-    pub(crate) fn port(&self) -> u16 {
-        self.port
-    }
-}
-
-impl Drop for ProxyListener {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+/// Listens on a free port for the connections of a run.
+///
+/// # Errors
+/// The system has no free port or file descriptor.
+pub(crate) async fn listen(run: RunId, streams: StreamOpener) -> io::Result<LoopbackPort> {
+    LoopbackPort::open(|listener| accept_connections(listener, run, streams)).await
 }
 
 /// Accepts connections, and serves as many at once as there may be streams. Further ones wait in the system's queue.
@@ -61,7 +32,7 @@ async fn accept_connections(listener: TcpListener, run: RunId, streams: StreamOp
             Ok((connection, _)) => {
                 let (run, streams) = (run.clone(), streams.clone());
                 tasks.spawn(async move {
-                    if let Err(error) = copy_both_ways(connection, &run, &streams).await {
+                    if let Err(error) = serve_connection(connection, &run, &streams).await {
                         // The client sees that its connection ends, and says so.
                         tracing::debug!("{}: a connection to the proxy ended early: {error}", run.job);
                     }
@@ -76,58 +47,51 @@ async fn accept_connections(listener: TcpListener, run: RunId, streams: StreamOp
     }
 }
 
-/// Copies the bytes of one connection both ways until its end. Without a connection to the relay, it waits for one.
-async fn copy_both_ways(mut connection: TcpStream, run: &RunId, streams: &StreamOpener) -> io::Result<()> {
+/// Carries one connection until its end. Without a connection to the relay, it waits for one.
+async fn serve_connection(connection: TcpStream, run: &RunId, streams: &StreamOpener) -> io::Result<()> {
     connection.set_nodelay(true)?;
-    let OpenedStream { job_side, result } = streams.open(run, StreamService::Network).await?;
-    let socket = StdStream::from(job_side);
-    socket.set_nonblocking(true)?;
-    let mut socket = UnixStream::from_std(socket)?;
-    // A stream that failed ends the connection at once. One that is complete leaves bytes in the socket to pass on.
-    tokio::select! {
-        copied = copy_bidirectional(&mut connection, &mut socket) => copied.map(drop),
-        Err(error) = result.wait() => Err(io::Error::other(error)),
-    }
+    streams.carry(run, StreamService::Network, connection, Vec::new()).await
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use common::stream::StreamEnd;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::{mpsc, oneshot};
 
     use super::*;
-    use crate::git_stream::{self, StreamRequest, StreamResult};
+    use crate::git_stream::{self, JobSide, StreamRequest};
 
-    async fn open_next(
+    /// Takes the next connection in the uplink's place. Returns it, and the sender that ends it.
+    async fn next_connection(
         requests: &mut mpsc::Receiver<StreamRequest>,
-    ) -> (UnixStream, oneshot::Sender<StreamEnd>) {
+    ) -> (TcpStream, oneshot::Sender<io::Result<StreamEnd>>) {
         let request = requests.recv().await.unwrap();
         assert_eq!(request.service, StreamService::Network);
-        let (job_side, relay_side) = StdStream::pair().unwrap();
-        let (end, result) = oneshot::channel();
-        let stream = OpenedStream { job_side: job_side.into(), result: StreamResult(result) };
-        request.opened.send(Ok(stream)).unwrap();
-        relay_side.set_nonblocking(true).unwrap();
-        (UnixStream::from_std(relay_side).unwrap(), end)
+        match request.job_side {
+            JobSide::Connection { connection, result, .. } => (connection, result),
+            JobSide::NewSocket(_) => unreachable!("the port has a connection already"),
+        }
     }
 
     #[tokio::test]
     async fn connections_are_carried_and_those_over_the_limit_wait() {
         let (opener, mut requests) = git_stream::queue();
         let run = RunId { job: "a#1".parse().unwrap(), epoch: 1 };
-        let listener = ProxyListener::bind(run, opener).await.unwrap();
+        let port = listen(run, opener).await.unwrap();
         let mut clients = Vec::new();
         for number in 0..=MAX_NETWORK_STREAMS {
-            let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, listener.port())).await.unwrap();
+            let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, port.number())).await.unwrap();
             client.write_u8(u8::try_from(number).unwrap()).await.unwrap();
             clients.push(client);
         }
         let mut streams = Vec::new();
         for _ in 0..MAX_NETWORK_STREAMS {
-            streams.push(open_next(&mut requests).await);
+            streams.push(next_connection(&mut requests).await);
         }
-        let (mut relay_side, _end) = streams.pop().unwrap();
+        let (mut relay_side, end) = streams.pop().unwrap();
         let number = relay_side.read_u8().await.unwrap();
         let client = clients.get_mut(usize::from(number)).unwrap();
         client.write_all(b"question").await.unwrap();
@@ -138,9 +102,10 @@ mod tests {
         assert!(requests.try_recv().is_err(), "one connection is over the limit");
         relay_side.write_all(b"answer").await.unwrap();
         drop(relay_side);
+        end.send(Ok(Ok(()))).unwrap();
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
         assert_eq!(answer, "answer");
-        open_next(&mut requests).await;
+        next_connection(&mut requests).await;
     }
 }

@@ -19,7 +19,7 @@ use crate::codex::discovery::CodexFinder;
 use crate::config::Config;
 use crate::confine::self_test::VerifiedPrograms;
 use crate::environment::Variables;
-use crate::gateway::listener::ModelStreams;
+use crate::gateway::model_listener::ModelStreams;
 use crate::git_stream::StreamOpener;
 use crate::observe::Observer;
 use crate::place::cache::CacheLocks;

@@ -22,10 +22,8 @@ use crate::confine::sandbox::{JobSandbox, SharedSettings};
 use crate::confine::{admission, shared_settings};
 use crate::disk_use::{self, DiskWatch};
 use crate::environment::{self, Variables};
-use crate::gateway::listener::ModelListener;
-use crate::gateway::proxy_listener::ProxyListener;
-use crate::gateway::proxy_settings;
-use crate::gateway::settings;
+use crate::gateway::loopback_port::LoopbackPort;
+use crate::gateway::{model_listener, proxy_listener, proxy_settings, settings};
 use crate::mask::Masker;
 use crate::observe::Observer;
 use crate::output::job_output::JobOutput;
@@ -92,7 +90,7 @@ impl JobManager {
     }
 
     pub(super) fn isolation(&self, user: Option<UserIds>) -> Isolation {
-        // A user with id 0 is root like the agent, so it does not isolate the worker.
+        // A user with id 0 is root like the agent, and can change what the agent reports.
         let is_separate_user = user.is_some_and(|user| user.uid != 0);
         if self.context.is_in_container && is_separate_user { Isolation::Container } else { Isolation::None }
     }
@@ -163,15 +161,15 @@ impl JobManager {
             admission::check_without_sandbox(folder.path(), &config.hidden).map_err(Refusal::Invalid)?;
             None
         };
-        let proxy_listener = self.proxy_listener(&config, &mut env, run, &spec.env).await;
-        let proxy_listener = proxy_listener.map_err(Refusal::Invalid)?;
+        let proxy_port = self.open_proxy_port(&config, &mut env, run, &spec.env).await;
+        let proxy_port = proxy_port.map_err(Refusal::Invalid)?;
         let (codex, codex_version, mcp_servers) =
             self.find_codex(&mut spec, &env, ids, model.is_some()).await.map_err(Refusal::Invalid)?;
         let images =
             self.images_folder(&mut spec, run, is_confined, &worker_env).map_err(Refusal::Invalid)?;
         let model = match model {
             Some(grant) => {
-                Some(self.model_listener(&mut spec, &mut env, run, &grant).await.map_err(Refusal::Invalid)?)
+                Some(self.open_model_port(&mut spec, &mut env, run, &grant).await.map_err(Refusal::Invalid)?)
             }
             None => None,
         };
@@ -210,8 +208,8 @@ impl JobManager {
             place,
             output,
             images_folder: images,
-            _model_listener: model,
-            _proxy_listener: proxy_listener,
+            _model_port: model,
+            _proxy_port: proxy_port,
         };
         Ok((spec, resources))
     }
@@ -247,48 +245,47 @@ impl JobManager {
     }
 
     /// Opens the port at which the job's processes find the proxy, if there is one, and names it in the job's variables.
-    async fn proxy_listener(
+    async fn open_proxy_port(
         &self,
         config: &Config,
         env: &mut Variables,
         run: &RunId,
         job_env: &Variables,
-    ) -> Result<Option<ProxyListener>, String> {
+    ) -> Result<Option<LoopbackPort>, String> {
         if !config.network_proxy {
             return Ok(None);
         }
-        let listener = ProxyListener::bind(run.clone(), self.context.streams.clone()).await;
-        let listener = listener.map_err(|error| format!("no port for the proxy can be opened: {error}"))?;
-        proxy_settings::set_variables(env, job_env, listener.port());
-        proxy_settings::set_secret_urls(env, job_env, listener.port(), &config.secrets);
-        Ok(Some(listener))
+        let port = proxy_listener::listen(run.clone(), self.context.streams.clone()).await;
+        let port = port.map_err(|error| format!("no port for the proxy can be opened: {error}"))?;
+        proxy_settings::set_variables(env, job_env, port.number());
+        proxy_settings::set_secret_urls(env, job_env, port.number(), &config.secrets);
+        Ok(Some(port))
     }
 
     /// Opens the port at which the job finds the model, and completes its arguments and variables.
-    async fn model_listener(
+    async fn open_model_port(
         &self,
         spec: &mut JobSpec,
         env: &mut Variables,
         run: &RunId,
         grant: &ModelGrant,
-    ) -> Result<ModelListener, String> {
-        let listener =
-            ModelListener::bind(run.clone(), grant.token.clone(), self.model_streams.clone()).await;
-        let listener = listener.map_err(|error| format!("no port for the model can be opened: {error}"))?;
+    ) -> Result<LoopbackPort, String> {
+        let port = model_listener::listen(run.clone(), grant.token.clone(), self.model_streams.clone()).await;
+        let port = port.map_err(|error| format!("no port for the model can be opened: {error}"))?;
         match spec.runner {
             Runner::Codex => {
-                spec.codex.args.extend(settings::codex_args(listener.port(), grant));
+                spec.codex.args.extend(settings::codex_args(port.number(), grant));
                 settings::set_variables(env, &spec.env, &grant.token);
             }
             Runner::Shell => {
-                let variables = settings::anthropic_variables(listener.port(), &spec.env, &grant.token);
+                let variables = settings::anthropic_variables(port.number(), &spec.env, &grant.token);
                 env.extend(variables.clone());
                 settings::reach_loopback_without_proxy(env);
                 // The values of the job itself are kept where secrets are removed.
                 spec.env.extend(variables);
             }
         }
-        Ok(listener)
+        Ok(port)
     }
 
     /// Finds Codex for a job that needs it, and completes its arguments. Returns path, version and MCP servers. With

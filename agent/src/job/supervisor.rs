@@ -24,8 +24,7 @@ use crate::confine::sandbox::JobSandbox;
 use crate::deadline::{TICK, WorkClock};
 use crate::disk_use::DiskWatch;
 use crate::environment::{self, Variables};
-use crate::gateway::listener::ModelListener;
-use crate::gateway::proxy_listener::ProxyListener;
+use crate::gateway::loopback_port::LoopbackPort;
 use crate::git_diff::{self, GitCall};
 use crate::mask::Masker;
 use crate::observe::{Observer, Snapshot};
@@ -102,9 +101,9 @@ pub(crate) struct JobResources {
     /// Folder of the job's images; empty if the job has none.
     pub(crate) images_folder: String,
     /// Port at which the job's Codex finds the model, if it reaches the model through the relay.
-    pub(crate) _model_listener: Option<ModelListener>,
+    pub(crate) _model_port: Option<LoopbackPort>,
     /// Port at which the job's processes find the proxy, if they reach other hosts through the relay.
-    pub(crate) _proxy_listener: Option<ProxyListener>,
+    pub(crate) _proxy_port: Option<LoopbackPort>,
 }
 
 /// Input that the loop waited for.

@@ -45,7 +45,7 @@ impl TcpTraffic {
         let Some(connections) = sock_diag::tcp_bytes() else { return };
         let lists_all = self.is_stale(now, &connections, watched);
         if lists_all {
-            self.list_sockets(now, &connections, watched);
+            self.begin_listing(now, &connections, watched);
         }
         for (pid, start_ticks) in watched {
             let traffic = self.processes.get_mut(pid).filter(|traffic| traffic.start_ticks == *start_ticks);
@@ -81,7 +81,8 @@ impl TcpTraffic {
         self.processes.retain(|pid, _| is_alive(*pid));
     }
 
-    fn list_sockets(
+    /// Records that the sockets of all watched processes are listed now, and forgets those of other processes.
+    fn begin_listing(
         &mut self,
         now: Instant,
         connections: &HashMap<u64, SocketBytes>,
@@ -89,7 +90,6 @@ impl TcpTraffic {
     ) {
         self.known_connections = connections.keys().copied().collect();
         self.last_listed = Some(now);
-        // Forgets the sockets of processes that are no longer watched.
         let watched: HashSet<u32> = watched.iter().map(|(pid, _)| *pid).collect();
         for (_, traffic) in self.processes.iter_mut().filter(|(pid, _)| !watched.contains(pid)) {
             traffic.bytes_by_socket.clear();

@@ -88,13 +88,13 @@ fn descriptors_are_listed_again_only_if_holders_may_have_changed() {
     let counted =
         ProcessTraffic { start_ticks: 5, total_bytes: bytes, bytes_by_socket: HashMap::from([(1, bytes)]) };
     traffic.processes.insert(10, counted);
-    traffic.list_sockets(now, &connections, &watched);
+    traffic.begin_listing(now, &connections, &watched);
     assert!(!traffic.is_stale(now, &connections, &watched));
     assert!(!traffic.is_stale(now, &HashMap::from([(1, bytes)]), &watched), "one connection less");
     assert!(traffic.is_stale(now, &HashMap::from([(3, bytes)]), &watched), "a new connection");
     assert!(traffic.is_stale(now, &connections, &[(10, 6)]), "the holder of a connection is gone");
     assert!(traffic.is_stale(now + RELIST_INTERVAL, &connections, &watched), "the interval has passed");
-    traffic.list_sockets(now, &connections, &[(11, 1)]);
+    traffic.begin_listing(now, &connections, &[(11, 1)]);
     assert!(
         !traffic.is_stale(now, &connections, &[(11, 1)]),
         "a process that is not watched is not searched for"

@@ -257,7 +257,8 @@ fn send_signal(entry: ProcessEntry, signal: Signal) -> bool {
 
 /// Pauses this thread; a signal ends the pause early.
 pub(crate) fn pause(time: Duration) {
-    let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(time.subsec_nanos()) };
+    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    let timeout = Timespec { tv_sec: seconds, tv_nsec: i64::from(time.subsec_nanos()) };
     // If a signal interrupts the pause, the caller checks again anyway.
     let _ = poll(&mut [], Some(&timeout));
 }

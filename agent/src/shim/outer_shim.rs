@@ -186,7 +186,7 @@ impl OuterShim {
             if self.deadline.is_some_and(|deadline| now >= deadline) {
                 break;
             }
-            self.wait(leader, is_leader_alive, &mut link);
+            self.wait_and_read(leader, is_leader_alive, &mut link);
         }
         let pid = is_leader_alive.then_some(leader.pid);
         let is_over = self.inner.end_counts.is_some() || self.inner.has_spawn_failed;
@@ -297,7 +297,9 @@ impl OuterShim {
         }
     }
 
-    fn wait(&mut self, leader: &Leader, is_leader_alive: bool, link: &mut SandboxLink) {
+    /// Waits for messages, the leader's end or the deadline, and reads what has arrived. Records that the agent or the
+    /// inner shim has closed its socket.
+    fn wait_and_read(&mut self, leader: &Leader, is_leader_alive: bool, link: &mut SandboxLink) {
         let now = Instant::now();
         let time = self
             .deadline

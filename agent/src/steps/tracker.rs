@@ -113,7 +113,13 @@ impl Tracker {
             CodexEvent::TurnFailed { message } => {
                 self.on_turn_end(now, Turn::Failed(message.clone()), steps, &mut events);
             }
-            CodexEvent::Error { message } | CodexEvent::Item { item: Item::Warning(message), .. } => {
+            CodexEvent::Error { message } => {
+                // The hold or the failure of the job tells of a usage limit.
+                if !error_messages::parse(message, &Zoned::default()).is_usage_limit() {
+                    self.on_error(now, message, steps, &mut events);
+                }
+            }
+            CodexEvent::Item { item: Item::Warning(message), .. } => {
                 self.on_error(now, message, steps, &mut events);
             }
             CodexEvent::Item { phase, id, item } => self.on_item(now, *phase, id, item, steps, &mut events),
@@ -140,7 +146,7 @@ impl Tracker {
         if self.warnings.note_text(now, message) {
             let message = match error.retry {
                 Some(_) => error.retry_notice(),
-                None => text_format::one_line(message, MAX_TEXT),
+                None => error_messages::warning_text(message),
             };
             events.push(EventBody::Warning { message });
         }

@@ -105,6 +105,17 @@ fn retries_do_not_reset_the_deadline_of_the_model() {
 }
 
 #[test]
+fn an_error_is_a_warning_in_the_server_s_words_unless_it_is_a_usage_limit() {
+    let mut codex = CodexRun::new();
+    codex
+        .line(0, THREAD_STARTED)
+        .line(1, r#"{"type":"error","message":"{\"error\":{\"message\":\"no more\",\"code\":\"x\"}}"}"#)
+        .line(2, r#"{"type":"error","message":"You've hit your usage limit. Try again later."}"#);
+    let warnings: Vec<&String> = codex.log.iter().filter(|line| line.starts_with("Warning")).collect();
+    assert_eq!(warnings, [r#"Warning { message: "no more" }"#]);
+}
+
+#[test]
 fn activity_of_the_model_restarts_its_deadline_and_codex_s_own_messages_do_not() {
     let mut codex = CodexRun::new();
     codex.line(0, THREAD_STARTED).line(0, TURN_STARTED).line(250, RETRY);

@@ -50,7 +50,7 @@ pub fn apply_action(spool: &Spool, action: &SpoolAction) -> Option<Input> {
 }
 
 /// Returns the bytes of the next frame to send: the hello, then replies, then data of the runs in turn. A run whose
-/// files can't be read is repaired, or skipped until it can be repaired.
+/// files can't be read is repaired. If it was repaired a moment ago, it is skipped until the next repair is due.
 pub fn next_frame(link: &mut Link, spool: &Spool) -> Option<Vec<u8>> {
     match find_next_frame(link, spool) {
         Ok(Some(frame)) => return Some(frame),

@@ -1,4 +1,4 @@
-//! Streams of the open connection: opens streams, and moves bytes between the connection and git's sockets.
+//! Streams of the open connection: opens streams, and moves bytes between the connection and the sockets of programs.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -7,14 +7,16 @@ use std::os::unix::net::UnixStream as StdStream;
 
 use common::stream::{StreamEnd, StreamError, StreamHandle, StreamPart, StreamViolation};
 use common::wire::AgentFrame;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::connection_state::StreamSupport;
-use crate::git_stream::{OpenedStream, StreamRequest, StreamResult};
+use crate::git_stream::{JobSide, OpenedStream, StreamRequest, StreamResult};
 
-/// Capacity of the queue of parts: one for each direction of a stream. The transfers wait while it is full.
+/// Capacity of the queue of parts to send, which all streams of the connection share. The transfers wait while it is
+/// full.
 const PART_CAPACITY: usize = 2;
 
 /// Streams of a connection, and the queue of requests for further ones.
@@ -49,13 +51,8 @@ impl Streams {
     pub(super) async fn next_frame(&mut self, support: StreamSupport) -> AgentFrame {
         loop {
             tokio::select! {
-                Some((stream, part)) = self.parts.recv() => {
-                    // A part of an earlier connection's stream has no receiver any more.
-                    if self.handles.contains_key(&stream) {
-                        return AgentFrame::Stream { stream, part };
-                    }
-                }
-                Some(ended) = self.transfers.join_next() => self.forget(ended.ok()),
+                // In this order: an ended transfer is forgotten after its last part, and parts don't delay new streams.
+                biased;
                 Some(request) = self.requests.recv() => {
                     if !support.includes(request.service) {
                         refuse(request);
@@ -63,7 +60,14 @@ impl Streams {
                         return frame;
                     }
                 }
-                // The queues of parts never end, because a sender is kept here.
+                Some((stream, part)) = self.parts.recv() => {
+                    // A part of an earlier connection's stream has no receiver any more.
+                    if self.handles.contains_key(&stream) {
+                        return AgentFrame::Stream { stream, part };
+                    }
+                }
+                Some(ended) = self.transfers.join_next() => self.forget(ended.ok()),
+                // The queue of parts never ends, because a sender is kept here.
                 else => return std::future::pending().await,
             }
         }
@@ -78,25 +82,29 @@ impl Streams {
 
     /// Opens a stream, unless its job no longer waits for it.
     fn open(&mut self, request: StreamRequest) -> Option<AgentFrame> {
-        let StreamRequest { run, service, opened } = request;
-        let (socket, git) = match socket_pair() {
-            Ok(pair) => pair,
-            Err(error) => {
-                let _ = opened.send(Err(error));
-                return None;
+        let StreamRequest { run, service, job_side } = request;
+        let stream = self.newest_number.wrapping_add(1);
+        let handle = StreamHandle::new(stream, self.parts_sender.clone());
+        let moving = handle.clone();
+        match job_side {
+            JobSide::NewSocket(opened) => {
+                let (socket, result) = send_new_socket(opened)?;
+                self.transfers.spawn(async move {
+                    // The send fails if the job has ended meanwhile and waits no longer.
+                    let _ = result.send(transfer(&moving, socket).await);
+                    stream
+                });
             }
-        };
-        let (sender, ended) = oneshot::channel();
-        opened.send(Ok(OpenedStream { job_side: git.into(), result: StreamResult(ended) })).ok()?;
-        self.newest_number = self.newest_number.wrapping_add(1);
-        let (stream, handle) =
-            (self.newest_number, StreamHandle::new(self.newest_number, self.parts_sender.clone()));
-        self.handles.insert(stream, handle.clone());
-        self.transfers.spawn(async move {
-            // The send fails if the job has ended meanwhile and waits no longer.
-            let _ = sender.send(transfer(&handle, socket).await);
-            stream
-        });
+            JobSide::Connection { result, .. } if result.is_closed() => return None,
+            JobSide::Connection { connection, received, result } => {
+                self.transfers.spawn(async move {
+                    transfer_connection(&moving, connection, &received, result).await;
+                    stream
+                });
+            }
+        }
+        self.newest_number = stream;
+        self.handles.insert(stream, handle);
         Some(AgentFrame::StreamOpen { stream, job: run.job, epoch: run.epoch, service })
     }
 
@@ -127,7 +135,27 @@ impl Streams {
 fn refuse(request: StreamRequest) {
     let error = io::Error::other("the relay is older than the agent: `relay restart` with a newer one");
     // The job may no longer wait for the stream.
-    let _ = request.opened.send(Err(error));
+    match request.job_side {
+        JobSide::NewSocket(opened) => drop(opened.send(Err(error))),
+        JobSide::Connection { result, .. } => drop(result.send(Err(error))),
+    }
+}
+
+/// Sends the job its side of a new socket pair. Returns the other side and the sender of the stream's result; `None` if
+/// there is no socket, or if the job no longer waits for one.
+fn send_new_socket(
+    opened: oneshot::Sender<io::Result<OpenedStream>>,
+) -> Option<(UnixStream, oneshot::Sender<StreamEnd>)> {
+    let (socket, git) = match socket_pair() {
+        Ok(pair) => pair,
+        Err(error) => {
+            let _ = opened.send(Err(error));
+            return None;
+        }
+    };
+    let (sender, result) = oneshot::channel();
+    opened.send(Ok(OpenedStream { job_side: git.into(), result: StreamResult(result) })).ok()?;
+    Some((socket, sender))
 }
 
 fn socket_pair() -> io::Result<(UnixStream, StdStream)> {
@@ -136,9 +164,43 @@ fn socket_pair() -> io::Result<(UnixStream, StdStream)> {
     Ok((UnixStream::from_std(agent_end)?, git))
 }
 
-/// Moves the bytes of one stream until both directions have ended.
+/// Moves the bytes of a stream of git until both directions have ended.
 async fn transfer(handle: &StreamHandle, mut socket: UnixStream) -> StreamEnd {
-    let (mut reader, writer) = socket.split();
+    let (reader, writer) = socket.split();
+    let result = move_bytes(handle, reader, writer).await;
+    if result.is_err()
+        && let Err(error) = close_failed_stream(socket)
+    {
+        tracing::warn!("the end of a failed stream may keep git waiting: {error}");
+    }
+    result
+}
+
+/// Moves the bytes of a connection of a job, after those that were `received` already, until both directions have ended
+/// or the job ends the stream.
+async fn transfer_connection(
+    handle: &StreamHandle,
+    mut connection: TcpStream,
+    received: &[u8],
+    mut result: oneshot::Sender<io::Result<StreamEnd>>,
+) {
+    let (reader, writer) = connection.split();
+    tokio::select! {
+        end = move_bytes(handle, received.chain(reader), writer) => {
+            let _ = result.send(Ok(end));
+        }
+        () = result.closed() => {
+            let _ = handle.close(Some("the job has ended the connection".to_owned())).await;
+        }
+    }
+}
+
+/// Moves bytes in both directions until both have ended.
+async fn move_bytes(
+    handle: &StreamHandle,
+    mut reader: impl AsyncRead + Unpin,
+    writer: impl AsyncWrite + Unpin,
+) -> StreamEnd {
     let relay_has_ended = Notify::new();
     let sending = async {
         tokio::select! {
@@ -162,13 +224,8 @@ async fn transfer(handle: &StreamHandle, mut socket: UnixStream) -> StreamEnd {
     // The first failure ends both directions.
     let result = tokio::try_join!(sending, receiving);
     if let Err(StreamError::Local(error)) = &result {
-        // Git has closed its end early. The relay's git has to end, too.
+        // The program has closed its end early. The relay's side has to end, too.
         let _ = handle.close(Some(error.clone())).await;
-    }
-    if result.is_err()
-        && let Err(error) = close_failed_stream(socket)
-    {
-        tracing::warn!("the end of a failed stream may keep git waiting: {error}");
     }
     result.map(drop)
 }
@@ -229,6 +286,30 @@ mod tests {
             frame = streams.next_frame(StreamSupport::All) => frame,
         };
         assert!(matches!(frame, AgentFrame::StreamOpen { service: StreamService::Model, .. }), "{frame:?}");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_the_job_drops_ends_at_both_ends() {
+        let (opener, requests) = crate::git_stream::queue();
+        let mut streams = Streams::new(requests);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut program = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (connection, _) = listener.accept().await.unwrap();
+        let run = crate::spool::RunId { job: "a#1".parse().unwrap(), epoch: 1 };
+        let carrying = tokio::spawn(async move {
+            opener.carry(&run, StreamService::Model, connection, b"GET".to_vec()).await
+        });
+        let frame = streams.next_frame(StreamSupport::All).await;
+        assert!(matches!(frame, AgentFrame::StreamOpen { stream: 1, .. }), "{frame:?}");
+        let frame = streams.next_frame(StreamSupport::All).await;
+        assert!(
+            matches!(&frame, AgentFrame::Stream { part: StreamPart::Data(bytes), .. } if bytes == b"GET"),
+            "{frame:?}"
+        );
+        carrying.abort();
+        let frame = streams.next_frame(StreamSupport::All).await;
+        assert!(matches!(frame, AgentFrame::Stream { part: StreamPart::Close(Some(_)), .. }), "{frame:?}");
+        assert_eq!(program.read(&mut [0]).await.unwrap_or(0), 0);
     }
 
     #[tokio::test]

@@ -16,7 +16,8 @@ use crate::exit::{ExitCode, Failure};
 /// the others are launched.
 ///
 /// # Errors
-/// Exit code 5 if the registry can't be read.
+/// Exit code 2 with `--key`, 5 if the registry can't be read. Jobs that can't be launched are no error: the result is the
+/// exit code of the last one.
 pub(super) fn run(args: &RetryArgs, context: &Context) -> Result<ExitCode, Failure> {
     if args.start.key.is_some() {
         return Err(Failure::usage("--key names one job: omit it with --failed"));

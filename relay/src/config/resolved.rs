@@ -93,7 +93,7 @@ pub struct PlatformConfig {
     pub certs_folder: PathBuf,
     /// Maximum number of jobs that run at once.
     pub max_jobs: u32,
-    /// Resource limits of the container.
+    /// Resource limits of each container: that of the platform, and those of jobs.
     pub resources: ResourceLimits,
     /// Source of the settings of Codex in a container, from `[codex] mcp` and `config`.
     pub codex_config: WorkerCodexConfig,

@@ -1,4 +1,4 @@
-//! Resources of the platform: limits of its container (`[platform] memory`, `cpus`, `pids`, `disk`), and the memory and
+//! Resources of the platform: limits of its containers (`[platform] memory`, `cpus`, `pids`, `disk`), and the memory and
 //! disk space that its machine must keep free (`min_free_memory`, `min_free_disk`).
 
 use toml::Spanned;
@@ -43,7 +43,7 @@ const MIN_DISK: u64 = 64 * MIB;
 /// Lowest process limit that is accepted: enough for an agent and a worker with its tools.
 const MIN_PIDS: u32 = 64;
 
-/// Checks the limits of the container, and fills in the defaults.
+/// Checks the limits of a container, and fills in the defaults.
 pub(super) fn resolve_limits(
     containers: JobContainers,
     memory: Option<Spanned<String>>,

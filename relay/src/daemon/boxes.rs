@@ -12,6 +12,7 @@ use super::message::Message;
 use super::platform::{Platform, run_blocking};
 use crate::container_state::ContainerState;
 use crate::engine::box_network;
+use crate::engine::engine_facts::EngineFacts;
 use crate::engine::job_box::{self, BoxContent};
 use crate::engine::workspace::{self, MOUNT_POINT};
 use crate::job_box::{BoxFailure, BoxId, FoundBox};
@@ -72,14 +73,15 @@ impl Platform {
                 ContainerState::Absent => {}
             }
         }
-        let socket_folder = self.socket_folder()?;
+        let facts = self.engine_facts()?;
+        let has_network = self.has_box_network(&facts)?;
         let token =
             self.tokens.mint_for_box(&agent).map_err(|e| format!("its agent's token can't be made: {e}"))?;
         self.tokens.revoke_older(&box_holder(&agent), Some(&token));
-        let mut agent_config = self.agent_config(&token);
+        let mut agent_config = self.agent_config(&token, facts.needs_socket());
         (agent_config.max_jobs, agent_config.one_job) = (1, true);
         agent_config.disk = self.config.resources.disk;
-        if socket_folder.is_some() {
+        if !has_network {
             agent_config.socket = Some(box_network::socket_path());
             agent_config.network_proxy = true;
             agent_config.secrets = self.secret_names();
@@ -87,8 +89,8 @@ impl Platform {
         let threads = job.continued.as_ref().and_then(|earlier| self.threads.read(earlier));
         let mounts = box_mounts(&self.config.workspaces_folder, &job.spec);
         let copies = self.copies.join(id.agent());
-        let content = BoxContent { id, agent_config: &agent_config, mounts, socket_folder, threads, copies };
-        let created = container.create_box(&content);
+        let content = BoxContent { id, agent_config: &agent_config, mounts, has_network, threads, copies };
+        let created = container.create_box(&facts, &content);
         created.inspect_err(|_| self.tokens.revoke(&token)).map_err(BoxFailure::from)
     }
 
@@ -98,16 +100,16 @@ impl Platform {
         secrets.unwrap_or_default().into_keys().collect()
     }
 
-    /// Returns the folder with the relay's socket for a box without a network; `None` for a box in the engine's network.
+    /// Returns true if a new box is in the engine's network.
     ///
     /// # Errors
     /// The engine does not answer, or the user's list of hosts can't be enforced.
-    fn socket_folder(&self) -> Result<Option<PathBuf>, BoxFailure> {
+    fn has_box_network(&self, facts: &EngineFacts) -> Result<bool, BoxFailure> {
         if !self.has_allow_list {
-            return Ok(None);
+            return Ok(true);
         }
-        match self.no_network_obstacle()? {
-            None => Ok(Some(self.box_socket_dir.clone())),
+        match self.no_network_obstacle(facts)? {
+            None => Ok(false),
             Some(reason) if self.is_explicit_allow_list => Err(BoxFailure {
                 reason: format!(
                     "the hosts in [network] allow can't be enforced: {reason}; without that setting, jobs use the \
@@ -115,16 +117,16 @@ impl Platform {
                 ),
                 is_permanent: true,
             }),
-            Some(_) => Ok(None),
+            Some(_) => Ok(true),
         }
     }
 
     /// Returns the reason why the containers of jobs can't be without a network, if there is one.
-    fn no_network_obstacle(&self) -> Result<Option<String>, String> {
+    fn no_network_obstacle(&self, facts: &EngineFacts) -> Result<Option<String>, String> {
         if let Some(known) = self.no_network_obstacle.get() {
             return Ok(known.clone());
         }
-        let obstacle = self.container().no_network_obstacle()?;
+        let obstacle = self.container().no_network_obstacle(facts)?;
         if let Some(reason) = &obstacle {
             tracing::warn!("the hosts in [network] allow can't be enforced: {reason}");
         }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A connection ends when it is closed or silent, on a protocol violation, and when the registry can't record the
-//! agent's data. The agent then reconnects and sends all data that is not durable again.
+//! agent's data. The agent then reconnects and sends again all data that is not durable.
 
 use std::time::Duration;
 
@@ -19,8 +19,9 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{Sink, SinkExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
-use tungstenite::protocol::frame::coding::CloseCode;
 
+use super::app_state::AppState;
+use super::connection_end::{EndReason, connection_error, with_answer_timeout};
 use super::core::{Connection, ConnectionId, ConnectionNumber, Input};
 use super::frames::{self, FrameRoute};
 use super::git_streams::{GitStreams, Services};
@@ -28,7 +29,6 @@ use super::handshake;
 use super::latest_map::LatestMap;
 use super::liveness::IdleTimeout;
 use super::message::Message as CoreMessage;
-use super::upgrade::AppState;
 use super::writer::Receipt;
 use crate::state_dir::tokens::TokenId;
 
@@ -38,18 +38,6 @@ const OUTBOUND_CAPACITY: usize = 128;
 const STREAM_PART_CAPACITY: usize = 2;
 /// Time limit for sending one message. An agent that reads nothing for this time counts as gone.
 const SEND_TIMEOUT: Duration = wire::DEAD_AFTER;
-/// Time limit for an answer of the core or the writer. Exceeding it loses no data: the agent sends the data again.
-const ANSWER_TIMEOUT: Duration = wire::DEAD_AFTER;
-
-/// Reason why a connection ended.
-pub(super) enum EndReason {
-    /// Ended by the other side, or by the network.
-    Lost(String),
-    /// Ended by this side: close code and reason.
-    ClosedByRelay(u16, String),
-    /// Ended by this side because of the agent's token. Not logged, because an agent may retry often.
-    TokenDenied(String),
-}
 
 enum ReadEvent {
     Message(Option<Result<Message, axum::Error>>),
@@ -128,32 +116,6 @@ async fn serve_welcomed(
         return Err(EndReason::Lost("the relay is stopping".to_owned()));
     }
     serve_frames(socket, app, connection_id, frames).await
-}
-
-/// Waits for the core or the writer, at most for `ANSWER_TIMEOUT`. `action` completes the message "relay did
-/// not …".
-pub(super) async fn with_answer_timeout<T>(
-    action: &str,
-    work: impl Future<Output = T>,
-) -> Result<T, EndReason> {
-    let timed_out =
-        |_| EndReason::Lost(format!("relay did not {action} within {} s", ANSWER_TIMEOUT.as_secs()));
-    timeout(ANSWER_TIMEOUT, work).await.map_err(timed_out)
-}
-
-/// Converts an error of the connection into the reason why it ended.
-pub(super) fn connection_error(error: axum::Error) -> EndReason {
-    let error = error.into_inner();
-    match error.downcast_ref::<tungstenite::Error>() {
-        Some(tungstenite::Error::Capacity(e)) => {
-            EndReason::ClosedByRelay(CloseCode::Size.into(), e.to_string())
-        }
-        // A dying process does not close TLS properly.
-        Some(tungstenite::Error::Io(e)) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
-            EndReason::Lost("the agent closed the connection".to_owned())
-        }
-        _ => EndReason::Lost(error.to_string()),
-    }
 }
 
 /// Reads and writes at the same time: the relay still receives frames from an agent that does not read. Otherwise both

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::app_state::AppState;
 use super::boxes::{self, BoxJob};
 use super::core::{
     Admission, AgentId, ConnectionId, ConnectionNumber, Effect, EngineEffect, Input, LimitEffect,
@@ -28,7 +29,6 @@ use super::model_access::ModelAccess;
 use super::platform::{self, Platform};
 use super::results::ResultPublisher;
 use super::start_frame::start_frame;
-use super::upgrade::AppState;
 use super::writer::WriterCommand;
 use super::{listen, request_files};
 use crate::files::atomic::Durability;

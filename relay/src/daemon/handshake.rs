@@ -6,11 +6,11 @@ use futures_util::StreamExt;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::connection::{EndReason, connection_error, with_answer_timeout};
+use super::app_state::AppState;
+use super::connection_end::{EndReason, connection_error, with_answer_timeout};
 use super::core::{AgentId, ConnectionId};
 use super::frames::remove_closed_jobs;
 use super::message::Message as CoreMessage;
-use super::upgrade::AppState;
 use super::writer::WriterCommand;
 use crate::state_dir::tokens::{Denied, HolderKind, TokenId};
 

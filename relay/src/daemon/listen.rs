@@ -9,10 +9,10 @@ use axum::routing::get;
 use common::wire;
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
+use super::app_state::AppState;
 pub(super) use super::pending_connections::Listener;
 use super::pending_connections::Routes;
-use super::upgrade::{self, AppState};
-use super::{pending_connections, subscribe};
+use super::{pending_connections, subscribe, upgrade};
 use crate::engine::box_network::SOCKET_NAME;
 use crate::engine_kind::EngineKind;
 use crate::state_dir::box_socket;
@@ -60,8 +60,8 @@ pub(super) fn bind_gateway(gateway: IpAddr, port: u16) -> io::Result<Option<TcpL
     }
 }
 
-/// Listens on the socket at which agents in containers of single jobs reach this relay, also if new jobs don't need it:
-/// boxes that an earlier relay started may have no other way. Returns the reason if there is no such socket.
+/// Listens on the socket at which agents in containers reach this relay, also if new containers don't need it: boxes that
+/// an earlier relay started may have no other way. Returns the reason if there is no such socket.
 pub(super) fn open_box_socket(engine: EngineKind, folder: &Path) -> (Option<UnixListener>, Option<String>) {
     // Elsewhere engines run in a virtual machine, which can't use a socket of this one.
     if !engine.is_container() || !cfg!(target_os = "linux") {
@@ -70,8 +70,7 @@ pub(super) fn open_box_socket(engine: EngineKind, folder: &Path) -> (Option<Unix
     match box_socket::bind(folder, SOCKET_NAME).and_then(UnixListener::from_std) {
         Ok(listener) => (Some(listener), None),
         Err(e) => {
-            let reason =
-                format!("the socket for the containers of jobs in {} can't be made: {e}", folder.display());
+            let reason = format!("the socket for containers in {} can't be made: {e}", folder.display());
             tracing::error!("{reason}");
             (None, Some(reason))
         }

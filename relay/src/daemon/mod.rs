@@ -19,9 +19,10 @@
 //! * [`driver`]: passes inputs to the core, and reads the files that the core needs. [`effects`]: executes the core's
 //!   effects. [`start_frame`]: the frame that starts a job (pure). [`request_files`]: reads and removes the files of requests.
 //! * [`listen`]: addresses and routes. [`pending_connections`]: connections without a request yet. [`upgrade`]:
-//!   admission of agents before the upgrade. [`tls`]: the relay's identity, pinned by agents. [`connection`]: one
-//!   agent's connection; [`handshake`]: the first frames of a connection; [`frames`]: chooses the receiver of a frame
-//!   (pure); [`liveness`]: detects a silent connection (pure).
+//!   admission of agents before the upgrade. [`http_admission`]: refuses browsers, other hosts and missing tokens
+//!   (pure). [`tls`]: the relay's identity, pinned by agents. [`app_state`]: state that all connections share.
+//! * [`connection`]: one agent's connection; [`handshake`]: its first frames; [`connection_end`]: why it ends.
+//!   [`frames`]: chooses the receiver of a frame (pure). [`liveness`]: detects a silent connection (pure).
 //! * [`git_streams`]: serves git at an agent, which fetches from a job's repository and pushes to it.
 //! * [`gateway`]: an HTTP proxy between the workers of jobs and the model, with the model's key. [`model_access`]: the
 //!   jobs' tokens and routes.
@@ -37,8 +38,10 @@
 //!   frozen. [`latest_map`]: newest value per key, passed between tasks.
 //! * `sim`: the relay's side of the wire, for the simulation.
 
+mod app_state;
 mod boxes;
 mod connection;
+mod connection_end;
 mod core;
 mod deliver;
 mod driver;
@@ -49,6 +52,7 @@ mod freeze_detector;
 mod gateway;
 mod git_streams;
 mod handshake;
+mod http_admission;
 mod job_repositories;
 mod latest_map;
 mod leftover_state;

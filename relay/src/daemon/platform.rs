@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use common::job::CodexSettings;
 use tokio::net::TcpListener;
@@ -15,7 +15,9 @@ use super::tls::TlsIdentity;
 use crate::config::{Config, PlatformConfig};
 use crate::container_state::ContainerState;
 use crate::engine::agent_config::{AgentConfig, worker_env};
+use crate::engine::box_network;
 use crate::engine::container::{self, Container, host_name, registry_filter};
+use crate::engine::engine_facts::EngineFacts;
 use crate::engine::local;
 use crate::engine_kind::EngineKind;
 use crate::fd_limit::{self, InheritedLimit};
@@ -40,8 +42,8 @@ pub(super) struct Platform {
     pub(super) has_allow_list: bool,
     /// True if `relay.toml` has this list.
     pub(super) is_explicit_allow_list: bool,
-    /// Folder with the socket for agents in containers without a network.
-    pub(super) box_socket_dir: PathBuf,
+    /// Folder with the socket for agents in containers that reach the relay only there.
+    box_socket_dir: PathBuf,
     /// Reason why the containers of jobs can't be without a network, once it was queried.
     pub(super) no_network_obstacle: Arc<OnceLock<Option<String>>>,
     pub(super) registry_dir: PathBuf,
@@ -55,9 +57,10 @@ pub(super) struct Platform {
     pub(super) secrets: HostSecrets,
     /// Codex threads of jobs that had a box.
     pub(super) threads: Threads,
-    /// Suffix of `--volume` that lets a container use a folder under `SELinux`, `:z` or nothing, once it was
-    /// queried.
-    selinux_mount_option: Arc<OnceLock<&'static str>>,
+    /// Facts about the engine, as they were at the last start of the platform's container.
+    engine_facts: Arc<Mutex<Option<EngineFacts>>>,
+    /// Reason why there is no socket for agents in containers, if there is one.
+    socket_obstacle: Option<Arc<str>>,
     /// Permits for the engine calls about boxes.
     pub(super) box_permits: Arc<Semaphore>,
     /// Limit on open files that this process inherited.
@@ -90,16 +93,19 @@ impl Platform {
             tokens: state.tokens(),
             secrets: state.host_secrets(),
             threads: state.threads(),
-            selinux_mount_option: Arc::default(),
+            engine_facts: Arc::default(),
+            socket_obstacle: None,
             box_permits: Arc::new(Semaphore::new(MAX_BOX_CALLS)),
             inherited_fd_limit: fd_limit::raise_limit(),
         }
     }
 
-    /// Sets the reason why the containers of jobs can't be without a network, if it is known already.
-    pub(super) fn with_obstacle(self, obstacle: Option<String>) -> Self {
+    /// Sets the reason why there is no socket for agents in containers. The containers of jobs can't be without a network
+    /// then.
+    pub(super) fn with_socket_obstacle(self, obstacle: Option<String>) -> Self {
+        let socket_obstacle = obstacle.as_deref().map(Arc::from);
         let known = obstacle.map_or_else(OnceLock::new, |reason| OnceLock::from(Some(reason)));
-        Self { no_network_obstacle: Arc::new(known), ..self }
+        Self { no_network_obstacle: Arc::new(known), socket_obstacle, ..self }
     }
 
     pub(super) fn engine(&self) -> EngineKind {
@@ -161,15 +167,26 @@ impl Platform {
 
     /// Passes the agent its configuration; starts the agent first if needed.
     fn configure(&self, token: &str, has_jobs: bool) -> Result<(), String> {
-        let config = self.agent_config(token);
-        match self.engine {
-            EngineKind::Local => local::start_agent(&self.state_dir, &config, &self.inherited_fd_limit),
-            EngineKind::Docker | EngineKind::Podman => self.container().ensure_running(&config, has_jobs),
+        if self.engine == EngineKind::Local {
+            let config = self.agent_config(token, false);
+            return local::start_agent(&self.state_dir, &config, &self.inherited_fd_limit);
         }
+        let container = self.container();
+        let facts = container.check_engine_and_image()?;
+        check_socket(facts.needs_socket(), self.socket_obstacle.as_deref())?;
+        *self.engine_facts.lock().unwrap_or_else(PoisonError::into_inner) = Some(facts.clone());
+        let config = self.agent_config(token, facts.needs_socket());
+        container.ensure_running(&facts, &config, has_jobs)
     }
 
-    /// Returns the configuration of the platform's agent.
-    pub(super) fn agent_config(&self, token: &str) -> AgentConfig {
+    /// Returns facts about the engine. They are queried if the platform's container was not started yet.
+    pub(super) fn engine_facts(&self) -> Result<EngineFacts, String> {
+        let known = self.engine_facts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        known.map_or_else(|| self.container().query_facts(), Ok)
+    }
+
+    /// Returns the configuration of the platform's agent, which reaches the relay at its socket if `has_socket` is true.
+    pub(super) fn agent_config(&self, token: &str, has_socket: bool) -> AgentConfig {
         AgentConfig {
             url: self.relay_url(),
             certificate: self.certificate.to_string(),
@@ -185,7 +202,7 @@ impl Platform {
             model_gateway: self.model_gateway,
             one_job: false,
             disk: None,
-            socket: None,
+            socket: has_socket.then(box_network::socket_path),
             network_proxy: false,
             secrets: Vec::new(),
         }
@@ -246,8 +263,19 @@ impl Platform {
             engine: self.engine,
             platform: &self.config,
             registry: &self.registry_dir,
-            selinux_mount_option: &self.selinux_mount_option,
+            sandbox: self.codex_settings.sandbox,
+            socket_folder: &self.box_socket_dir,
         }
+    }
+}
+
+/// Checks that there is a socket if the agents need it.
+fn check_socket(is_needed: bool, obstacle: Option<&str>) -> Result<(), String> {
+    match obstacle.filter(|_| is_needed) {
+        Some(reason) => Err(format!(
+            "{reason}: containers of podman without root reach the relay only there; mend it, then `relay restart`"
+        )),
+        None => Ok(()),
     }
 }
 
@@ -276,4 +304,17 @@ pub(super) async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, String> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(format!("it failed: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_socket_keeps_only_a_platform_that_needs_it_from_starting() {
+        let reason = Some("the socket can't be made");
+        assert!(check_socket(true, reason).unwrap_err().contains("podman without root"));
+        assert_eq!(check_socket(false, reason), Ok(()));
+        assert_eq!(check_socket(true, None), Ok(()));
+    }
 }

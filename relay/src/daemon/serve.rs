@@ -15,6 +15,7 @@ use jiff::Zoned;
 use jiff::tz::TimeZone;
 use tokio::sync::{mpsc, watch};
 
+use super::app_state::AppState;
 use super::core::{Core, CoreSettings, Input};
 use super::deliver::DeliveryThread;
 use super::driver::Driver;
@@ -32,7 +33,6 @@ use super::receipts::ReceivedEvidence;
 use super::results::ResultPublisher;
 use super::subscribe::{Broadcast, Subscribers};
 use super::tls::TlsIdentity;
-use super::upgrade::AppState;
 use super::{engine_events, freeze_detector, leftover_state, listen, main_loop, writer};
 use crate::config::Config;
 use crate::engine::local;
@@ -140,8 +140,8 @@ async fn run_daemon(
             .map_err(|e| registry.not_writable(&e))?;
     *writer_thread = Some(thread);
     let (sender, mut messages) = mpsc::channel(MESSAGE_CAPACITY);
-    let platform =
-        Platform::new(engine, config, registry, &state, &identity, address.port()).with_obstacle(obstacle);
+    let platform = Platform::new(engine, config, registry, &state, &identity, address.port())
+        .with_socket_obstacle(obstacle);
     if active.is_empty() {
         clock.set_by_wall_clock();
     }

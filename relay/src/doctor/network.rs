@@ -1,7 +1,5 @@
 //! Check of the hosts that jobs in containers can reach.
 
-use std::sync::OnceLock;
-
 use super::context::CheckContext;
 use super::finding::Finding;
 use crate::config::Config;
@@ -57,18 +55,21 @@ pub(super) fn check_network(context: &CheckContext) -> Vec<Finding> {
 
 /// Returns the reason why the containers of jobs can't be without a network, if there is one.
 fn find_obstacle(context: &CheckContext, config: &Config) -> Option<String> {
+    let Ok(state) = StateDir::for_project(&context.root) else { return None };
     let container = Container {
         engine: context.engine,
         platform: &config.platform,
         registry: context.registry.dir(),
-        selinux_mount_option: &OnceLock::new(),
+        sandbox: config.codex.job_settings(context.engine).sandbox,
+        socket_folder: &state.box_socket_dir(),
     };
-    container.no_network_obstacle().unwrap_or_else(Some).or_else(|| socket_obstacle(context))
+    let obstacle = container.query_facts().and_then(|facts| container.no_network_obstacle(&facts));
+    obstacle.unwrap_or_else(Some).or_else(|| socket_obstacle(&state))
 }
 
 /// Returns the reason why the relay can't be reached at its socket for the containers of jobs, if there is one.
-fn socket_obstacle(context: &CheckContext) -> Option<String> {
-    let folder = StateDir::for_project(&context.root).ok()?.box_socket_dir();
+fn socket_obstacle(state: &StateDir) -> Option<String> {
+    let folder = state.box_socket_dir();
     let error = box_socket::check(&folder, SOCKET_NAME).err()?;
     Some(format!("the relay does not listen on its socket in {}: {error}", folder.display()))
 }

@@ -4,7 +4,12 @@ use common::job::{NO_SANDBOX_IN_CONTAINER, Sandbox};
 
 use super::context::CheckContext;
 use super::finding::Finding;
+use super::probe::run_probe;
 use crate::approval::ApprovalState;
+use crate::config::ResourceLimits;
+use crate::engine::engine_info::{EngineInfo, PODMAN_INFO};
+use crate::engine::syscall_filter::restricted_filter;
+use crate::engine_kind::EngineKind;
 use crate::policy;
 use crate::registry::lease::PlatformStatus;
 
@@ -20,12 +25,8 @@ pub(super) fn check_trust(context: &CheckContext) -> Vec<Finding> {
         Err(failure) => Finding::fail("workspaces", failure.message, "correct that setting"),
     };
     let has_boxes = config.platform.has_boxes(context.engine);
-    let limits = if is_container {
-        let subject = if has_boxes { "each job" } else { "the platform" };
-        Finding::ok("limits", format!("{subject} may use {}", config.platform.resources.describe()))
-    } else {
-        Finding::skipped("limits", "engine local has none: workers share this machine's memory and processes")
-    };
+    let podman = (context.engine == EngineKind::Podman).then(|| query_podman(context));
+    let limits = limits_finding(is_container, has_boxes, &config.platform.resources, podman.as_ref());
     let sandbox = config.codex.job_settings(context.engine).sandbox;
     let mut findings: Vec<Finding> = approval.into_iter().collect();
     let confinement = match (is_container, sandbox) {
@@ -33,10 +34,61 @@ pub(super) fn check_trust(context: &CheckContext) -> Vec<Finding> {
         (is_container, sandbox) => confinement_finding(is_container, sandbox),
     };
     findings.extend([workspaces, limits, confinement, isolation_finding(is_container, has_boxes)]);
+    findings.extend(podman.and_then(Result::ok).and_then(|info| system_calls_finding(&info, sandbox)));
     if is_container {
         findings.push(secrets_finding(has_boxes, config.has_model_gateway(context.engine)));
     }
     findings
+}
+
+/// Queries facts about podman.
+///
+/// # Errors
+/// Returns why podman did not describe itself.
+fn query_podman(context: &CheckContext) -> Result<EngineInfo, String> {
+    if context.sandbox.is_some() {
+        return Err("a sandbox keeps it from its files".to_owned());
+    }
+    let output = run_probe("podman", &PODMAN_INFO);
+    output.stdout_on_success().and_then(EngineInfo::parse_podman).ok_or_else(|| output.describe_failure())
+}
+
+/// Builds the finding about a filter of system calls that podman's containers lack; `None` if they have one.
+fn system_calls_finding(info: &EngineInfo, sandbox: Sandbox) -> Option<Finding> {
+    let reason = restricted_filter(info, sandbox).err()?;
+    Some(Finding::warn(
+        "system_calls",
+        format!("workers can create namespaces and use the kernel's keyrings: {reason}"),
+        "use podman on this machine, with the file /usr/share/containers/seccomp.json, then `relay restart`",
+    ))
+}
+
+/// Builds the finding about the limits of containers. `podman` has the facts about podman, if that is the engine.
+fn limits_finding(
+    is_container: bool,
+    has_boxes: bool,
+    resources: &ResourceLimits,
+    podman: Option<&Result<EngineInfo, String>>,
+) -> Finding {
+    const LIMITS_CHECK: &str = "limits";
+    if !is_container {
+        let reason = "engine local has none: workers share this machine's memory and processes";
+        return Finding::skipped(LIMITS_CHECK, reason);
+    }
+    match podman {
+        Some(Err(reason)) => {
+            let detail = format!("podman did not say which limits it enforces: {reason}");
+            return Finding::skipped(LIMITS_CHECK, detail);
+        }
+        Some(Ok(info)) => {
+            if let Some((detail, fix)) = info.describe_missing_limits(resources) {
+                return Finding::warn(LIMITS_CHECK, detail, fix);
+            }
+        }
+        None => {}
+    }
+    let subject = if has_boxes { "each job" } else { "the platform" };
+    Finding::ok(LIMITS_CHECK, format!("{subject} may use {}", resources.describe()))
 }
 
 fn isolation_finding(is_container: bool, has_boxes: bool) -> Finding {
@@ -134,6 +186,34 @@ fn confinement_finding(is_container: bool, sandbox: Sandbox) -> Finding {
 mod tests {
     use super::super::finding::State;
     use super::*;
+
+    #[test]
+    fn limits_that_podman_does_not_enforce_are_a_warning() {
+        let resources = ResourceLimits { memory: 1 << 30, millicpus: None, pids: 64, disk: None };
+        let rootless = |controllers: &str| {
+            let host = format!(r#""cgroupControllers": [{controllers}], "security": {{"rootless": true}}"#);
+            EngineInfo::parse_podman(&format!(r#"{{"host": {{"cgroupVersion": "v2", {host}}}}}"#)).unwrap()
+        };
+        let finding = |podman: Option<Result<EngineInfo, String>>| {
+            limits_finding(true, true, &resources, podman.as_ref())
+        };
+        assert_eq!(finding(Some(Ok(rootless("")))).state, State::Warn);
+        assert_eq!(finding(Some(Ok(rootless(r#""memory", "pids""#)))).state, State::Ok);
+        assert_eq!(finding(None).state, State::Ok);
+        let unknown = finding(Some(Err("no answer within 5 s".to_owned())));
+        assert_eq!(unknown.state, State::Skipped);
+        assert!(unknown.detail.contains("did not say") && unknown.detail.ends_with("5 s"), "{unknown:?}");
+        assert_eq!(limits_finding(false, false, &resources, None).state, State::Skipped);
+    }
+
+    #[test]
+    fn podman_without_a_file_for_its_filter_is_a_warning() {
+        let answer = r#"{"host": {"security": {"seccompEnabled": true, "seccompProfilePath": ""}}}"#;
+        let info = EngineInfo::parse_podman(answer).unwrap();
+        let finding = system_calls_finding(&info, Sandbox::Off).unwrap();
+        assert_eq!(finding.state, State::Warn);
+        assert!(finding.detail.contains("can create namespaces"), "{finding:?}");
+    }
 
     #[test]
     fn settings_are_approved_or_new_or_changed() {

@@ -4,16 +4,17 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
-use std::sync::OnceLock;
 use std::time::Duration;
 
+use common::job::Sandbox;
 use sha2::{Digest, Sha256};
 
 use super::agent_config::AgentConfig;
 use super::codex_home::{self, CODEX_HOME};
 use super::command::{ACTION_TIMEOUT, engine_command, query, run_with_input, run_with_output};
+use super::engine_facts::EngineFacts;
 use super::existing_container::{ARGUMENTS_DIGEST_LABEL, ExistingContainer, Reuse, find_container};
-use crate::config::{PlatformConfig, ResourceLimits, format_cpus};
+use crate::config::PlatformConfig;
 use crate::engine_kind::EngineKind;
 use crate::protected_paths;
 
@@ -28,9 +29,6 @@ const PODMAN_HOST_NAME: &str = "host.containers.internal";
 pub const HOST_NAMES: [&str; 2] = [DOCKER_HOST_NAME, PODMAN_HOST_NAME];
 /// Label that ties the container to a registry.
 pub(super) const REGISTRY_LABEL: &str = "relay.registry";
-/// Capabilities that the agent and the entry point need to run workers as another user, to end them, and to access
-/// their files.
-const CAPABILITIES: [&str; 6] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID"];
 
 /// Container of a registry's platform, which may not exist yet.
 pub struct Container<'a> {
@@ -40,14 +38,16 @@ pub struct Container<'a> {
     pub platform: &'a PlatformConfig,
     /// Path of the registry that the container belongs to.
     pub registry: &'a Path,
-    /// Suffix of `--volume` that lets a container use a folder under `SELinux`, `:z` or nothing, once it was
-    /// queried.
-    pub selinux_mount_option: &'a OnceLock<&'static str>,
+    /// Sandbox of Codex in the container.
+    pub sandbox: Sandbox,
+    /// Folder with the relay's socket.
+    pub socket_folder: &'a Path,
 }
 
 impl Container<'_> {
-    /// Checks that the engine answers and has the image.
-    pub fn check_engine_and_image(&self) -> Result<(), String> {
+    /// Checks that the engine answers and has the image. Returns facts about the engine, which are queried anew: what kept a
+    /// container from starting may have been mended.
+    pub fn check_engine_and_image(&self) -> Result<EngineFacts, String> {
         self.query(&["version", "--format", "{{.Server.Version}}"])
             .or_else(|reason| {
                 // Podman without a service reports no server version.
@@ -57,7 +57,19 @@ impl Container<'_> {
                 let engine = self.engine;
                 format!("{engine} does not answer ({reason}): start it, or use `relay up --engine local`")
             })?;
-        self.image_id().map(|_| ())
+        let facts = self.query_facts()?;
+        if facts.needs_socket() && facts.info.has_selinux {
+            return Err("SELinux keeps containers of podman without root from the relay: run podman as root, or set \
+                        `label = false` in [containers] of ~/.config/containers/containers.conf, which takes SELinux's \
+                        protection from all your containers"
+                .to_owned());
+        }
+        self.image_id().map(|_| facts)
+    }
+
+    /// Queries the facts that decide how the engine creates containers.
+    pub fn query_facts(&self) -> Result<EngineFacts, String> {
+        EngineFacts::query(self.engine, self.sandbox)
     }
 
     fn image_id(&self) -> Result<String, String> {
@@ -75,15 +87,19 @@ impl Container<'_> {
     }
 
     /// Ensures that the container runs, and configures the agent in it. A container with other settings is replaced, unless
-    /// it runs and `has_jobs` is true: that would end its jobs.
-    pub fn ensure_running(&self, config: &AgentConfig, has_jobs: bool) -> Result<(), String> {
-        self.check_engine_and_image()?;
+    /// it runs and `has_jobs` is true: that would end its jobs. `facts` are those of [`Self::check_engine_and_image`].
+    pub fn ensure_running(
+        &self,
+        facts: &EngineFacts,
+        config: &AgentConfig,
+        has_jobs: bool,
+    ) -> Result<(), String> {
         // The engine would create a missing folder as root, and follow a link with its name.
         self.check_workspaces(protected_paths::create_folders)?;
-        let args = self.run_arguments();
+        let args = self.run_arguments(facts);
         match find_container(self.engine, &self.platform.name)? {
-            None => self.create(&args)?,
-            Some(container) => self.check_reusable(&container, &args, has_jobs)?,
+            None => self.create(facts, &args)?,
+            Some(container) => self.check_reusable(&container, facts, &args, has_jobs)?,
         }
         self.check_workspaces(protected_paths::check_unlinked).inspect_err(|_| {
             // The container may see folders that were not approved, so it is removed.
@@ -125,6 +141,7 @@ impl Container<'_> {
     fn check_reusable(
         &self,
         container: &ExistingContainer,
+        facts: &EngineFacts,
         args: &[String],
         has_jobs: bool,
     ) -> Result<(), String> {
@@ -135,7 +152,7 @@ impl Container<'_> {
                 "container '{name}' belongs to {owner}: remove it, or set [platform] name in platform/relay.toml"
             ));
         }
-        match container.reuse(&self.image_id()?, &arguments_digest(args), has_jobs) {
+        match container.reuse(&self.image_id()?, &arguments_digest(args, facts), has_jobs) {
             Reuse::AsItIs => Ok(()),
             Reuse::ForItsJobs => {
                 tracing::warn!(
@@ -147,41 +164,19 @@ impl Container<'_> {
             Reuse::Started => self.query(&["start", name]).map(|_| ()),
             Reuse::Never => {
                 self.query(&["rm", "-f", name])?;
-                self.create(args)
+                self.create(facts, args)
             }
         }
     }
 
     /// Returns the arguments of `run` that determine what the container can do.
-    fn run_arguments(&self) -> Vec<String> {
-        let mut args = self.limit_arguments();
-        args.extend(self.mount_arguments(&self.platform.workspaces_folder, super::workspace::MOUNT_POINT));
+    fn run_arguments(&self, facts: &EngineFacts) -> Vec<String> {
+        let mut args = self.limit_arguments(facts);
+        args.extend(facts.mount_arguments(&self.platform.workspaces_folder, super::workspace::MOUNT_POINT));
         for (volume, path) in [("codex-home", CODEX_HOME), ("agent", AGENT_STATE_PATH)] {
             args.extend(["--volume".to_owned(), format!("{}:{path}", self.volume_name(volume))]);
         }
         args
-    }
-
-    /// Returns the arguments of `run` for rights and resources.
-    pub(super) fn limit_arguments(&self) -> Vec<String> {
-        let ResourceLimits { memory, millicpus, pids, .. } = &self.platform.resources;
-        let mut args: Vec<String> =
-            ["--security-opt", "no-new-privileges", "--cap-drop", "ALL"].map(str::to_owned).into();
-        for capability in CAPABILITIES {
-            args.extend(["--cap-add", capability].map(str::to_owned));
-        }
-        let memory = memory.to_string();
-        args.extend(["--memory", &memory, "--memory-swap", &memory].map(str::to_owned));
-        args.extend(["--pids-limit".to_owned(), pids.to_string()]);
-        if let Some(millis) = millicpus {
-            args.extend(["--cpus".to_owned(), format_cpus(*millis)]);
-        }
-        args
-    }
-
-    /// Returns the arguments of `run` that mount a folder of this machine.
-    pub(super) fn mount_arguments(&self, folder: &Path, target: &str) -> [String; 2] {
-        ["--volume".to_owned(), format!("{}:{target}{}", folder.display(), self.selinux_mount_option())]
     }
 
     /// Returns the name of a volume. Each registry has its own volumes, independent of the container's name.
@@ -190,41 +185,16 @@ impl Container<'_> {
         format!("{}-{}-{purpose}", self.platform.name, &digest[..8])
     }
 
-    /// Returns the mount option that lets a container use a folder of the host under `SELinux`.
-    pub(super) fn selinux_mount_option(&self) -> &'static str {
-        self.selinux_mount_option.get_or_init(|| self.query_mount_option())
-    }
-
-    fn query_mount_option(&self) -> &'static str {
-        let format = match self.engine {
-            EngineKind::Podman => "{{.Host.Security.SELinuxEnabled}}",
-            _ => "{{json .SecurityOptions}}",
-        };
-        let answer = self.query(&["info", "--format", format]).unwrap_or_default();
-        if answer == "true" || answer.contains("selinux") { ":z" } else { "" }
-    }
-
-    fn create(&self, args: &[String]) -> Result<(), String> {
+    fn create(&self, facts: &EngineFacts, args: &[String]) -> Result<(), String> {
         let name = &self.platform.name;
         let mut run = self.command(&["run", "--detach", "--name", name]);
         run.args(["--label", &format!("{REGISTRY_LABEL}={}", self.registry.display())])
-            .args(["--label", &format!("{ARGUMENTS_DIGEST_LABEL}={}", arguments_digest(args))])
-            .args(self.engine_arguments())
-            .args(self.network_arguments())
+            .args(["--label", &format!("{ARGUMENTS_DIGEST_LABEL}={}", arguments_digest(args, facts))])
+            .args(self.network_arguments(facts))
             .args(args)
             .arg(&self.platform.image);
-        run_with_output(&mut run, ACTION_TIMEOUT)
-            .map(|_| ())
+        run_with_input(&mut run, facts.create_input(), facts.create_limit())
             .map_err(|e| format!("{} could not run '{name}': {e}", self.engine))
-    }
-
-    /// Returns the arguments of `run` with which both engines create the same container.
-    pub(super) fn engine_arguments(&self) -> Vec<String> {
-        match self.engine {
-            // Podman would pass the proxy variables of this machine, which may contain a password.
-            EngineKind::Podman => vec!["--http-proxy=false".to_owned()],
-            _ => Vec::new(),
-        }
     }
 
     /// Removes the workers' files from Codex's home, and copies the host's Codex settings into it. With a gateway to the
@@ -309,7 +279,7 @@ pub fn unwritable_message(platform: &PlatformConfig, last_line: &str) -> String 
     } else {
         format!(
             "they are user {uid} in the container: give the folder to that user as the engine maps it (podman without root: \
-             keep-id), or under SELinux label it as `:z` does: `chcon -Rt container_file_t {folder}`"
+             to yourself), or under SELinux label it as `:z` does: `chcon -Rt container_file_t {folder}`"
         )
     };
     format!("workers can't write in {folder} ({reason}): {remedy}")
@@ -370,13 +340,29 @@ pub(super) fn labeled_containers(
     Ok(answer.split_whitespace().map(str::to_owned).collect())
 }
 
-fn arguments_digest(args: &[String]) -> String {
-    hex::encode(Sha256::digest(args.join("\n")))
+/// Returns the digest of the arguments that a container is created with, and of its filter of system calls.
+fn arguments_digest(args: &[String], facts: &EngineFacts) -> String {
+    let digest = Sha256::new().chain_update(args.join("\n")).chain_update(facts.create_input());
+    hex::encode(digest.finalize())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::engine_info::EngineInfo;
+
+    #[test]
+    fn a_container_is_replaced_if_its_filter_of_system_calls_changes() {
+        let facts = |filter: Option<&[u8]>| EngineFacts {
+            info: EngineInfo::default(),
+            filter: filter.map(<[u8]>::to_vec),
+        };
+        let args = ["--memory".to_owned(), "1".to_owned()];
+        let digest = |filter| arguments_digest(&args, &facts(filter));
+        assert_ne!(digest(Some(b"{\"a\":1}")), digest(Some(b"{\"a\":2}")));
+        // Containers without a filter, as those of Docker, are not replaced.
+        assert_eq!(digest(None), hex::encode(Sha256::digest("--memory\n1")));
+    }
 
     #[test]
     fn a_program_that_an_image_lacks_is_recognized_with_every_runtime() {

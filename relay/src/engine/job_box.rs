@@ -22,11 +22,12 @@ use common::ids::JobId;
 use sha2::{Digest, Sha256};
 
 use super::agent_config::{AgentConfig, MODEL_KEYS};
-use super::box_network;
 use super::codex_home::{self, CODEX_HOME};
-use super::command::{ACTION_TIMEOUT, query, run_with_bytes, run_with_input, run_with_output};
+use super::command::{ACTION_TIMEOUT, query, run_with_bytes, run_with_input};
 use super::container::{AGENT_STATE_PATH, Container, REGISTRY_LABEL, labeled_containers};
+use super::engine_facts::EngineFacts;
 use super::inspect::{INSPECT_FORMAT, container_state, parse_state};
+use super::owned_archive;
 use crate::container_state::ContainerState;
 use crate::engine_kind::EngineKind;
 use crate::job_box::{BoxId, FoundBox};
@@ -58,8 +59,8 @@ pub struct BoxContent<'a> {
     pub agent_config: &'a AgentConfig,
     /// Folders of this machine that the job needs, and their paths in the box; none for a job with a clone.
     pub mounts: Vec<(PathBuf, String)>,
-    /// Folder with the relay's socket, for a box without a network; `None` for a box in the engine's network.
-    pub socket_folder: Option<PathBuf>,
+    /// True for a box in the engine's network.
+    pub has_network: bool,
     /// Archive with the threads of an earlier job, which this job continues.
     pub threads: Option<Vec<u8>>,
     /// Folder of relay's own for the copies that podman makes of what it gets on stdin, and does not remove.
@@ -102,7 +103,7 @@ impl Container<'_> {
     }
 
     /// Creates and starts a box. A container with its name, which never ran or whose agent can't connect, is replaced.
-    pub fn create_box(&self, content: &BoxContent<'_>) -> Result<(), String> {
+    pub fn create_box(&self, facts: &EngineFacts, content: &BoxContent<'_>) -> Result<(), String> {
         let name = self.box_name(content.id);
         self.query(&["rm", "-f", "-v", &name]).or_else(ignore_missing)?;
         self.check_mounts(content)?;
@@ -116,17 +117,19 @@ impl Container<'_> {
         for (label, value) in labels {
             create.args(["--label", &format!("{label}={value}")]);
         }
-        create.args(self.engine_arguments()).args(self.limit_arguments());
-        match &content.socket_folder {
-            Some(folder) => create.args(box_network::no_network_arguments(folder)),
-            None => create.args(self.network_arguments()),
-        };
+        create.args(self.limit_arguments(facts));
+        create.args(if content.has_network {
+            self.network_arguments(facts)
+        } else {
+            self.no_network_arguments()
+        });
         for (folder, target) in &content.mounts {
-            create.args(self.mount_arguments(folder, target));
+            create.args(facts.mount_arguments(folder, target));
         }
         create.arg(&self.platform.image);
         let engine = self.engine;
-        run_with_output(&mut create, ACTION_TIMEOUT).map_err(|e| format!("{engine} create: {e}"))?;
+        run_with_input(&mut create, facts.create_input(), facts.create_limit())
+            .map_err(|e| format!("{engine} create: {e}"))?;
         let started = self
             .check_mounts(content)
             .and_then(|()| self.fill_box(&name, content))
@@ -143,14 +146,21 @@ impl Container<'_> {
         let archive = self.build_archive(content).map_err(copy_error)?;
         private_folder(&content.copies).map_err(copy_error)?;
         let copy = |archive: &[u8], target: &str| {
-            let mut copy = self.command(&["cp", "-", &format!("{name}:{target}")]);
-            run_with_input(copy.env("TMPDIR", &content.copies), archive, ACTION_TIMEOUT).map_err(copy_error)
+            let mut copy = self.command(&["cp"]);
+            if self.engine == EngineKind::Podman {
+                // With `--archive`, its default, podman would give the files to root instead of their owners.
+                copy.arg("--archive=false");
+            }
+            copy.args(["-", &format!("{name}:{target}")]).env("TMPDIR", &content.copies);
+            run_with_input(&mut copy, archive, ACTION_TIMEOUT).map_err(copy_error)
+        };
+        let copy_to_home = |archive: &[u8]| {
+            let owned = owned_archive::set_owner(archive, self.platform.worker_ids).map_err(copy_error)?;
+            copy(&owned, CODEX_HOME)
         };
         let copied = copy(&archive, "/")
-            .and_then(|()| {
-                self.read_login(content.agent_config).map_or(Ok(()), |login| copy(&login, CODEX_HOME))
-            })
-            .and_then(|()| content.threads.as_deref().map_or(Ok(()), |threads| copy(threads, CODEX_HOME)));
+            .and_then(|()| self.read_login(content.agent_config).map_or(Ok(()), |login| copy_to_home(&login)))
+            .and_then(|()| content.threads.as_deref().map_or(Ok(()), copy_to_home));
         fs::remove_dir_all(&content.copies).map_err(copy_error)?;
         copied
     }

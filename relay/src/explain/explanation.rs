@@ -36,11 +36,11 @@ pub struct Explanation {
 /// Share of a job's time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TimeShare {
-    /// Use of the time: kind of step, `queued` or `other`.
+    /// Use of the time: kind of step, `queued`, `held` or `other`.
     pub what: &'static str,
     /// Length of the share, in milliseconds.
     pub ms: u64,
-    /// Number of steps; 0 for `queued` and `other`.
+    /// Number of steps; 0 if the share is no kind of step.
     pub steps: u32,
 }
 

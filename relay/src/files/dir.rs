@@ -190,11 +190,11 @@ impl RegistryDir {
         }
     }
 
-    /// Checks that the folder exists and that this process may write to it.
+    /// Checks that the folder belongs to this user. A missing subfolder is created again.
     ///
     /// # Errors
     /// Returns an error if the folder is absent, is not a folder, or belongs to another user.
-    pub fn check_writable(&self) -> io::Result<()> {
+    pub fn check_owner(&self) -> io::Result<()> {
         self.writable_fd().map(drop)
     }
 

@@ -46,7 +46,7 @@ impl Registry {
 
     /// Refuses the registry of another user, which may be read but not changed.
     pub fn check_owner(&self) -> Result<(), Failure> {
-        match self.folder().check_writable() {
+        match self.folder().check_owner() {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(self.not_writable(&e)),
             _ => Ok(()),
         }

@@ -8,7 +8,7 @@ use common::{summary, text_format};
 
 use super::View;
 use super::health::HealthWord;
-use super::hold_text::hold_text;
+use super::hold_text::hold_reason;
 use crate::times::format_clock;
 use crate::{machine_text, plural};
 
@@ -156,7 +156,7 @@ fn event_details(body: &EventBody, is_nested_step: bool, view: &View) -> String 
         EventBody::ModelProblem { problem: Some(problem) } => one_line(&problem.describe()),
         EventBody::Held { hold: None } => "over: the job goes on".to_owned(),
         EventBody::Held { hold: Some(hold) } => {
-            format!("{}: {}", hold_text(hold, view), one_line(&hold.message))
+            format!("{}: {}", hold_reason(hold, view), one_line(&hold.message))
         }
         EventBody::NetworkRefused(refused) => one_line(&refused.to_string()),
         EventBody::Stalled { n, evidence } => format!("step {n}: {}", one_line(evidence)),

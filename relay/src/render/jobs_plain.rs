@@ -56,18 +56,18 @@ fn row_cells(record: &JobRecord, view: &View) -> [String; 6] {
         record.job.to_string(),
         record.state.as_str().to_owned(),
         duration::format_duration(status::elapsed_ms(record, view)),
-        text_format::one_line(&health_without_advice(record, view), MAX_HEALTH_BYTES),
+        text_format::one_line(&short_health(record, view), MAX_HEALTH_BYTES),
         step,
         text_format::one_line(&record.prompt_summary, MAX_TASK_BYTES),
     ]
 }
 
-/// Returns the health without the advice that `relay status JOB` shows.
-fn health_without_advice(record: &JobRecord, view: &View) -> String {
+/// Returns the first part of the health sentence without the state, which has its own column. `relay status JOB` shows
+/// all of it.
+fn short_health(record: &JobRecord, view: &View) -> String {
     let health = health::health(record, view);
     let first_part = health.explanation.split("; ").next().unwrap_or_default();
     let (state, word) = (record.state.as_str(), health.word.as_str());
-    // The state has its own column.
     let first_part = first_part.strip_prefix(state).unwrap_or(first_part).trim_start();
     if record.state.is_final() || record.state == State::Queued || record.state == State::Stopping {
         first_part.to_owned()

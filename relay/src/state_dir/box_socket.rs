@@ -1,5 +1,6 @@
-//! Unix socket at which agents in containers of single jobs reach the relay. Such a container has no network: the folder
-//! of the socket is mounted in it.
+//! Unix socket at which agents in containers reach the relay: in the containers of single jobs, which have no network, and
+//! with podman without root in every container, because its network does not reach the relay. The folder of the socket is
+//! mounted in them.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;

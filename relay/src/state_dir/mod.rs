@@ -12,7 +12,7 @@
 //!   repositories/  a git repository for each job with a clone of its own
 //!   outputs/       the output of jobs, an archive each
 //!   threads/       the Codex threads of jobs that had a container of their own, an archive each
-//!   box-socket/    the socket at which agents in containers of single jobs reach the relay
+//!   box-socket/    the socket at which agents in containers reach the relay where no network is to be used
 //!   copies/        files of a container that is being created
 //!   receipts/      the key for receipts, and the receipts
 //!   leftovers/     state of jobs that the registry does not have, in a folder for each day on which it was found
@@ -133,7 +133,7 @@ impl StateDir {
         self.dir.join("copies")
     }
 
-    /// Returns the folder with the socket for agents in containers of single jobs.
+    /// Returns the folder with the socket for agents in containers.
     pub fn box_socket_dir(&self) -> PathBuf {
         self.dir.join("box-socket")
     }

@@ -5,7 +5,8 @@
 //!     └──────────────────────────────────────────────────────────┘ a newer token of its holder is used, `relay down`
 //! ```
 //!
-//! One file per token, named after its hash: a token is valid for every process as long as its file exists.
+//! One file per token, named after its hash. Every process of the relay looks for that file: once one of them removes it,
+//! the token is valid for none.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -88,6 +88,8 @@ fn check_ways_out(site: &Site, allowed: &str) {
     other.assert_unreached();
     let refused = RefusedHost { host: other.address.clone(), count: 1 };
     assert_eq!(record.network_refused, std::slice::from_ref(&refused));
+    let summary = record.summary.as_deref().unwrap_or_default();
+    assert!(summary.contains(&format!("network {refused}")), "{summary}");
     let is_refusal = |body: &EventBody| matches!(body, EventBody::NetworkRefused(event) if *event == refused);
     let events = site.events(&job);
     let bodies = events.iter().filter_map(|line| line.event.as_ref()).map(|event| &event.body);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::record::State;
@@ -68,7 +69,7 @@ fn the_container_has_limits_few_rights_and_volumes_named_after_its_registry() {
     let limits = "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.PidsLimit}}";
     assert_eq!(shown(limits), "536870912 1500000000 300");
     assert_eq!(shown("{{.HostConfig.SecurityOpt}} {{.HostConfig.CapDrop}}"), "[no-new-privileges] [ALL]");
-    let own = volumes("docker", &site.container());
+    let own = volumes(Command::new("docker"), &site.container());
     assert_eq!(own.len(), 2, "{own:?}");
     for volume in &own {
         let digest =

@@ -9,6 +9,7 @@ mod git;
 mod hidden;
 pub(crate) mod host_secrets;
 mod planted_objects;
+mod podman_without_root;
 mod policy;
 mod project_settings;
 mod reading;

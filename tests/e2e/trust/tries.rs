@@ -23,7 +23,7 @@ const BOX_TRIES_PROGRAM: &str = include_str!("../../hostile/box_tries.py");
 /// Number of tries in the program.
 const TRY_COUNT: usize = 42;
 /// Number of tries against the container of a single job, with those of every worker.
-const BOX_TRY_COUNT: usize = TRY_COUNT + 42;
+pub(super) const BOX_TRY_COUNT: usize = TRY_COUNT + 42;
 /// Key of the model, in two halves, so that no file of the test contains it.
 const KEY: [&str; 2] = ["sk-proj-canary", "-of-the-model-4711"];
 /// Secret of the other job, in two halves.
@@ -32,8 +32,8 @@ const OTHER_SECRET: [&str; 2] = ["canary-of-the", "-other-job-0815"];
 const OTHER_JOB_MARK: &str = "other-job-mark";
 
 /// A site with a hostile worker, another worker, and a folder that no worker may write.
-struct AttackSite {
-    site: Site,
+pub(super) struct AttackSite {
+    pub(super) site: Site,
     /// Folder outside of all workspaces, with the file `victim`.
     outside: PathBuf,
     /// Path of the workspace, as the worker sees it.
@@ -42,6 +42,8 @@ struct AttackSite {
     program: (&'static str, usize),
     /// True if the workers share a container.
     is_shared: bool,
+    /// Host name under which a container reaches this machine.
+    host: &'static str,
 }
 
 impl AttackSite {
@@ -55,7 +57,21 @@ impl AttackSite {
         let login = json!({ "OPENAI_API_KEY": KEY.concat() }).to_string();
         site.write_codex("auth.json", &login);
         let workspace = site.workspace().display().to_string();
-        Self { site, outside, workspace, program: ("tries.py", TRY_COUNT), is_shared: false }
+        Self {
+            site,
+            outside,
+            workspace,
+            program: ("tries.py", TRY_COUNT),
+            is_shared: false,
+            host: "host.docker.internal",
+        }
+    }
+
+    /// Prepares a project of podman without root, whose jobs have a container each.
+    pub(super) fn without_root(site: Site) -> Self {
+        let workspace = "/workspaces/demo".to_owned();
+        let program = ("box_tries.py", BOX_TRY_COUNT);
+        Self { workspace, program, host: "host.containers.internal", ..Self::new(site) }
     }
 
     /// Gives the project's folders to a user who is not root, so that workers are not root either, and builds the image.
@@ -103,6 +119,7 @@ impl AttackSite {
             "other": Path::new(&self.workspace).with_file_name("other"),
             "other_mark": OTHER_JOB_MARK,
             "other_job": "other#1",
+            "host": self.host,
             "programs": programs::dir(),
             "port": port.unwrap().unwrap(),
         });
@@ -114,6 +131,13 @@ impl AttackSite {
         let text = fs::read_to_string(self.site.workspace().join(results)).unwrap();
         assert_eq!(text.lines().count(), self.program.1, "{results}: {text}");
         text.lines().filter_map(|line| line.strip_suffix(" broke")).map(str::to_owned).collect()
+    }
+
+    /// Checks that nothing outside of the hostile worker's workspace has changed, and ends the other job, which must run.
+    pub(super) fn check_others(&self, other: &str) {
+        self.check_outside();
+        assert_eq!(self.site.record(other).state, State::Running, "the other job goes on");
+        self.site.relay(&["cancel", "--grace", "1s", other]);
     }
 
     /// Checks that nothing outside of the hostile worker's workspace has changed.
@@ -135,21 +159,25 @@ impl AttackSite {
     }
 }
 
-/// Runs all tries as a shell job and then as a command of the model; returns the tries that succeeded in either.
-fn attack(attack_site: &AttackSite) -> BTreeSet<String> {
+/// Runs all tries as a shell job, beside the other job; returns the tries that succeeded, and the other job.
+pub(super) fn attack_by_shell(attack_site: &AttackSite) -> (BTreeSet<String>, String) {
     let site = &attack_site.site;
     let other = attack_site.start();
     attack_site.write_context();
     let command = format!("python3 {} context.json shell.txt", attack_site.program.0);
     let shell = site.launch_shell(&command, &["--timeout", "10m"]);
     assert_eq!(site.ended(&shell).state, State::Completed, "{}", site.log(&shell));
-    let mut broke = attack_site.successful_tries("shell.txt");
+    (attack_site.successful_tries("shell.txt"), other)
+}
+
+/// Runs all tries as a shell job and then as a command of the model; returns the tries that succeeded in either.
+fn attack(attack_site: &AttackSite) -> BTreeSet<String> {
+    let site = &attack_site.site;
+    let (mut broke, other) = attack_by_shell(attack_site);
     let model = codex::launch(site, "[script:tries] Try.");
     assert_eq!(site.ended(&model).state, State::Completed, "{}", site.log(&model));
     broke.extend(attack_site.successful_tries("model.txt"));
-    attack_site.check_outside();
-    assert_eq!(site.record(&other).state, State::Running, "the other job goes on");
-    site.relay(&["cancel", "--grace", "1s", &other]);
+    attack_site.check_others(&other);
     broke
 }
 

@@ -35,10 +35,10 @@ pub fn pause(container: &str) {
     });
 }
 
-/// Returns the volumes of a site's container in `engine`, which is the name of the engine's command.
-pub fn volumes(engine: &str, container: &str) -> Vec<String> {
+/// Returns the volumes of a site's container; `engine` is the command of its engine.
+pub fn volumes(mut engine: Command, container: &str) -> Vec<String> {
     let filter = format!("name={container}-");
-    let listed = Command::new(engine).args(["volume", "ls", "-q", "--filter", &filter]).output();
+    let listed = engine.args(["volume", "ls", "-q", "--filter", &filter]).output();
     let listed =
         listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     listed.lines().map(str::to_owned).collect()

@@ -3,7 +3,8 @@
 //! * [`programs`]: the built `relay` and `worker-agent`. * [`site`]: a project with a registry. Dropping it stops
 //!   everything that was started in it, and compares every record with its event log.
 //! * [`model`]: a scripted model server as a process, and the real Codex. * [`processes`]: running processes,
-//!   read from `/proc`. * [`docker`] and [`podman`]: the real engines. * [`black_hole`]: a server that never answers.
+//!   read from `/proc`. * [`docker`] and [`podman`]: the real engines. [`podman_user`]: podman without
+//!   root. * [`black_hole`]: a server that never answers.
 //! * [`sandbox`]: commands inside Codex's sandbox.
 //! * [`mcp`]: `relay mcp` and its client.
 //! * [`receiver`]: a receiver of webhooks.
@@ -26,6 +27,7 @@ pub mod mount;
 pub mod netns;
 pub mod outbox;
 pub mod podman;
+pub mod podman_user;
 pub mod processes;
 pub mod programs;
 pub mod receiver;

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 pub use self::daemon::create_token;
 pub use self::jobs::outcome;
+use super::podman_user::PodmanUser;
 use super::{docker, processes, programs, until};
 
 /// Engine of a site, which decides where the workers run.
@@ -45,6 +46,10 @@ pub struct Site {
     /// The user's `XDG_STATE_HOME`, outside the project, because sessions of the project must not write to it.
     state_home: TempDir,
     engine: Engine,
+    /// User of the site, if it is not the one who runs the tests.
+    user: Option<PodmanUser>,
+    /// Folder with the programs under test.
+    programs: PathBuf,
     codex_home: PathBuf,
     /// Image of the site alone, which is removed with the site.
     own_image: Option<String>,
@@ -55,7 +60,7 @@ pub struct Site {
 impl Site {
     /// Creates a project without starting its relay.
     pub fn new(engine: Engine) -> Self {
-        Self::make(engine, None)
+        Self::make(engine, None, None)
     }
 
     /// Creates a project and starts its relay.
@@ -67,17 +72,23 @@ impl Site {
 
     /// Creates a project whose container uses the image `image`, which the caller must build.
     pub fn with_own_image(image: &str) -> Self {
-        Self::make(Engine::Docker, Some(image.to_owned()))
+        Self::make(Engine::Docker, Some(image.to_owned()), None)
     }
 
     /// Creates a project whose container of podman uses the image `image`, which the caller must build.
     pub fn in_podman(image: &str) -> Self {
-        Self::make(Engine::Podman, Some(image.to_owned()))
+        Self::make(Engine::Podman, Some(image.to_owned()), None)
     }
 
-    fn make(engine: Engine, own_image: Option<String>) -> Self {
+    /// Does the same as [`Site::in_podman`], for podman without root. Everything in the site belongs to its user.
+    pub fn in_podman_without_root(image: &str, user: Option<PodmanUser>) -> Self {
+        Self::make(Engine::Podman, Some(image.to_owned()), user)
+    }
+
+    fn make(engine: Engine, own_image: Option<String>, user: Option<PodmanUser>) -> Self {
         // Codex refuses a CODEX_HOME below the system's temporary folder.
-        let parent = programs::workspace().join("target/tests");
+        let parent =
+            user.as_ref().map_or_else(|| programs::workspace().join("target/tests"), PodmanUser::folder);
         let folder = |prefix| {
             let dir = fs::create_dir_all(&parent)
                 .and_then(|()| parent.canonicalize())
@@ -86,8 +97,10 @@ impl Site {
         };
         let (dir, state_home) = (folder("site-"), folder("state-"));
         let codex_home = state_home.path().join("codex-home");
-        let site =
-            Self { dir, state_home, engine, codex_home, own_image, approved_settings: Mutex::default() };
+        let copy_programs = |user: &PodmanUser| user.copy_programs(state_home.path());
+        let programs = user.as_ref().map_or_else(|| programs::dir().clone(), copy_programs);
+        let approved_settings = Mutex::default();
+        let site = Self { dir, state_home, engine, user, programs, codex_home, own_image, approved_settings };
         site.write("platform/relay.toml", &site.settings(""));
         site.write("workspace-projects/demo/README", "a workspace\n");
         site.write_home(".npmrc", "update-notifier=false\n");
@@ -99,7 +112,7 @@ impl Site {
         self.write("platform/relay.toml", &self.settings(additional));
     }
 
-    /// Does the same as [`Site::configure`], with the default sandbox of the real Codex.
+    /// Does the same as [`Site::configure`], with the real Codex and its sandbox, which is otherwise off.
     pub fn configure_in_sandbox(&self, additional: &str) {
         let codex = programs::codex();
         self.configure(&format!(
@@ -131,9 +144,17 @@ impl Site {
                 self.engine.name(),
                 self.container(),
                 self.own_image.clone().unwrap_or_else(docker::image),
-                programs::workspace().join("docker/certs").display()
+                self.certs().display()
             ),
         }
+    }
+
+    /// Returns the folder with additional certificates for the image. Another user can't enter that of the repository, and
+    /// builds images without a network.
+    fn certs(&self) -> PathBuf {
+        self.user
+            .as_ref()
+            .map_or_else(|| programs::workspace().join("docker/certs"), |_| self.root().join("docker/certs"))
     }
 
     /// Returns a `relay` command in this project, ready to run, with approved settings if it needs them.
@@ -161,7 +182,7 @@ impl Site {
 
     /// Returns a `relay` command in this project, ready to run, without approving the settings.
     pub fn command_without_approval(&self, args: &[&str]) -> Command {
-        let mut command = self.environment(Command::new(programs::dir().join("relay")));
+        let mut command = self.environment(Command::new(self.programs.join("relay")));
         command.args(args).current_dir(self.root()).env("CODEX_HOME", &self.codex_home);
         command
     }
@@ -179,6 +200,9 @@ impl Site {
             ["CODEX_THREAD_ID", "CLAUDECODE", "CLAUDE_CODE_SESSION_ID", "CLAUDE_PROJECT_DIR", "RELAY_SESSION"]
         {
             command.env_remove(name);
+        }
+        if let Some(user) = &self.user {
+            user.run_as(&mut command);
         }
         command
     }
@@ -238,13 +262,13 @@ impl Drop for Site {
     fn drop(&mut self) {
         let down = self.run(&["down", "--force"]);
         if self.engine != Engine::Local {
-            let (engine, name) = (self.engine.name(), self.container());
-            let _ = Command::new(engine).args(["rm", "-f", &name]).output();
-            for volume in docker::volumes(engine, &name) {
-                let _ = Command::new(engine).args(["volume", "rm", "-f", &volume]).output();
+            let name = self.container();
+            let _ = self.engine_command().args(["rm", "-f", &name]).output();
+            for volume in docker::volumes(self.engine_command(), &name) {
+                let _ = self.engine_command().args(["volume", "rm", "-f", &volume]).output();
             }
             if let Some(image) = &self.own_image {
-                let _ = Command::new(engine).args(["image", "rm", "-f", image]).output();
+                let _ = self.engine_command().args(["image", "rm", "-f", image]).output();
             }
         }
         if std::thread::panicking() {

@@ -10,9 +10,9 @@ use common::wire::RelayFrame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Barrier, mpsc};
 
-/// All streams of a fake relay, and the repository that serves them.
+/// All streams of a fake relay. A repository serves those of git, and those to the model are echoed.
 pub(crate) struct Streams {
-    /// Bare repository of the job; `None` if streams are refused.
+    /// Bare repository of the job; `None` if streams of git are refused.
     pub(crate) repository: Option<PathBuf>,
     /// Services of all streams that the agent has opened, in order.
     pub(crate) opened_services: Vec<StreamService>,

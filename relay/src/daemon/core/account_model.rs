@@ -153,12 +153,12 @@ impl Model {
         self.known_holds = active.iter().filter_map(recorded).collect();
         let next_try_at = active.iter().filter_map(|record| self.recorded_try(record)).max();
         let effects = self.scene.core.handle(Input::RegistryOpened(active), now);
-        let hold = self.scene.core.scheduler.account_hold.current();
-        let adopted = hold.and_then(|hold| hold.next_try_at);
+        let current = self.scene.core.scheduler.account_hold.current();
+        let adopted = current.and_then(|hold| hold.next_try_at);
         if adopted != next_try_at {
             return Err(format!("the relay tries next at {adopted:?}, and the records say {next_try_at:?}"));
         }
-        let until = hold.and_then(|hold| hold.until).map(Belief::Until);
+        let until = current.and_then(|hold| hold.until).map(Belief::Until);
         self.belief = until.or(next_try_at.map(Belief::Unknown));
         self.failures = u32::from(self.belief.is_some());
         self.carry_out(effects)

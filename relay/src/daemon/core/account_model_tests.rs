@@ -86,7 +86,7 @@ impl Model {
         if !record.agent.as_deref().is_some_and(|agent| self.connections.contains_key(agent)) {
             return;
         }
-        let hold = |kind, message| Hold { kind, message, until: None, next_try_at: None };
+        let new_hold = |kind, message| Hold { kind, message, until: None, next_try_at: None };
         // Command lines do little else, so that some pause while the queue is held.
         let probability = if record.runner == Runner::Shell { 150 } else { 60 };
         let pauses = may_disturb && self.random.u8(..) < probability;
@@ -95,8 +95,8 @@ impl Model {
             if record.runner == Runner::Codex {
                 self.reports.insert(job.clone(), Belief::Unknown(now));
             }
-            let forged = hold(FailureKind::UsageLimit, "forged".to_owned());
-            return self.change(job, |record| record.held = Some(forged));
+            let report = new_hold(FailureKind::UsageLimit, "forged".to_owned());
+            return self.change(job, |record| record.held = Some(report));
         }
         if record.runner == Runner::Shell {
             // The account of command lines is another one.
@@ -128,7 +128,7 @@ impl Model {
                 }
                 let (kind, message) = (FailureKind::UsageLimit, "used up".to_owned());
                 let problem = ModelProblem { kind, message: message.clone(), resets_at: end };
-                let hold = hold(kind, message);
+                let hold = new_hold(kind, message);
                 self.change(job, |record| {
                     (record.held, record.model_problem) = (Some(hold), Some(problem));
                 });

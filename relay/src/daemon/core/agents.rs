@@ -7,13 +7,14 @@ use common::event::EventBody;
 use common::ids::JobId;
 use common::warnings::RELAY_WAS_STOPPED;
 
+use super::capacity::AgentId;
 use super::connections::{Connection, ConnectionId, Connections};
 use super::disconnects::{DisconnectTracker, ExpiredTimeout};
 use super::effect::Effect;
 use super::handle::Core;
 use super::input_context::InputContext;
 use super::platform::CONNECT_TIMEOUT;
-use super::scheduler::{Action, AgentId};
+use super::scheduler::Action;
 use crate::registry::lease::PlatformStatus;
 use crate::state_dir::tokens::HolderKind;
 

@@ -5,11 +5,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::boxes::{JobBox, Stage};
+use super::capacity::AgentId;
 use super::container_exit;
 use super::handle::Core;
 use super::input::BoxChange;
 use super::input_context::InputContext;
-use super::scheduler::{Action, AgentId, Assignment};
+use super::scheduler::{Action, Assignment};
 use crate::container_state::{ContainerExit, ContainerState};
 use crate::job_box::{BoxId, FoundBox};
 

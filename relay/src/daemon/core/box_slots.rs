@@ -10,9 +10,10 @@
 
 use common::ids::JobId;
 
+use super::capacity::AgentId;
 use super::capacity::{BoxSlots, Target};
 use super::job_end::cancelled_event;
-use super::scheduler::{Action, AgentId, Assignment, Scheduler};
+use super::scheduler::{Action, Assignment, Scheduler};
 use crate::job_box::BoxId;
 
 impl Scheduler {

@@ -20,13 +20,14 @@ use common::record::JobRecord;
 use common::wire::TerminationCause;
 use tokio::time::Instant;
 
+use super::capacity::AgentId;
 use super::container_exit;
 use super::effect::{Effect, EngineEffect};
 use super::handle::Core;
 use super::input_context::InputContext;
 use super::job_end::failed_event;
 use super::platform::RETRY_PAUSE;
-use super::scheduler::{AgentId, Assignment};
+use super::scheduler::Assignment;
 use crate::container_state::ContainerExit;
 use crate::job_box::{BoxFailure, BoxId};
 

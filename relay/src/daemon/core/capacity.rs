@@ -2,10 +2,12 @@
 //! boxes. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use common::ids::JobId;
 
-use super::scheduler::AgentId;
+/// Id of an agent process.
+pub(in crate::daemon) type AgentId = Arc<str>;
 
 #[derive(Debug, Default)]
 struct AgentCapacity {

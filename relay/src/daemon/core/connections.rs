@@ -6,7 +6,7 @@ use common::ids::JobId;
 use common::vitals::MachineVitals;
 use common::wire::Hello;
 
-use super::scheduler::AgentId;
+use super::capacity::AgentId;
 use crate::state_dir::tokens::HolderKind;
 
 /// Maximum number of connected agents: four times the thousand that the relay is designed for. Each agent costs a

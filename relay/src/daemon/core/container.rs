@@ -21,13 +21,14 @@ use common::wire::TerminationCause;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::capacity::AgentId;
 use super::container_exit;
 use super::effect::{Effect, EngineEffect};
 use super::handle::Core;
 use super::input::ContainerChange;
 use super::input_context::InputContext;
 use super::platform::{AttemptEvent, RETRY_PAUSE};
-use super::scheduler::{Action, AgentId, Assignment};
+use super::scheduler::{Action, Assignment};
 use crate::container_state::{ContainerExit, ContainerState};
 use crate::engine_kind::EngineKind;
 use crate::files::atomic::Durability;

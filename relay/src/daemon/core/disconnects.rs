@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::scheduler::AgentId;
+use super::capacity::AgentId;
 
 /// Time within which a live agent reconnects. It detects a dead connection within 14 s, then tries again within 5 s,
 /// and each attempt takes at most 10 s.

@@ -8,9 +8,9 @@ use common::record::JobRecord;
 use common::result::ResultState;
 use common::wire::{RelayFrame, TerminationCause};
 
+use super::capacity::AgentId;
 use super::connections::{ConnectionId, ConnectionNumber};
 use super::extend::{ExtensionLookup, LimitRequest};
-use super::scheduler::AgentId;
 use crate::files::atomic::Durability;
 use crate::job_box::BoxId;
 use crate::registry::lease::Lease;

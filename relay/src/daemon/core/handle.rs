@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::agents::AgentConnections;
 use super::boxes::Boxes;
+use super::capacity::AgentId;
 use super::connections::Connection;
 use super::container::ContainerTracker;
 use super::dependencies::DependencyState;
@@ -21,7 +22,7 @@ use super::input_context::InputContext;
 use super::job_queue::GroupLimits;
 use super::limits::LimitRequests;
 use super::platform::PlatformState;
-use super::scheduler::{Action, AgentId, Scheduler};
+use super::scheduler::{Action, Scheduler};
 use super::shutdown::Shutdown;
 use crate::files::atomic::Durability;
 use crate::min_free::MinFree;

@@ -11,9 +11,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::account_hold::Try;
 use super::account_report::{Report, Source, count_answers};
+use super::capacity::AgentId;
 use super::handle::Core;
 use super::input_context::InputContext;
-use super::scheduler::{Action, AgentId, Assignment, ScheduledJob, Scheduler};
+use super::scheduler::{Action, Assignment, ScheduledJob, Scheduler};
 
 impl Scheduler {
     /// Returns true if a job is held back by the hold of the account.
@@ -176,7 +177,8 @@ impl Scheduler {
         })
     }
 
-    /// Ends the hold. `ended_at` is the time of an end that the account may contradict; `None` if a person has acted.
+    /// Ends the hold. `ended_at` is the time of an end that the account may contradict; `None` if it ends for
+    /// another reason: a person has acted, the credentials have changed or the budget is not used up any more.
     pub(super) fn end_account_hold(&mut self, ended_at: Option<Timestamp>) -> Vec<Action> {
         self.account_hold.end(ended_at);
         self.apply_hold()

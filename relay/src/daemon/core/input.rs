@@ -12,10 +12,10 @@ use common::vitals::MachineVitals;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::capacity::AgentId;
 use super::connections::{Connection, ConnectionId, ConnectionNumber};
 use super::dependencies::DependencyState;
 use super::extend::{ExtensionState, LimitRequest};
-use super::scheduler::AgentId;
 use crate::container_state::ContainerExit;
 use crate::container_state::ContainerState;
 use crate::job_box::{BoxFailure, FoundBox};

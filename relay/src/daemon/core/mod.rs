@@ -18,10 +18,10 @@
 //!   effects of the core. [`input_context`]: context for handling one input.
 //! * [`agents`]: agents that connect, disconnect and answer. [`connections`]: connected agents. [`disconnects`]:
 //!   timeouts of disconnected agents.
-//! * [`scheduler`]: selects the next job and its agent. [`capacity`]: free slots of each agent. [`waiting`]: queued
-//!   jobs that wait for other jobs ([`dependencies`]), for a folder ([`folder_guard`]) or for a slot ([`job_queue`]).
-//!   [`folder_sharing`]: jobs that work in the same folder. [`job_end`]: final events of jobs that the relay ends
-//!   itself.
+//! * [`scheduler`]: selects the next job and its agent. [`agent_jobs`]: jobs of agents that come and go. [`capacity`]:
+//!   free slots of each agent. [`waiting`]: queued jobs that wait for other jobs ([`dependencies`]), for a folder
+//!   ([`folder_guard`]) or for a slot ([`job_queue`]). [`folder_sharing`]: jobs that work in the same folder.
+//!   [`job_end`]: final events of jobs that the relay ends itself.
 //! * [`account_hold`]: hold of the queue while the account can't use the model. [`held_jobs`]: the jobs that it holds.
 //!   [`account_report`]: reports of jobs that it can't. [`own_holds`]: holds of single jobs, because of reports that
 //!   are not believed.
@@ -37,6 +37,7 @@ mod account_hold;
 #[cfg(test)]
 mod account_model;
 mod account_report;
+mod agent_jobs;
 mod agents;
 mod box_changes;
 mod box_slots;
@@ -73,6 +74,7 @@ mod shutdown;
 mod tests;
 mod waiting;
 
+pub(super) use capacity::AgentId;
 pub(super) use connections::{Connection, ConnectionId, ConnectionNumber, NewestConnections};
 pub(super) use container_exit::describe_pause;
 pub(super) use dependencies::DependencyState;
@@ -83,4 +85,3 @@ pub(super) use input::{BoxChange, ContainerChange, Input};
 pub(super) use job_end::{dependency_failed_event, refused_event};
 #[cfg(feature = "internals")]
 pub(super) use job_queue::GroupLimits;
-pub(super) use scheduler::AgentId;

@@ -6,11 +6,11 @@ use common::ids::JobId;
 use common::record::SCHEMA_VERSION;
 use jiff::Timestamp;
 
+use super::capacity::AgentId;
 use super::effect::Effect;
 use super::extend::LimitRequest;
 use super::handle::Core;
 use super::input_context::InputContext;
-use super::scheduler::AgentId;
 use crate::registry::read::FoundJob;
 use crate::registry::requests::DaemonRequest;
 

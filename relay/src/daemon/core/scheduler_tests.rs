@@ -1,5 +1,6 @@
 //! Tests of the scheduler, one scenario each.
 
+use super::super::job_end::lost_job_event;
 use super::super::tests::id;
 use super::*;
 use common::event::FailureKind;

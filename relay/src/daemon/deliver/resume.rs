@@ -7,8 +7,8 @@ use common::ids::JobId;
 use common::record::{JobRecord, SCHEMA_VERSION};
 use jiff::Timestamp;
 
-use super::channels::MESSAGE_CLAIMANT;
 use super::plan::ChannelKind;
+use super::session::MESSAGE_CLAIMANT;
 use crate::registry::outbox::{self, ChannelState, OutboxEntry};
 use crate::registry::{Registry, read};
 

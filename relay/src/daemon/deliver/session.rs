@@ -23,6 +23,8 @@ use crate::registry::Registry;
 use crate::registry::outbox::{self, OutboxEntry};
 use crate::registry::sessions;
 
+/// Name under which a message to the session claims a notice.
+pub(super) const MESSAGE_CLAIMANT: &str = "queue";
 /// Name of the host agent whose sessions accept messages.
 const CODEX_AGENT: &str = "codex";
 /// Name of Codex's default folder in the user's home.
@@ -43,7 +45,7 @@ pub(super) fn delivery_context(registry: &Registry, entry: &OutboxEntry) -> Deli
     let was_shown_in_session = claim_session.is_some_and(|claim_session| {
         // A claim by this thread, for its own message to the session, does not count as shown.
         entry.session.as_ref().is_some_and(|own| own.id == claim_session.id)
-            && claim.as_ref().is_some_and(|claim| claim.by != super::channels::MESSAGE_CLAIMANT)
+            && claim.as_ref().is_some_and(|claim| claim.by != MESSAGE_CLAIMANT)
     });
     let state = entry.session.as_ref().and_then(|session| sessions::read_session(registry, &session.id));
     let hooks_may_show_until =

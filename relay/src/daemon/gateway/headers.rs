@@ -2,26 +2,12 @@
 
 use hyper::HeaderMap;
 use hyper::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderName,
-    HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
-    UPGRADE, VIA,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderName, HeaderValue,
+    SET_COOKIE, VIA,
 };
 
+use super::hop_by_hop::remove_hop_by_hop;
 use crate::model_server::Secret;
-
-/// Headers of one hop (RFC 9110, section 7.6.1), and those that frame a message, which hyper writes itself.
-const HOP_BY_HOP: [HeaderName; 10] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    CONTENT_LENGTH,
-    UPGRADE,
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-];
 
 /// Further headers of a worker that are not passed on: other ways to say who pays, an origin, a host. An encoded answer
 /// could not be metered, so the worker can't ask for one.
@@ -67,18 +53,10 @@ pub(super) fn for_worker(headers: HeaderMap, secrets: &[Secret]) -> HeaderMap {
     headers
 }
 
-/// Removes the headers of one hop, and those that the header `Connection` names.
+/// Removes the headers of one hop, and the length, which hyper writes itself.
 fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
-    let listed: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in listed.iter().chain(&HOP_BY_HOP) {
-        headers.remove(name);
-    }
+    remove_hop_by_hop(&mut headers);
+    headers.remove(CONTENT_LENGTH);
     headers
 }
 

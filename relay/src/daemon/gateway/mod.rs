@@ -13,7 +13,7 @@
 //!   job's answers; [`day_meter`]: that of the day. [`worker_body`]: bodies of requests. [`answer`]: answers of the
 //!   model's server; [`metered_body`]: their bodies. [`pending_answer`]: a request until its answer is metered.
 //! * [`endpoint`], [`request_check`]: requests that workers may send. [`refusal`]: answers of the gateway itself.
-//!   [`headers`]: headers that are passed on. [`meter`]: token counts of an answer ([`reading`]); [`event_stream`] and
+//!   [`headers`]: headers that are passed on, [`hop_by_hop`]: those that no proxy passes on. [`meter`]: token counts of an answer ([`reading`]); [`event_stream`] and
 //!   [`json_fields`] find them in bounded memory, [`anthropic_stream_usage`] adds up those in a stream of the Messages
 //!   API. [`account`]: problems of the account. All of these are pure.
 //! * [`body_memory`]: memory for the bodies of requests that may have to be sent twice.
@@ -30,6 +30,7 @@ mod day_meter;
 mod endpoint;
 mod event_stream;
 mod headers;
+mod hop_by_hop;
 mod job_meter;
 mod json_fields;
 mod login;
@@ -50,6 +51,7 @@ mod worker_body;
 
 pub(super) use client::{RequestBody, UpstreamClient, find_proxy, new_client, system_tls};
 pub(super) use day_meter::DayMeter;
+pub(super) use hop_by_hop::remove_hop_by_hop;
 pub(super) use job_meter::{JobMeter, JobReadings, MeterSettings};
 pub(super) use login::LoginHold;
 pub(super) use route::JobRoute;

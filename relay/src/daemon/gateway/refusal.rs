@@ -30,7 +30,7 @@ pub(super) enum Refusal {
     /// The request's body is too large.
     #[error("the request is larger than {0} MiB")]
     BodyTooLarge(u64),
-    /// The request's body ended early or was not valid.
+    /// The request's body could not be read to its end.
     #[error("the request could not be read to its end")]
     BrokenBody,
     /// The request's body is encoded.

@@ -8,10 +8,10 @@ use hyper::{Request, Response, Uri, Version};
 use hyper_util::rt::TokioIo;
 
 use super::connector;
-use super::hop_by_hop::remove_hop_by_hop;
 use super::job_network::JobNetwork;
 use super::refusal::Refusal;
 use super::target::Target;
+use crate::daemon::gateway::remove_hop_by_hop;
 
 /// Passes a request on to its host, and returns the answer.
 pub(super) async fn forward(

@@ -9,15 +9,13 @@
 //!
 //! * [`proxy`]: serves a connection of a job. [`forward`]: passes a request for plain HTTP on. [`secret_route`]: passes a
 //!   request on to the host of a secret, with the secret.
-//! * [`target`]: host and port of a request. [`refusal`]: answers of the proxy itself.
-//!   [`hop_by_hop`]: headers that are not passed on. All of these are pure.
+//! * [`target`]: host and port of a request. [`refusal`]: answers of the proxy itself. Both are pure.
 //! * [`address`]: tells public addresses from others.
 //! * [`connector`]: resolves a name and connects. [`job_network`]: permissions and counts of a job.
 
 mod address;
 mod connector;
 mod forward;
-mod hop_by_hop;
 mod job_network;
 mod proxy;
 mod refusal;

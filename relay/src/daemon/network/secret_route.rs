@@ -13,9 +13,10 @@ use hyper::{Method, Request, Response, Uri, Version};
 use hyper_util::client::legacy;
 use hyper_util::client::proxy::matcher::Matcher;
 
-use super::hop_by_hop::remove_hop_by_hop;
 use super::refusal::Refusal;
-use crate::daemon::gateway::{RequestBody, UpstreamClient, WorkerBody, find_proxy, new_client, system_tls};
+use crate::daemon::gateway::{
+    RequestBody, UpstreamClient, WorkerBody, find_proxy, new_client, remove_hop_by_hop, system_tls,
+};
 use crate::host_secret::HostSecret;
 use crate::state_dir::host_secrets::HostSecrets;
 
@@ -27,6 +28,7 @@ const MAX_REASON: usize = 200;
 /// Way to the hosts of the secrets. All jobs share it, and its connections.
 #[derive(Clone)]
 pub(in crate::daemon) struct SecretRoutes {
+    /// File with the secrets, which is read for each request.
     secrets: HostSecrets,
     proxies: Arc<Matcher>,
     /// Client, once it was needed: the system's certificates take time to load.

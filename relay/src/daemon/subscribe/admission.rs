@@ -17,9 +17,10 @@ use tokio_util::sync::CancellationToken;
 use super::broadcast::Broadcast;
 use super::cursor_stream::CursorStream;
 use super::query::{EventQuery, Format, Refusal};
+use super::subscriber_timeouts::SubscriberTimeouts;
 use super::{sse, token, websocket};
+use crate::daemon::http_admission::require_token;
 use crate::daemon::token::TokenVerifier;
-use crate::daemon::upgrade::{AppState, require_token};
 use crate::exit::ExitCode;
 use crate::registry::{Registry, read};
 
@@ -34,26 +35,6 @@ const MAX_READERS: usize = 2;
 
 /// Time limit for closing all subscribers. A subscriber that reads is closed within milliseconds.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// Time limits of a subscriber.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct SubscriberTimeouts {
-    /// Time limit for sending one chunk, usually 64 KiB. A subscriber that needs longer hangs or was stopped.
-    pub(super) chunk_timeout: Duration,
-    /// Time limit for sending the reason of the disconnect.
-    pub(super) close_reason_timeout: Duration,
-    /// Interval between two keep-alive signals while there are no events.
-    pub(super) keep_alive_interval: Duration,
-}
-
-impl SubscriberTimeouts {
-    /// Default time limits. Proxies close an idle connection after 30 s at the earliest.
-    const DEFAULT: Self = Self {
-        chunk_timeout: Duration::from_secs(10),
-        close_reason_timeout: Duration::from_secs(5),
-        keep_alive_interval: Duration::from_secs(15),
-    };
-}
 
 /// Shared state of all subscribers.
 #[derive(Debug, Clone)]
@@ -140,9 +121,11 @@ impl Subscribers {
 }
 
 /// Handles the request of a subscriber.
-pub(in crate::daemon) async fn serve_events(State(app): State<AppState>, request: Request) -> Response {
+pub(in crate::daemon) async fn serve_events(
+    State(subscribers): State<Subscribers>,
+    request: Request,
+) -> Response {
     let (mut parts, _) = request.into_parts();
-    let subscribers = app.subscribers;
     let (format, stream, permit) = match subscribers.admit(&parts).await {
         Ok(opened) => opened,
         Err((status, text)) => return (status, format!("{text}\n")).into_response(),

@@ -14,7 +14,7 @@
 //! * [`admission`]: admission of subscribers. [`query`]: parses requests. [`token`]: stores the token of subscribers.
 //! * [`broadcast`]: the channel from the writer to the subscribers. [`ring_buffer`]: the newest events (pure).
 //!   [`cursor_stream`]: all events after a cursor.
-//! * [`websocket`], [`sse`]: send events to one subscriber.
+//! * [`websocket`], [`sse`]: send events to one subscriber. [`subscriber_timeouts`]: time limits of one.
 
 mod admission;
 mod broadcast;
@@ -22,6 +22,7 @@ mod cursor_stream;
 mod query;
 mod ring_buffer;
 mod sse;
+mod subscriber_timeouts;
 mod token;
 mod websocket;
 

@@ -11,8 +11,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::admission::SubscriberTimeouts;
 use super::cursor_stream::CursorStream;
+use super::subscriber_timeouts::SubscriberTimeouts;
 use crate::registry::chunk::Chunk;
 
 /// Delay after which an `EventSource` reconnects, in milliseconds: a relay starts within a second.

@@ -9,8 +9,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::admission::SubscriberTimeouts;
 use super::cursor_stream::CursorStream;
+use super::subscriber_timeouts::SubscriberTimeouts;
 use crate::registry::chunk::Chunk;
 
 /// Close code: the subscriber read nothing for too long. The reason is `{"cursor":ID}`, the id of the last event that

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use super::Site;
+use crate::harness::podman_user::PodmanUser;
 use crate::harness::until_engine;
 
 impl Site {
@@ -12,12 +13,17 @@ impl Site {
         format!("relay-test-{}", name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"))
     }
 
+    /// Returns the command of the site's engine, ready to run.
+    pub fn engine_command(&self) -> Command {
+        self.user.as_ref().map_or_else(|| Command::new(self.engine.name()), PodmanUser::podman)
+    }
+
     /// Returns the names of the containers of single jobs, also of those that do not run.
     pub fn boxes(&self) -> Vec<String> {
         let registry = format!("label=relay.registry={}", self.registry().display());
         let args =
             ["ps", "-a", "--filter", &registry, "--filter", "label=relay.job", "--format", "{{.Names}}"];
-        let listed = Command::new(self.engine.name()).args(args).output();
+        let listed = self.engine_command().args(args).output();
         let listed = listed.unwrap_or_else(|e| panic!("{}: {e}", self.engine.name()));
         assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
         String::from_utf8_lossy(&listed.stdout).lines().map(str::to_owned).collect()

@@ -30,12 +30,12 @@ impl Site {
 
     /// Writes a file below the user's home.
     pub fn write_home(&self, path: &str, text: &str) {
-        write_file(&self.home().join(path), text);
+        self.write_file(self.state_home(), &self.home().join(path), text);
     }
 
     /// Writes a file below the `CODEX_HOME`.
     pub fn write_codex(&self, path: &str, text: &str) {
-        write_file(&self.codex_home().join(path), text);
+        self.write_file(self.state_home(), &self.codex_home().join(path), text);
     }
 
     /// Returns the state folder of the project.
@@ -61,7 +61,7 @@ impl Site {
 
     /// Writes a file below the root.
     pub fn write(&self, path: &str, text: &str) {
-        write_file(&self.root().join(path), text);
+        self.write_file(self.root(), &self.root().join(path), text);
     }
 
     /// Returns the path of a job's file, such as `events.jsonl`, in the registry or its archive.
@@ -76,9 +76,13 @@ impl Site {
         let launched_at = self.record(job).created_at.as_millisecond();
         self.state().join(subfolder).join(format!("{}-{launched_at}.{ending}", job.replace('#', ".")))
     }
-}
 
-fn write_file(path: &Path, text: &str) {
-    let written = fs::create_dir_all(path.parent().unwrap_or(path)).and_then(|()| fs::write(path, text));
-    written.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    /// Writes a file below the folder `top`.
+    fn write_file(&self, top: &Path, path: &Path, text: &str) {
+        let written = fs::create_dir_all(path.parent().unwrap_or(path)).and_then(|()| fs::write(path, text));
+        written.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        if let Some(user) = &self.user {
+            user.give(path, top);
+        }
+    }
 }

@@ -50,6 +50,16 @@ impl Site {
         self.record_when(job, "ended", |record| record.state.is_final())
     }
 
+    /// Waits until the relay has written the notices of ended jobs, each after its record, and returns the output of
+    /// `relay notices`.
+    pub fn notices_of(&self, jobs: &[&str]) -> String {
+        for job in jobs {
+            let entry = self.registry().join("outbox").join(format!("{}.json", job.replace('#', ".")));
+            until(&format!("the notice of {job} is written"), || entry.exists().then_some(()));
+        }
+        self.relay(&["notices"])
+    }
+
     /// Returns the lines of a job's event log, which must all be valid; none before the relay has received the job.
     pub fn events(&self, job: &str) -> Vec<EventLine> {
         let path = self.file_path(job, "events.jsonl");

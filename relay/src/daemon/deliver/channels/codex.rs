@@ -5,16 +5,13 @@ use common::origin::Session;
 use common::record::JobRecord;
 use tokio::process::Command;
 
-use super::attempt::{ATTEMPT_TIMEOUT, Channels};
 use super::program;
+use super::shared::{ATTEMPT_TIMEOUT, Channels};
 use crate::daemon::deliver::schedule::DeliveryOutcome;
-use crate::daemon::deliver::session;
+use crate::daemon::deliver::session::{self, MESSAGE_CLAIMANT};
 use crate::notice;
 use crate::registry::outbox::{self, NoticeClaim};
 use crate::time;
-
-/// Name under which this channel claims a notice that it delivers as a message.
-pub(in crate::daemon::deliver) const MESSAGE_CLAIMANT: &str = "queue";
 
 pub(super) async fn send_message(channels: &Channels, record: &JobRecord) -> DeliveryOutcome {
     let Some(session) = &record.origin.session else {

@@ -3,8 +3,8 @@
 use common::record::JobRecord;
 use tokio::process::Command;
 
-use super::attempt::{ATTEMPT_TIMEOUT, Channels, idempotency_key};
 use super::program;
+use super::shared::{ATTEMPT_TIMEOUT, Channels, idempotency_key};
 use crate::daemon::deliver::schedule::DeliveryOutcome;
 use crate::{failure_text, notice};
 

@@ -5,7 +5,7 @@ use common::text_format;
 use notify_rust::{Notification, Timeout};
 use tokio::time::timeout;
 
-use super::attempt::ATTEMPT_TIMEOUT;
+use super::shared::ATTEMPT_TIMEOUT;
 use crate::daemon::deliver::schedule::DeliveryOutcome;
 use crate::{failure_text, notice};
 

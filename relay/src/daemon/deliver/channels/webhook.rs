@@ -8,7 +8,7 @@ use serde_json::json;
 use ureq::Agent;
 use ureq::tls::{RootCerts, TlsConfig};
 
-use super::attempt::{ATTEMPT_TIMEOUT, Channels, idempotency_key};
+use super::shared::{ATTEMPT_TIMEOUT, Channels, idempotency_key};
 use super::signature;
 use crate::daemon::deliver::schedule::DeliveryOutcome;
 use crate::notice;
@@ -19,7 +19,7 @@ const HTTP_GONE: u16 = 410;
 
 /// Creates the HTTP client, with the system's certificates and the environment's proxy. Redirects are not followed,
 /// because a signed post must not be sent to another address.
-pub(super) fn http_client() -> Agent {
+fn http_client() -> Agent {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = TlsConfig::builder()
         .root_certs(RootCerts::PlatformVerifier)
@@ -46,7 +46,7 @@ pub(super) async fn post_notification(channels: &Channels, record: &JobRecord) -
     };
     let (id, body) = (idempotency_key(record), request_body(record));
     let at = time::now().as_second();
-    let agent = channels.http_client();
+    let agent = channels.http_client(http_client);
     let posting = tokio::task::spawn_blocking(move || {
         let mut request = agent
             .post(&webhook.url)

@@ -19,7 +19,7 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 
 /// Removes the headers of one hop, and those that the header `Connection` names.
-pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+pub(in crate::daemon) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let listed: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()

@@ -1,28 +1,25 @@
 //! The port of one run on loopback. Passes each connection on to the relay as a stream.
 
 use std::io;
-use std::net::Ipv4Addr;
-use std::os::unix::net::UnixStream as StdStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::stream::{MAX_MODEL_STREAMS, StreamService};
 use common::wire::ModelToken;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::task::{AbortHandle, JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
-use crate::git_stream::{OpenedStream, StreamOpener};
+use super::loopback_port::{ACCEPT_PAUSE, LoopbackPort};
+use crate::git_stream::StreamOpener;
 use crate::spool::RunId;
 
 /// Maximum number of connections of a run at once, many times what Codex opens with several agents in one thread.
 /// Further ones take the place of connections without a token, or wait in the system's queue.
 const MAX_CONNECTIONS: usize = 32;
-/// Pause after a failed `accept`: the system has no more file descriptors for now.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Time limit for the head of the first request. Codex connects when it has one to send.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum number of bytes in which a connection has to show the token, as many as the relay reads of a head.
@@ -44,36 +41,13 @@ impl ModelStreams {
     }
 }
 
-/// A listening port. Dropping this value closes the port and its connections.
-#[derive(Debug)]
-pub(crate) struct ModelListener {
-    port: u16,
-    task: JoinHandle<()>,
-}
-
-impl ModelListener {
-    /// Listens on a free port for the connections of a run, which show this token.
-    ///
-    /// # Errors
-    /// The system has no free port or file descriptor.
-    pub(crate) async fn bind(run: RunId, token: ModelToken, streams: ModelStreams) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let port = listener.local_addr()?.port();
-        let port_of_run = RunPort { run, token, streams };
-        let task = tokio::spawn(accept_connections(listener, Arc::new(port_of_run)));
-        Ok(Self { port, task })
-    }
-
-    /// Returns the port.
-    pub(crate) fn port(&self) -> u16 {
-        self.port
-    }
-}
-
-impl Drop for ModelListener {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+/// Listens on a free port for the connections of a run, which show this token.
+///
+/// # Errors
+/// The system has no free port or file descriptor.
+pub(crate) async fn listen(run: RunId, token: ModelToken, streams: ModelStreams) -> io::Result<LoopbackPort> {
+    let run_port = Arc::new(RunPort { run, token, streams });
+    LoopbackPort::open(|listener| accept_connections(listener, run_port)).await
 }
 
 /// Parts that all connections of a run need.
@@ -83,7 +57,7 @@ struct RunPort {
     streams: ModelStreams,
 }
 
-/// A connection whose bytes are being copied.
+/// A connection that is being served.
 struct OpenConnection {
     task: AbortHandle,
     has_token: Arc<AtomicBool>,
@@ -111,7 +85,7 @@ async fn accept_connections(listener: TcpListener, port: Arc<RunPort>) {
                         end_oldest_stranger(&mut open);
                     }
                     let has_token = Arc::new(AtomicBool::new(false));
-                    let task = tasks.spawn(copy_both_ways(connection, Arc::clone(&port), Arc::clone(&has_token)));
+                    let task = tasks.spawn(serve_connection(connection, Arc::clone(&port), Arc::clone(&has_token)));
                     open.push(OpenConnection { task, has_token });
                 }
                 Err(error) => {
@@ -130,16 +104,16 @@ fn end_oldest_stranger(open: &mut Vec<OpenConnection>) {
     }
 }
 
-/// Copies the bytes of one connection both ways until its end. Without a connection to the relay, it waits for one: Codex
-/// waits for its answer, and the limit of the model's step covers that.
-async fn copy_both_ways(connection: TcpStream, port: Arc<RunPort>, has_token: Arc<AtomicBool>) {
-    if let Err(error) = try_copy_both_ways(connection, &port, &has_token).await {
+/// Carries one connection until its end. Without a connection to the relay, it waits for one: Codex waits for its answer,
+/// and the limit of the model's step covers that.
+async fn serve_connection(connection: TcpStream, port: Arc<RunPort>, has_token: Arc<AtomicBool>) {
+    if let Err(error) = try_serve_connection(connection, &port, &has_token).await {
         // Codex tries again, and reports if that fails, too.
         tracing::info!("{}: a connection to the model ended early: {error}", port.run.job);
     }
 }
 
-async fn try_copy_both_ways(
+async fn try_serve_connection(
     mut connection: TcpStream,
     port: &RunPort,
     has_token: &AtomicBool,
@@ -152,19 +126,7 @@ async fn try_copy_both_ways(
     // Without the token, the relay counts the request and refuses it.
     has_token.store(contains(&head, token), Ordering::Relaxed);
     let _permit = port.streams.permits.acquire().await.map_err(io::Error::other)?;
-    let OpenedStream { job_side, result } = port.streams.opener.open(&port.run, StreamService::Model).await?;
-    let socket = StdStream::from(job_side);
-    socket.set_nonblocking(true)?;
-    let mut socket = UnixStream::from_std(socket)?;
-    let copying = async {
-        socket.write_all(&head).await?;
-        copy_bidirectional(&mut connection, &mut socket).await.map(drop)
-    };
-    // A stream that failed ends the connection at once. One that is complete leaves bytes in the socket to pass on.
-    tokio::select! {
-        copied = copying => copied,
-        Err(error) = result.wait() => Err(io::Error::other(error)),
-    }
+    port.streams.opener.carry(&port.run, StreamService::Model, connection, head).await
 }
 
 /// Reads until the token or the end of the first head has arrived. Returns all bytes that were read.
@@ -184,54 +146,53 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
     use std::time::Instant;
 
     use common::stream::StreamEnd;
+    use tokio::io::AsyncWriteExt;
     use tokio::sync::{mpsc, oneshot};
 
     use super::*;
-    use crate::git_stream::{self, StreamRequest, StreamResult};
+    use crate::git_stream::{self, JobSide, StreamRequest};
 
     const TOKEN: &str = "t0ken-of-this-job";
 
-    async fn listener() -> (ModelListener, mpsc::Receiver<StreamRequest>) {
+    async fn model_port() -> (LoopbackPort, mpsc::Receiver<StreamRequest>) {
         let (opener, requests) = git_stream::queue();
         let run = RunId { job: "a#1".parse().unwrap(), epoch: 1 };
         let streams = ModelStreams::new(opener);
-        (ModelListener::bind(run, ModelToken::new(TOKEN.to_owned()), streams).await.unwrap(), requests)
+        (listen(run, ModelToken::new(TOKEN.to_owned()), streams).await.unwrap(), requests)
     }
 
-    async fn connect(listener: &ModelListener) -> TcpStream {
-        TcpStream::connect((Ipv4Addr::LOCALHOST, listener.port())).await.unwrap()
+    async fn connect(port: &LoopbackPort) -> TcpStream {
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port.number())).await.unwrap()
     }
 
-    /// Opens the next requested stream. Returns the relay's end, and what ends the stream.
-    async fn open_next(
+    /// Takes the next connection in the uplink's place. Returns the bytes that were read from it, the connection, and the
+    /// sender that ends it.
+    async fn next_connection(
         requests: &mut mpsc::Receiver<StreamRequest>,
-    ) -> (UnixStream, oneshot::Sender<StreamEnd>) {
-        let request = requests.recv().await.unwrap();
-        let (job_side, relay_side) = StdStream::pair().unwrap();
-        let (end, result) = oneshot::channel();
-        let stream = OpenedStream { job_side: job_side.into(), result: StreamResult(result) };
-        request.opened.send(Ok(stream)).unwrap();
-        relay_side.set_nonblocking(true).unwrap();
-        (UnixStream::from_std(relay_side).unwrap(), end)
+    ) -> (Vec<u8>, TcpStream, oneshot::Sender<io::Result<StreamEnd>>) {
+        match requests.recv().await.unwrap().job_side {
+            JobSide::Connection { connection, received, result } => (received, connection, result),
+            JobSide::NewSocket(_) => unreachable!("the port has a connection already"),
+        }
     }
 
     #[tokio::test]
     async fn silent_connections_neither_keep_codex_out_nor_take_streams() {
-        let (listener, mut requests) = listener().await;
+        let (port, mut requests) = model_port().await;
         let mut silent = Vec::new();
         for _ in 0..2 * MAX_CONNECTIONS {
-            silent.push(connect(&listener).await);
+            silent.push(connect(&port).await);
         }
-        let mut codex = connect(&listener).await;
+        let mut codex = connect(&port).await;
         let head = format!("POST / HTTP/1.1\r\nauthorization: Bearer {TOKEN}\r\n");
         codex.write_all(head.as_bytes()).await.unwrap();
-        let (mut stream, _end) = open_next(&mut requests).await;
-        let mut received = Vec::new();
+        let (mut received, mut connection, _end) = next_connection(&mut requests).await;
         while received.len() < head.len() {
-            assert_ne!(stream.read_buf(&mut received).await.unwrap(), 0);
+            assert_ne!(connection.read_buf(&mut received).await.unwrap(), 0);
         }
         assert_eq!(received, head.as_bytes());
         assert!(requests.try_recv().is_err(), "a silent connection has asked for a stream");
@@ -239,21 +200,21 @@ mod tests {
 
     #[tokio::test]
     async fn connections_with_the_token_are_not_ended_for_others() {
-        let (listener, mut requests) = listener().await;
+        let (port, mut requests) = model_port().await;
         let (mut codex, mut streams) = (Vec::new(), Vec::new());
         for _ in 0..3 {
-            let mut connection = connect(&listener).await;
+            let mut connection = connect(&port).await;
             connection.write_all(TOKEN.as_bytes()).await.unwrap();
-            streams.push(open_next(&mut requests).await);
+            streams.push(next_connection(&mut requests).await);
             codex.push(connection);
         }
         let mut strangers = Vec::new();
         for _ in 0..2 * MAX_CONNECTIONS {
-            strangers.push(connect(&listener).await);
+            strangers.push(connect(&port).await);
         }
         // The oldest stranger has been ended once there were too many.
         assert!(!matches!(strangers[0].read(&mut [0]).await, Ok(1..)));
-        for ((stream, _), connection) in streams.iter_mut().zip(&mut codex) {
+        for ((_, stream, _), connection) in streams.iter_mut().zip(&mut codex) {
             stream.write_all(b"answer").await.unwrap();
             let mut answer = [0; 6];
             connection.read_exact(&mut answer).await.unwrap();
@@ -263,19 +224,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_without_the_token_reaches_the_relay_to_be_refused() {
-        let (listener, mut requests) = listener().await;
-        let mut stranger = connect(&listener).await;
+        let (port, mut requests) = model_port().await;
+        let mut stranger = connect(&port).await;
         stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-        let (mut stream, _end) = open_next(&mut requests).await;
-        let mut received = [0; 18];
-        stream.read_exact(&mut received).await.unwrap();
-        assert_eq!(&received, b"GET / HTTP/1.1\r\n\r\n");
+        let (received, _connection, _end) = next_connection(&mut requests).await;
+        assert_eq!(received, b"GET / HTTP/1.1\r\n\r\n");
     }
 
     #[tokio::test]
     async fn a_connection_that_sends_no_head_is_closed() {
-        let (listener, _requests) = listener().await;
-        let (mut silent, begin) = (connect(&listener).await, Instant::now());
+        let (port, _requests) = model_port().await;
+        let (mut silent, begin) = (connect(&port).await, Instant::now());
         assert_eq!(silent.read(&mut [0]).await.unwrap(), 0);
         assert!(begin.elapsed() < 12 * HEAD_TIMEOUT);
     }
