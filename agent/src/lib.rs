@@ -17,7 +17,7 @@
 //! * `confine`, `sandbox_profile`, `sandbox_check`: the sandbox around a job.
 //! * `workspace`, `workspace_log`: the folder that a job works in, and the copy of its log there. `git_diff`,
 //!   `git_head`, `expectations`: what a job changed.
-//! * `place`: a job's own clone; `git_stream`: its data from and to the relay. `output`: files that a job leaves.
+//! * `place`: a job's own clone; `stream_request`: data of jobs from and to the relay. `output`: files that a job leaves.
 //! * `spool`: events on disk, until the relay has them. `uplink`, `backoff`: the connection to the relay.
 //!   `relay_time`: a clock that follows the relay's.
 
@@ -36,7 +36,6 @@ mod expectations;
 mod gateway;
 mod git_diff;
 mod git_head;
-mod git_stream;
 mod inherited_state;
 mod job;
 mod lifecycle;
@@ -55,6 +54,7 @@ mod shim;
 mod spool;
 mod state_dir;
 mod steps;
+mod stream_request;
 mod transcript;
 mod uplink;
 mod user;

@@ -16,10 +16,10 @@ use tokio::time::timeout;
 
 use crate::config_source::ConfigSource;
 use crate::environment;
-use crate::git_stream;
 use crate::job::{AgentContext, JobManager, recover};
 use crate::spool::Spool;
 use crate::state_dir::StateDir;
+use crate::stream_request;
 use crate::uplink::Uplink;
 use crate::vitals::VitalsMonitor;
 
@@ -63,7 +63,7 @@ pub(crate) async fn run(state: &StateDir, source: ConfigSource) -> io::Result<()
     let mut signals = StopSignals::new()?;
     let spool = Arc::new(Spool::open(&state.dir)?);
     let vitals = VitalsMonitor::start(state.dir.canonicalize()?);
-    let (streams, stream_requests) = git_stream::queue();
+    let (streams, stream_requests) = stream_request::queue();
     let context = AgentContext {
         agent_id: state.agent_id.clone(),
         state_dir: state.dir.canonicalize()?,

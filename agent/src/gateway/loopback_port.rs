@@ -1,4 +1,4 @@
-//! A port of one run on loopback, whose connections the uplink carries to the relay.
+//! A port of one run on loopback, whose connections are forwarded to the relay.
 
 use std::io;
 use std::net::Ipv4Addr;

@@ -6,7 +6,8 @@
 //! codex ──HTTP, token──► 127.0.0.1:PORT ── model_listener ──► a stream for each connection ──► relay ──key──► model
 //! ```
 //!
-//! * [`model_listener`]: the port of one run for the model. [`loopback_port`]: what it has in common with the proxy's.
+//! * [`model_listener`]: the port of one run for the model. [`loopback_port`]: a port, for the model or for
+//!   the proxy.
 //! * [`settings`]: the job's arguments and variables (pure).
 //!
 //! A job without a network of its own reaches other hosts in the same way, through the relay's proxy:

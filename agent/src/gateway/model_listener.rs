@@ -1,4 +1,4 @@
-//! The port of one run on loopback. Passes each connection on to the relay as a stream.
+//! The port at which one run finds the model. Forwards each connection to the relay as a stream.
 
 use std::io;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::loopback_port::{ACCEPT_PAUSE, LoopbackPort};
-use crate::git_stream::StreamOpener;
 use crate::spool::RunId;
+use crate::stream_request::StreamOpener;
 
 /// Maximum number of connections of a run at once, many times what Codex opens with several agents in one thread.
 /// Further ones take the place of connections without a token, or wait in the system's queue.
@@ -104,7 +104,7 @@ fn end_oldest_stranger(open: &mut Vec<OpenConnection>) {
     }
 }
 
-/// Carries one connection until its end. Without a connection to the relay, it waits for one: Codex waits for its answer,
+/// Forwards one connection to the relay until its end. Without a connection to the relay, it waits for one: Codex waits for its answer,
 /// and the limit of the model's step covers that.
 async fn serve_connection(connection: TcpStream, port: Arc<RunPort>, has_token: Arc<AtomicBool>) {
     if let Err(error) = try_serve_connection(connection, &port, &has_token).await {
@@ -126,7 +126,7 @@ async fn try_serve_connection(
     // Without the token, the relay counts the request and refuses it.
     has_token.store(contains(&head, token), Ordering::Relaxed);
     let _permit = port.streams.permits.acquire().await.map_err(io::Error::other)?;
-    port.streams.opener.carry(&port.run, StreamService::Model, connection, head).await
+    port.streams.opener.forward(&port.run, StreamService::Model, connection, head).await
 }
 
 /// Reads until the token or the end of the first head has arrived. Returns all bytes that were read.
@@ -149,17 +149,16 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::time::Instant;
 
-    use common::stream::StreamEnd;
     use tokio::io::AsyncWriteExt;
     use tokio::sync::{mpsc, oneshot};
 
     use super::*;
-    use crate::git_stream::{self, JobSide, StreamRequest};
+    use crate::stream_request::{self, JobSide, StreamRequest};
 
     const TOKEN: &str = "t0ken-of-this-job";
 
     async fn model_port() -> (LoopbackPort, mpsc::Receiver<StreamRequest>) {
-        let (opener, requests) = git_stream::queue();
+        let (opener, requests) = stream_request::queue();
         let run = RunId { job: "a#1".parse().unwrap(), epoch: 1 };
         let streams = ModelStreams::new(opener);
         (listen(run, ModelToken::new(TOKEN.to_owned()), streams).await.unwrap(), requests)
@@ -173,7 +172,7 @@ mod tests {
     /// sender that ends it.
     async fn next_connection(
         requests: &mut mpsc::Receiver<StreamRequest>,
-    ) -> (Vec<u8>, TcpStream, oneshot::Sender<io::Result<StreamEnd>>) {
+    ) -> (Vec<u8>, TcpStream, oneshot::Sender<io::Result<()>>) {
         match requests.recv().await.unwrap().job_side {
             JobSide::Connection { connection, received, result } => (received, connection, result),
             JobSide::NewSocket(_) => unreachable!("the port has a connection already"),

@@ -1,4 +1,4 @@
-//! The port of one run's proxy on loopback. Passes each connection on to the relay as a stream, without a token:
+//! The port at which one run finds the proxy. Forwards each connection to the relay as a stream, without a token:
 //! loopback of a container belongs to its job alone.
 
 use std::io;
@@ -10,8 +10,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::loopback_port::{ACCEPT_PAUSE, LoopbackPort};
-use crate::git_stream::StreamOpener;
 use crate::spool::RunId;
+use crate::stream_request::StreamOpener;
 
 /// Listens on a free port for the connections of a run.
 ///
@@ -47,27 +47,26 @@ async fn accept_connections(listener: TcpListener, run: RunId, streams: StreamOp
     }
 }
 
-/// Carries one connection until its end. Without a connection to the relay, it waits for one.
+/// Forwards one connection to the relay until its end. Without a connection to the relay, it waits for one.
 async fn serve_connection(connection: TcpStream, run: &RunId, streams: &StreamOpener) -> io::Result<()> {
     connection.set_nodelay(true)?;
-    streams.carry(run, StreamService::Network, connection, Vec::new()).await
+    streams.forward(run, StreamService::Network, connection, Vec::new()).await
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
 
-    use common::stream::StreamEnd;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::{mpsc, oneshot};
 
     use super::*;
-    use crate::git_stream::{self, JobSide, StreamRequest};
+    use crate::stream_request::{self, JobSide, StreamRequest};
 
     /// Takes the next connection in the uplink's place. Returns it, and the sender that ends it.
     async fn next_connection(
         requests: &mut mpsc::Receiver<StreamRequest>,
-    ) -> (TcpStream, oneshot::Sender<io::Result<StreamEnd>>) {
+    ) -> (TcpStream, oneshot::Sender<io::Result<()>>) {
         let request = requests.recv().await.unwrap();
         assert_eq!(request.service, StreamService::Network);
         match request.job_side {
@@ -77,8 +76,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connections_are_carried_and_those_over_the_limit_wait() {
-        let (opener, mut requests) = git_stream::queue();
+    async fn connections_are_forwarded_and_those_over_the_limit_wait() {
+        let (opener, mut requests) = stream_request::queue();
         let run = RunId { job: "a#1".parse().unwrap(), epoch: 1 };
         let port = listen(run, opener).await.unwrap();
         let mut clients = Vec::new();
@@ -102,7 +101,7 @@ mod tests {
         assert!(requests.try_recv().is_err(), "one connection is over the limit");
         relay_side.write_all(b"answer").await.unwrap();
         drop(relay_side);
-        end.send(Ok(Ok(()))).unwrap();
+        end.send(Ok(())).unwrap();
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
         assert_eq!(answer, "answer");

@@ -15,8 +15,8 @@ use common::stream::{StreamError, StreamService};
 
 use super::own_place::Wait;
 use super::supervisor::Supervisor;
-use crate::git_stream::OpenedStream;
 use crate::place::folder;
+use crate::stream_request::OpenedStream;
 
 /// Maximum length of the archive, in bytes: the images and their headers.
 const MAX_ARCHIVE: u64 = MAX_TOTAL_IMAGE_BYTES + (1 << 20);

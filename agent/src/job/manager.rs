@@ -20,10 +20,10 @@ use crate::config::Config;
 use crate::confine::self_test::VerifiedPrograms;
 use crate::environment::Variables;
 use crate::gateway::model_listener::ModelStreams;
-use crate::git_stream::StreamOpener;
 use crate::observe::Observer;
 use crate::place::cache::CacheLocks;
 use crate::spool::{RunId, Spool, is_disk_full};
+use crate::stream_request::StreamOpener;
 use crate::vitals::VitalsMonitor;
 use crate::workspace_log::WorkspaceLog;
 

@@ -13,13 +13,13 @@ use super::outcome::place_failure;
 use super::running_command::EndReason;
 use super::stage::{Stage, clone_title};
 use super::supervisor::Supervisor;
-use crate::git_stream::OpenedStream;
 use crate::place::cache::{RepositoryCache, WritableCache};
 use crate::place::checkpoints::{Checkpoints, PushState, replaced_warning};
 use crate::place::folder;
 use crate::place::git::{PlaceGit, PushError, depth, is_known_cause};
 use crate::place::prepared::{self, PreparedClone};
 use crate::process::OutputPipes;
+use crate::stream_request::OpenedStream;
 use crate::workspace::WorkspaceDir;
 
 /// Maximum number of attempts to fetch or push, if the connection is lost each time.

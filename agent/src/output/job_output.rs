@@ -11,10 +11,10 @@ use tokio::time::timeout;
 use super::collector::Report;
 use crate::confine::sandbox::JobSandbox;
 use crate::environment::{Variables, strip_secrets};
-use crate::git_stream::{OpenedStream, StreamOpener};
 use crate::process::{Exit, OutputPipes, OutputSource, capture};
 use crate::shim::protocol::Command;
 use crate::spool::RunId;
+use crate::stream_request::{OpenedStream, StreamOpener};
 use crate::user::UserIds;
 use crate::workspace::WorkspaceDir;
 

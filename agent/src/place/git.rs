@@ -14,10 +14,10 @@ use super::script::argv;
 use crate::confine::sandbox::JobSandbox;
 use crate::environment::{Variables, strip_secrets};
 use crate::git_head::{self, Head};
-use crate::git_stream::{OpenedStream, StreamOpener};
 use crate::process::{Event, Exit, OutputPipes, OutputSource, capture};
 use crate::shim::protocol::Command;
 use crate::spool::RunId;
+use crate::stream_request::{OpenedStream, StreamOpener};
 use crate::user::UserIds;
 use crate::workspace::WorkspaceDir;
 

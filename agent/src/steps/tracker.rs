@@ -24,8 +24,9 @@ use jiff::Zoned;
 use super::loop_detector::LoopDetector;
 use super::step_table::{MODEL_TITLE, Steps};
 use super::warning_dedup::WarningDedup;
+use crate::codex::Turn;
+use crate::codex::error_messages::{self, ModelError};
 use crate::codex::event::{CodexEvent, Item, Phase};
-use crate::codex::{Turn, error_messages};
 
 /// Maximum number of open items. Codex opens a handful; only forged output has more.
 const MAX_ITEMS: usize = 256;
@@ -114,13 +115,15 @@ impl Tracker {
                 self.on_turn_end(now, Turn::Failed(message.clone()), steps, &mut events);
             }
             CodexEvent::Error { message } => {
+                let error = self.note_model_error(message, steps);
                 // The hold or the failure of the job tells of a usage limit.
-                if !error_messages::parse(message, &Zoned::default()).is_usage_limit() {
-                    self.on_error(now, message, steps, &mut events);
+                if !error.is_usage_limit() {
+                    self.warn(now, message, &error, &mut events);
                 }
             }
             CodexEvent::Item { item: Item::Warning(message), .. } => {
-                self.on_error(now, message, steps, &mut events);
+                let error = self.note_model_error(message, steps);
+                self.warn(now, message, &error, &mut events);
             }
             CodexEvent::Item { phase, id, item } => self.on_item(now, *phase, id, item, steps, &mut events),
             CodexEvent::Unknown { .. } => self.unknown_message_count += 1,
@@ -136,13 +139,19 @@ impl Tracker {
         }
     }
 
-    /// Handles a retry notice or a warning from Codex itself. Such a message does not extend the wait for the model.
-    fn on_error(&mut self, now: Duration, message: &str, steps: &mut Steps, events: &mut Vec<EventBody>) {
+    /// Parses a retry notice or a warning of Codex, and records it for the wait for the model if it is about the model's
+    /// server. It does not extend the wait.
+    fn note_model_error(&self, message: &str, steps: &mut Steps) -> ModelError {
         // Notices contain no time of day, so the time passed here is unused.
         let error = error_messages::parse(message, &Zoned::default());
         if let Some(n) = self.model_step.filter(|_| error.concerns_model_server()) {
             steps.set_model_error(n, error.retry_notice());
         }
+        error
+    }
+
+    /// Adds a warning, unless it was reported a moment ago.
+    fn warn(&mut self, now: Duration, message: &str, error: &ModelError, events: &mut Vec<EventBody>) {
         if self.warnings.note_text(now, message) {
             let message = match error.retry {
                 Some(_) => error.retry_notice(),

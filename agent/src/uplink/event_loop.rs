@@ -16,9 +16,9 @@ use super::streams::Streams;
 use super::{LinkError, spool_access};
 use crate::config::Config;
 use crate::config_source::ConfigSource;
-use crate::git_stream::StreamRequest;
 use crate::job::{JobManager, RecoveryNotice};
 use crate::spool::Spool;
+use crate::stream_request::StreamRequest;
 use crate::vitals::VitalsMonitor;
 
 enum WaitResult {

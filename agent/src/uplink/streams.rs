@@ -13,7 +13,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::connection_state::StreamSupport;
-use crate::git_stream::{JobSide, OpenedStream, StreamRequest, StreamResult};
+use crate::stream_request::{JobSide, OpenedStream, StreamRequest, StreamResult};
 
 /// Capacity of the queue of parts to send, which all streams of the connection share. The transfers wait while it is
 /// full.
@@ -182,12 +182,12 @@ async fn transfer_connection(
     handle: &StreamHandle,
     mut connection: TcpStream,
     received: &[u8],
-    mut result: oneshot::Sender<io::Result<StreamEnd>>,
+    mut result: oneshot::Sender<io::Result<()>>,
 ) {
     let (reader, writer) = connection.split();
     tokio::select! {
         end = move_bytes(handle, received.chain(reader), writer) => {
-            let _ = result.send(Ok(end));
+            let _ = result.send(end.map_err(io::Error::other));
         }
         () = result.closed() => {
             let _ = handle.close(Some("the job has ended the connection".to_owned())).await;
@@ -273,7 +273,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_relay_without_streams_to_the_model_gets_no_request_for_one() {
-        let (opener, requests) = crate::git_stream::queue();
+        let (opener, requests) = crate::stream_request::queue();
         let mut streams = Streams::new(requests);
         let run = crate::spool::RunId { job: "a#1".parse().unwrap(), epoch: 1 };
         let refused = tokio::select! {
@@ -290,14 +290,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_the_job_drops_ends_at_both_ends() {
-        let (opener, requests) = crate::git_stream::queue();
+        let (opener, requests) = crate::stream_request::queue();
         let mut streams = Streams::new(requests);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut program = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (connection, _) = listener.accept().await.unwrap();
         let run = crate::spool::RunId { job: "a#1".parse().unwrap(), epoch: 1 };
-        let carrying = tokio::spawn(async move {
-            opener.carry(&run, StreamService::Model, connection, b"GET".to_vec()).await
+        let forwarding = tokio::spawn(async move {
+            opener.forward(&run, StreamService::Model, connection, b"GET".to_vec()).await
         });
         let frame = streams.next_frame(StreamSupport::All).await;
         assert!(matches!(frame, AgentFrame::StreamOpen { stream: 1, .. }), "{frame:?}");
@@ -306,7 +306,7 @@ mod tests {
             matches!(&frame, AgentFrame::Stream { part: StreamPart::Data(bytes), .. } if bytes == b"GET"),
             "{frame:?}"
         );
-        carrying.abort();
+        forwarding.abort();
         let frame = streams.next_frame(StreamSupport::All).await;
         assert!(matches!(frame, AgentFrame::Stream { part: StreamPart::Close(Some(_)), .. }), "{frame:?}");
         assert_eq!(program.read(&mut [0]).await.unwrap_or(0), 0);

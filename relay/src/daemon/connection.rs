@@ -20,11 +20,11 @@ use futures_util::{Sink, SinkExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 
+use super::agent_streams::{AgentStreams, Services};
 use super::app_state::AppState;
 use super::connection_end::{EndReason, connection_error, with_answer_timeout};
 use super::core::{Connection, ConnectionId, ConnectionNumber, Input};
 use super::frames::{self, FrameRoute};
-use super::git_streams::{GitStreams, Services};
 use super::handshake;
 use super::latest_map::LatestMap;
 use super::liveness::IdleTimeout;
@@ -135,7 +135,7 @@ async fn serve_frames(
         model: app.model.clone(),
         network: app.network.clone(),
     };
-    let streams = GitStreams::new(services, connection_id.clone(), parts);
+    let streams = AgentStreams::new(services, connection_id.clone(), parts);
     let (sink, source) = socket.split();
     let reading = read_frames(source, app, connection_id, receipts.clone(), streams);
     let writing = write_frames(sink, frames, receipts, queued_parts);
@@ -148,7 +148,7 @@ async fn read_frames(
     app: &AppState,
     connection_id: &ConnectionId,
     receipts: LatestMap<JobId, Receipt>,
-    mut streams: GitStreams,
+    mut streams: AgentStreams,
 ) -> Result<std::convert::Infallible, EndReason> {
     let mut idle_timeout = IdleTimeout::starting_at(Instant::now());
     loop {
@@ -222,7 +222,7 @@ async fn handle_message(
     app: &AppState,
     connection_id: &ConnectionId,
     receipts: &LatestMap<JobId, Receipt>,
-    streams: &mut GitStreams,
+    streams: &mut AgentStreams,
 ) -> Result<(), EndReason> {
     let refused = |reason: String| EndReason::ClosedByRelay(wire::CLOSE_PROTOCOL, reason);
     let bytes = match message {

@@ -6,8 +6,8 @@ use common::ids::JobId;
 use common::stream::{STREAM_CHUNK, StreamPart};
 use common::wire::{self, AgentFrame, Durable, Hello, RelayFrame};
 
+use super::agent_streams::OpenRequest;
 use super::core::{ConnectionId, Input};
-use super::git_streams::OpenRequest;
 use super::writer::{Receipt, Receipts, WriterCommand};
 
 /// Receiver of a frame, with the content in the receiver's form.

@@ -23,7 +23,8 @@
 //!   (pure). [`tls`]: the relay's identity, pinned by agents. [`app_state`]: state that all connections share.
 //! * [`connection`]: one agent's connection; [`handshake`]: its first frames; [`connection_end`]: why it ends.
 //!   [`frames`]: chooses the receiver of a frame (pure). [`liveness`]: detects a silent connection (pure).
-//! * [`git_streams`]: serves git at an agent, which fetches from a job's repository and pushes to it.
+//! * [`agent_streams`]: serves streams of an agent: git, which fetches from a job's repository and pushes to it, files of a
+//!   job, and connections of its processes.
 //! * [`gateway`]: an HTTP proxy between the workers of jobs and the model, with the model's key. [`model_access`]: the
 //!   jobs' tokens and routes.
 //! * [`network`]: an HTTP proxy between jobs and other hosts. [`network_access`]: the proxy of each job.
@@ -38,6 +39,7 @@
 //!   frozen. [`latest_map`]: newest value per key, passed between tasks.
 //! * `sim`: the relay's side of the wire, for the simulation.
 
+mod agent_streams;
 mod app_state;
 mod boxes;
 mod connection;
@@ -50,7 +52,6 @@ mod engine_events;
 mod frames;
 mod freeze_detector;
 mod gateway;
-mod git_streams;
 mod handshake;
 mod http_admission;
 mod job_repositories;

@@ -93,9 +93,8 @@ impl Scheduler {
     fn continue_again(&self, record: &JobRecord) -> Vec<Action> {
         let is_held = record.held.is_some() && !record.state.is_final();
         let waits = self.jobs.get(&record.job).is_some_and(|job| job.account.waits);
-        let is_in_force =
-            waits && self.account_hold.current().is_some() || self.own_holds.current(&record.job).is_some();
-        if !is_held || is_in_force {
+        let is_in_force = waits && self.account_hold.current().is_some();
+        if !is_held || is_in_force || self.own_holds.current(&record.job).is_some() {
             return Vec::new();
         }
         let agent = self.agent_of(&record.job).cloned();

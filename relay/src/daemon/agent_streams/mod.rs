@@ -1,4 +1,5 @@
-//! Streams of one connection: git at an agent fetches a job's base from the relay, and pushes the job's result to it.
+//! Streams of one connection. In most, git at an agent fetches a job's base from the relay, and pushes the job's result
+//! to it.
 //!
 //! ```text
 //!  agent ─StreamOpen─► table ─► service: the writer confirms the run ─► git upload-pack | receive-pack
@@ -21,4 +22,4 @@ mod service;
 mod table;
 
 pub(super) use service::{OpenRequest, Services};
-pub(super) use table::GitStreams;
+pub(super) use table::AgentStreams;

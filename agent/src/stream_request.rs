@@ -36,7 +36,7 @@ pub(crate) enum JobSide {
         /// Bytes of the connection that were read already.
         received: Vec<u8>,
         /// Sender of the stream's result. The stream ends if the job drops the receiver.
-        result: oneshot::Sender<io::Result<StreamEnd>>,
+        result: oneshot::Sender<io::Result<()>>,
     },
 }
 
@@ -82,12 +82,12 @@ impl StreamOpener {
         stream.await.map_err(|_| stopping())?
     }
 
-    /// Carries a connection of a job to the relay until the connection or the stream has ended. `received` are bytes of
-    /// it that were read already. Waits for a connection to the relay without limit; dropping the future ends both.
+    /// Forwards a connection of a job to the relay until the connection or the stream has ended. `received` are bytes of it
+    /// that were read already. Waits for a connection to the relay without limit; dropping the future ends both.
     ///
     /// # Errors
     /// The stream was refused or has failed, or the agent is stopping.
-    pub(crate) async fn carry(
+    pub(crate) async fn forward(
         &self,
         run: &RunId,
         service: StreamService,
@@ -96,7 +96,7 @@ impl StreamOpener {
     ) -> io::Result<()> {
         let (result, end) = oneshot::channel();
         self.request(run, service, JobSide::Connection { connection, received, result }).await?;
-        end.await.map_err(|_| stopping())??.map_err(io::Error::other)
+        end.await.map_err(|_| stopping())?
     }
 
     async fn request(&self, run: &RunId, service: StreamService, job_side: JobSide) -> io::Result<()> {

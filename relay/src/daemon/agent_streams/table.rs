@@ -16,7 +16,7 @@ const MAX_STREAMS: usize =
     2 * (common::job::MAX_AGENT_JOBS as usize + MAX_MODEL_STREAMS + MAX_NETWORK_STREAMS);
 
 /// Streams of a connection. Dropping this value ends them.
-pub(in crate::daemon) struct GitStreams {
+pub(in crate::daemon) struct AgentStreams {
     services: Services,
     connection_id: ConnectionId,
     parts: OutgoingParts,
@@ -26,7 +26,7 @@ pub(in crate::daemon) struct GitStreams {
     tasks: JoinSet<u32>,
 }
 
-impl GitStreams {
+impl AgentStreams {
     /// Creates the table of a connection. The connection sends the parts that the streams put into the queue `parts`.
     pub(in crate::daemon) fn new(
         services: Services,
@@ -119,7 +119,7 @@ mod tests {
     type Parts = mpsc::Receiver<(u32, StreamPart)>;
 
     /// Creates a table whose writer gives no answers, with the queue of the writer and of the parts to send.
-    fn table(root: &Path, has_model: bool) -> (GitStreams, mpsc::Receiver<WriterCommand>, Parts) {
+    fn table(root: &Path, has_model: bool) -> (AgentStreams, mpsc::Receiver<WriterCommand>, Parts) {
         let (commands, writer) = mpsc::channel(1024);
         let policy = JobPolicy::new(EngineKind::Local, &Config::load(root).unwrap());
         let load = |writer| {
@@ -140,7 +140,7 @@ mod tests {
         };
         let (parts, queue) = mpsc::channel(1);
         let connection_id = ConnectionId { agent: "a".into(), number: 1 };
-        (GitStreams::new(services, connection_id, parts), writer, queue)
+        (AgentStreams::new(services, connection_id, parts), writer, queue)
     }
 
     fn request(stream: usize) -> OpenRequest {
