@@ -94,7 +94,7 @@ fn five_jobs_wait_for_the_end_of_a_limit_also_while_the_relay_is_killed() {
         let output = site.command(args).env("TZ", zone).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
-    let minute = until.checked_add(SignedDuration::from_secs(59)).unwrap();
+    let minute = until.checked_add(SignedDuration::from_millis(59_999)).unwrap();
     for (zone, hours) in [("<+09>-9", 9), ("<-03>3", -3)] {
         let shown =
             minute.checked_add(SignedDuration::from_hours(hours)).unwrap().strftime("%H:%M").to_string();
